@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a check. The built-in checks are declared exactly as somebody else's would be."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Iterator, Mapping, Sequence, Union
+
+from nova_migcheck.finding import Finding, Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Fact:
+    """Something about this host that another host's check will be compared with. ``value`` must be JSON."""
+
+    name: str
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """What this check wants to be handed back, as ``settings.memory``, in its next round. ``value`` must be JSON.
+
+    It lives in nova-compute's memory only: never on disk, never in the report.
+    """
+
+    value: Any
+
+
+Result = Union[Finding, Fact, Keep]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a check is told. Plain values: a check runs in a process that knows no nova.
+
+    :param host: ``[DEFAULT] host``, this host's name in Nova
+    :param options: group -> option -> value, only those that the check asked for in its ``OPTIONS``
+    :param files: ``group.option`` -> the file that set it; absent for a default
+    :param timeout: seconds that any one wait of the check may take
+    :param memory: what the check gave as :class:`Keep` in its last round, else None
+    :param target: for a check that runs when a migration is decided (``WHEN = 'path'``): what is known of the target
+    """
+
+    host: str = ''
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    timeout: float = 5.0
+    memory: Any = None
+    target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def get(self, group: str, option: str, default: Any = None) -> Any:
+        """The value of an option, or ``default`` when it is not set (or not known to the running Nova)."""
+        value = self.options.get(group, {}).get(option)
+        return default if value is None else value
+
+    def origin(self, group: str, option: str) -> str:
+        """Where an option's value comes from, for a finding: ``/etc/nova/nova.conf [libvirt] live_migration_scheme``."""
+        path = self.files.get(f'{group}.{option}')
+        return f'{path or "default of"} [{group}] {option}'
+
+
+class Check(abc.ABC):
+    """One thing that must be true of a host, or of the path between two.
+
+    A subclass is loaded by its entry point in ``nova_migcheck.checks``. Its module is also imported by nova-compute
+    itself (to know ``OPTIONS``), so what is heavy must be imported inside :meth:`run`.
+    """
+
+    #: Name in the configuration, the findings and the policies; the same as the entry point's.
+    NAME: ClassVar[str] = ''
+    #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
+    #: ``path``: run on the source when a migration is decided, about the way from here to the target.
+    WHEN: ClassVar[str] = 'host'
+    #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
+    OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
+    AUTH_GROUPS: ClassVar[Sequence[str]] = ()
+
+    @abc.abstractmethod
+    def run(self, settings: Settings) -> Iterator[Result]:
+        """Look, and yield what was found as soon as it is known.
+
+        It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes one ``unknown``
+        finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
+        """
+
+    def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',
+              scope: str = '') -> Finding:
+        """A finding of this check."""
+        return Finding(self.NAME, outcome, subject, detail, origin, remedy, scope)
+
+    def ok(self, subject: str, detail: str = '', origin: str = '') -> Finding:
+        return self.found(Outcome.OK, subject, detail, origin)
+
+    def failure(self, subject: str, detail: str, origin: str = '', remedy: str = '', scope: str = '') -> Finding:
+        return self.found(Outcome.FAILURE, subject, detail, origin, remedy, scope)
+
+    def warning(self, subject: str, detail: str, origin: str = '', remedy: str = '', scope: str = '') -> Finding:
+        return self.found(Outcome.WARNING, subject, detail, origin, remedy, scope)
+
+    def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '', scope: str = '') -> Finding:
+        return self.found(Outcome.UNKNOWN, subject, detail, origin, remedy, scope)

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every ``[migcheck]`` option, once.
+
+An unknown value stops the service at its start, with oslo.config's own error: :func:`register` reads each option.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from oslo_config import cfg, types
+
+GROUP = 'migcheck'
+
+REJECT = 'reject'
+WARN = 'warn'
+IGNORE = 'ignore'
+
+
+class _Policy(types.ConfigType):
+    """``reject``, or ``reject,clock:warn``: a policy for every check and exceptions by the check's name."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name='policy value')
+        self._choice = types.String(choices=[REJECT, WARN, IGNORE])
+
+    def __call__(self, value: Any) -> dict[str, str]:
+        if isinstance(value, dict):
+            return {check: self._choice(policy) for check, policy in value.items()}
+        policies: dict[str, str] = {}
+        for part in str(value).split(','):
+            check, colon, policy = part.strip().rpartition(':')
+            if bool(colon) != bool(check.strip()):
+                raise ValueError(f'{part.strip()!r} is neither a policy nor CHECK:POLICY')
+            if check.strip() in policies:
+                raise ValueError(f'{check.strip() or "the policy of all checks"} is set twice')
+            policies[check.strip()] = self._choice(policy.strip())
+        return policies
+
+    def __repr__(self) -> str:
+        return 'Policy of reject, warn or ignore, with exceptions CHECK:POLICY'
+
+    def _formatter(self, value: Any) -> str:
+        return ','.join(f'{check}:{policy}' if check else policy for check, policy in self(value).items())
+
+
+class _Network(types.ConfigType):
+    """An IPv4 or IPv6 network in CIDR notation."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name='network value')
+
+    def __call__(self, value: Any) -> str:
+        return str(ipaddress.ip_network(str(value).strip(), strict=False))
+
+    def __repr__(self) -> str:
+        return 'Network'
+
+    def _formatter(self, value: Any) -> str:
+        return str(value)
+
+
+OPTS = [
+    cfg.StrOpt(
+        'mode',
+        default='enforce',
+        choices=[
+            ('enforce', 'An unsafe target is rejected.'),
+            ('report', 'Everything runs; what would have been rejected is logged, and the migration goes on.'),
+            ('off', 'Nothing runs: Nova behaves as if the package were not installed.'),
+        ],
+        help="""
+Whether an unsafe target is rejected.
+
+Begin with ``report`` when you enable it in a cloud that already runs, read the log for a week, then ``enforce``. It is read by
+nova-scheduler and by nova-compute, each from its own nova.conf: set it alike on all of them.
+"""),
+    cfg.ListOpt(
+        'checks',
+        default=['address', 'cpu', 'endpoint', 'transport'],
+        help="""
+The checks that run, by the names of their ``nova_migcheck.checks`` entry points. One that cannot be loaded is a finding, and
+blocks nothing by itself.
+
+Related options:
+
+* ``on_failure``, ``on_unknown``: what the findings of each mean.
+"""),
+    cfg.Opt(
+        'on_failure',
+        type=_Policy(),
+        default='reject',
+        sample_default='reject',
+        help="""
+What a failed check of the target means: ``reject``, ``warn`` or ``ignore``, for all checks, with exceptions behind it:
+``reject,endpoint:warn``. The default is what the package is for: a target known to be bad is not used.
+"""),
+    cfg.Opt(
+        'on_unknown',
+        type=_Policy(),
+        default='warn',
+        sample_default='warn',
+        help="""
+What it means when a check could not tell, in the same form as ``on_failure``. The default is not to block a migration for it:
+"could not tell" is not "bad".
+"""),
+    cfg.Opt(
+        'on_missing',
+        type=_Policy(),
+        default='warn',
+        sample_default='warn',
+        help="""
+What it means, per enabled check, that the target has published no report, in the same form as ``on_failure``; the strictest policy among the
+enabled checks holds. The default lets half-rolled-out clouds migrate.
+"""),
+    cfg.Opt(
+        'on_stale',
+        type=_Policy(),
+        default='warn',
+        sample_default='warn',
+        help="""
+What it means, per enabled check, that the target's report is older than ``stale_after``, in the same form as ``on_failure``; the strictest
+policy among the enabled checks holds. What a stale report says is not believed. nova-compute on the target checks again in any case.
+"""),
+    cfg.StrOpt(
+        'on_error',
+        default='accept',
+        choices=[
+            ('accept', 'A bug of this package lets the migration go on, with one ERROR line in the log.'),
+            ('reject', 'It refuses the target.'),
+        ],
+        help="""
+What an error inside this package means for a migration. The default does no harm.
+"""),
+    cfg.IntOpt(
+        'check_interval',
+        default=60,
+        min=10,
+        help="""
+Seconds between two rounds of checks on a compute host. The default follows nova-compute's own resource audit (``update_resources_interval``,
+60 s), which carries the report to the scheduler: a shorter one is not seen earlier.
+"""),
+    cfg.FloatOpt(
+        'probe_timeout',
+        default=5.0,
+        min=0.1,
+        max=60,
+        help="""
+Seconds that one network answer may take: a name, a connection, a reply. All are waited for at once. The default is long for a local
+network and short for a person.
+
+Related options:
+
+* ``round_deadline`` must be longer.
+"""),
+    cfg.FloatOpt(
+        'round_deadline',
+        default=15.0,
+        min=1,
+        max=300,
+        help="""
+Seconds after which a round of checks is killed; the check that had not finished is then reported as ``unknown``. It is also the longest
+time that the checks can add to one decision of nova-compute. The default allows for a first resolver timeout of 5 s and one of
+``probe_timeout``.
+
+Related options:
+
+* ``probe_timeout``
+"""),
+    cfg.IntOpt(
+        'recheck_after',
+        default=90,
+        min=0,
+        help="""
+Seconds. When a migration is decided on the target and its own report is older than this, the checks run again first. The default is one
+and a half of the default ``check_interval``, so that it happens only when a round was missed. 0 always runs them again, which adds a
+second or so to each decision.
+"""),
+    cfg.IntOpt(
+        'stale_after',
+        default=300,
+        min=30,
+        help="""
+Seconds after which nova-scheduler no longer believes a report. The default is five times the default ``check_interval``: Nova writes a
+report once in ``update_resources_interval``.
+
+Related options:
+
+* ``on_stale``
+"""),
+    cfg.ListOpt(
+        'also_for',
+        item_type=types.String(choices=['migration', 'resize', 'evacuation']),
+        default=[],
+        help="""
+Other operations, besides live migration, whose targets nova-scheduler judges by the target's own report: ``migration`` (cold),
+``resize``, ``evacuation``. The CPU of the running guest plays no part there: the guest is started anew.
+"""),
+    cfg.ListOpt(
+        'migration_networks',
+        item_type=_Network(),
+        default=[],
+        help="""
+The networks over which live migrations are meant to go, in CIDR notation, IPv4 or IPv6. An address outside of them is refused. When it is
+empty, ``migration_interface`` says what is meant; when that is empty too, the interface that holds ``[libvirt]
+live_migration_inbound_addr`` if it is an address, else the one of ``[DEFAULT] my_ip``.
+"""),
+    cfg.StrOpt(
+        'migration_interface',
+        help="""
+The interface over which live migrations are meant to go, e.g. ``bond1.200``. Used where ``migration_networks`` is empty.
+"""),
+    cfg.BoolOpt(
+        'events',
+        default=True,
+        help="""
+Whether a refused target is also written as an instance action event of its own (``migcheck_refused_<digest>``), which an administrator
+reads with ``openstack server event show``. Nova itself mixes the reasons up when two hosts are refused.
+"""),
+    cfg.IntOpt(
+        'max_logged_hosts',
+        default=100,
+        min=0,
+        help="""
+Rejected hosts that nova-scheduler logs with a line each for one request; the others are counted in one more line per reason. The
+default keeps a log readable in which one bad endpoint rejects a thousand hosts.
+"""),
+    cfg.StrOpt(
+        'nova_cpu_check',
+        default='keep',
+        choices=[
+            ('keep', "Nova's own comparison runs as Nova is configured; when it rejects what this package found compatible, the log says so."),
+            ('replace', "Where this package reached a verdict about the guest's own CPU, Nova's comparison of the two hosts is skipped for "
+                        'that one call.'),
+        ],
+        help="""
+What happens to Nova's own comparison of CPUs on the target, which rejects identical hosts for a host-model guest (LP#2039803).
+
+Related options:
+
+* ``[workarounds] skip_cpu_compare_on_dest``
+"""),
+    cfg.ListOpt(
+        'extra_endpoints',
+        default=[],
+        help="""
+More that the target must reach: ``http://``, ``https://``, ``tcp://HOST:PORT``.
+"""),
+]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """What ``oslo-config-generator --namespace nova_migcheck`` prints."""
+    return [(GROUP, OPTS)]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make ``conf.migcheck`` known, and read each option so that a wrong value is refused now.
+
+    :raises oslo_config.cfg.ConfigFileValueError: for a value that its option does not take
+    """
+    conf.register_opts(OPTS, group=GROUP)
+    for opt in OPTS:
+        getattr(conf[GROUP], opt.dest)
+
+
+def policy(policies: dict[str, str], check: str, fallback: str = WARN) -> str:
+    """What an ``on_…`` option says for one check."""
+    return policies.get(check, policies.get('', fallback))
