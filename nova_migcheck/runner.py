@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a round of checks in a child process, under one deadline, and never wait longer.
+
+Files in memory stand between the two processes instead of pipes: the child can not block on them, the parent can not block on it, and a
+poll works alike on native threads and under eventlet (whose patched ``communicate`` leaks a child that times out). What a check wrote
+before it hung is there all the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Iterable, Mapping, Optional
+
+from oslo_log import log as logging
+from stevedore import named
+
+from nova_migcheck import child
+from nova_migcheck.checks.base import Check, Settings
+from nova_migcheck.finding import Finding, Outcome
+
+LOG = logging.getLogger(__name__)
+
+NAMESPACE = 'nova_migcheck.checks'
+
+# Seconds, after the deadline that the child keeps by itself, until it is killed from here.
+GRACE = 2.0
+# Longest pause between two looks at the child, in seconds. The first ones are shorter.
+POLL = 0.05
+
+# Called with a check's name and each of its findings as they come, and with None at its end.
+Progress = Callable[[str, Optional[Finding]], None]
+
+# Names of the files beside those of the checks; no check can be called like that.
+_TOLD = '<told>'
+_STATUS = '<status>'
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A check as its entry point gave it. ``error`` says why there is none."""
+
+    name: str
+    check: Optional[type[Check]] = None
+    entry: str = ''
+    error: str = ''
+
+
+@dataclasses.dataclass
+class Round:
+    """What one run of the checks found.
+
+    :ivar started: seconds since the epoch
+    :ivar seconds: how long it took
+    :ivar findings: of all checks, those that are ok included, in the order of the checks
+    :ivar facts: name -> value, as the checks published them
+    :ivar memory: check -> what it wants to be handed back
+    :ivar cpu_seconds: check -> CPU it used, of those that came to their end
+    """
+
+    started: float
+    seconds: float = 0.0
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict)
+    cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def load(names: list[str]) -> dict[str, Loaded]:
+    """The checks of these names, in this order. One that is missing or broken is in the answer too, with its error."""
+    failed: dict[str, str] = {}
+
+    def note(_manager: Any, entry_point: Any, error: Exception) -> None:
+        failed[entry_point.name] = f'{type(error).__name__}: {error}'
+
+    manager = named.NamedExtensionManager(NAMESPACE, names, on_load_failure_callback=note, warn_on_missing_entrypoint=False)
+    found = {extension.name: extension for extension in manager}
+    loaded = {}
+    for name in names:
+        if name in found:
+            check = found[name].plugin
+            if isinstance(check, type) and issubclass(check, Check):
+                loaded[name] = Loaded(name, check, found[name].entry_point.value)
+            else:
+                loaded[name] = Loaded(name, error='its entry point is not a nova_migcheck.checks.base.Check')
+        else:
+            loaded[name] = Loaded(name, error=failed.get(name, f'no package installed here declares it in {NAMESPACE}'))
+    return loaded
+
+
+class Runner:
+    """Runs rounds of checks. Not for several threads at once: the caller serialises."""
+
+    def __init__(self, checks: Mapping[str, Loaded]) -> None:
+        self.checks = checks
+        # check -> (pid, start time) of a process that could not be killed. No new one is started beside it.
+        self._stuck: dict[str, tuple[int, Optional[str]]] = {}
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._stopped = False
+
+    def run(self, settings: Mapping[str, Settings], deadline: float,
+            progress: Optional[Progress] = None) -> Round:
+        """Run the checks that ``settings`` names.
+
+        :param settings: check -> what it is told
+        :param deadline: seconds after which what still runs is killed
+        :param progress: see :data:`Progress`
+        :returns: always a :class:`Round`; what went wrong with a check is a finding of that check
+        """
+        outcome = Round(started=time.time())
+        begun = time.monotonic()
+        runnable = {}
+        for name, told in settings.items():
+            loaded = self.checks[name]
+            if loaded.error:
+                outcome.findings.append(_trouble(name, f'the check cannot be loaded: {loaded.error}',
+                                                 'install what it needs, or take it out of the option', '[migcheck] checks'))
+            elif self._still_stuck(name):
+                outcome.findings.append(_trouble(
+                    name, f'process {self._stuck[name][0]} of an earlier round still hangs in the kernel; it is not started again',
+                    'find what it waits for: ls -l /proc/PID/fd, cat /proc/PID/stack'))
+            else:
+                runnable[name] = told
+        if runnable and not self._stopped:
+            self._run(runnable, deadline, outcome, progress)
+        order = list(settings)
+        outcome.findings.sort(key=lambda f: order.index(f.check) if f.check in order else len(order))
+        outcome.seconds = time.monotonic() - begun
+        return outcome
+
+    def stop(self) -> None:
+        """Kill the round that runs, if one does, and start no other. Safe from any thread."""
+        self._stopped = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            _kill(process)
+
+    def _still_stuck(self, name: str) -> bool:
+        pid, since = self._stuck.get(name, (0, None))
+        if pid and child.start_time(pid) == since and since is not None:
+            return True
+        self._stuck.pop(name, None)
+        return False
+
+    def _run(self, settings: Mapping[str, Settings], deadline: float, outcome: Round, progress: Optional[Progress]) -> None:
+        files = {name: os.memfd_create('migcheck') for name in (*settings, _TOLD, _STATUS)}
+        try:
+            outputs = {name: _Output(name, files[name], progress) for name in settings}
+            told = {'deadline': deadline, 'status': files[_STATUS], 'checks': {
+                name: {'entry': self.checks[name].entry, 'out': files[name], 'settings': dataclasses.asdict(value)}
+                for name, value in settings.items()}}
+            _fill(files[_TOLD], json.dumps(told, default=str).encode())
+            self._process = subprocess.Popen(
+                [sys.executable, '-m', child.__name__], stdin=files[_TOLD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                pass_fds=tuple(files[name] for name in (*settings, _STATUS)), start_new_session=True, cwd='/')
+            try:
+                self._watch(self._process, time.monotonic() + deadline + GRACE, outputs.values())
+            finally:
+                _kill(self._process)
+                self._process = None
+            ended = _json_object(_content(files[_STATUS]))
+            for output in outputs.values():
+                output.read()
+        finally:
+            for fd in files.values():
+                os.close(fd)
+        for name, output in outputs.items():
+            self._account(output, ended.get(name) or {}, deadline, outcome)
+
+    def _watch(self, process: subprocess.Popen[bytes], until: float, outputs: Iterable[_Output]) -> None:
+        pause = POLL / 16
+        while process.poll() is None and time.monotonic() < until and not self._stopped:
+            time.sleep(pause)
+            pause = min(2 * pause, POLL)
+            for output in outputs:
+                output.read()
+
+    def _account(self, output: _Output, ended: Mapping[str, Any], deadline: float, outcome: Round) -> None:
+        """What one check did, into the round: what it said, and how it came to its end."""
+        name = output.name
+        outcome.findings.extend(output.findings)
+        outcome.facts.update(output.facts)
+        if output.kept is not None:
+            outcome.memory[name] = output.kept
+        if output.cpu_seconds is not None:
+            outcome.cpu_seconds[name] = output.cpu_seconds
+            return
+        remedy = 'this is a bug of the check; nova-compute\'s log has it'
+        if output.raised:
+            LOG.warning('The check %s broke: %s\n%s', name, output.raised, output.traceback)
+            outcome.findings.append(_trouble(name, f'the check broke: {output.raised}', remedy))
+        elif ended.get('how') == 'signal':
+            outcome.findings.append(_trouble(name, f'the check died of signal {ended.get("signal")}', remedy))
+        elif ended.get('how') == 'exit':
+            outcome.findings.append(_trouble(name, f'the check ended by itself with status {ended.get("status")}', remedy))
+        else:
+            if isinstance(ended.get('stuck'), int):
+                self._stuck[name] = (ended['stuck'], ended.get('since'))
+            outcome.findings.append(_trouble(
+                name, f'the check had not finished after {deadline:g} s and was killed',
+                'what it looks at does not answer: see its other findings, or run "nova-migcheck check --only '
+                f'{name}" on this host', '[migcheck] round_deadline'))
+
+
+class _Output:
+    """What one check has written so far."""
+
+    def __init__(self, name: str, fd: int, progress: Optional[Progress]) -> None:
+        self.name = name
+        self.findings: list[Finding] = []
+        self.facts: dict[str, Any] = {}
+        self.kept: Any = None
+        self.raised = ''
+        self.traceback = ''
+        self.cpu_seconds: Optional[float] = None
+        self._fd = fd
+        self._progress = progress
+        self._rest = b''
+        self._offset = 0
+
+    def read(self) -> None:
+        """Take in the lines that came since the last call."""
+        data = os.pread(self._fd, child.MAX_BYTES, self._offset)
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b'\n')
+        for line in lines:
+            self._take(_json_object(line))
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        if 'finding' in line:
+            try:
+                finding = Finding.from_dict(line['finding'])
+            except ValueError as e:
+                self.raised = f'it wrote what is no finding: {e}'
+                return
+            self.findings.append(finding)
+            if self._progress:
+                self._progress(self.name, finding)
+        elif 'fact' in line:
+            name, value = line['fact']
+            self.facts[name] = value
+        elif 'keep' in line:
+            self.kept = line['keep']
+        elif 'raised' in line:
+            self.raised, self.traceback = str(line['raised']), str(line.get('traceback', ''))
+        elif 'end' in line:
+            self.cpu_seconds = float(line['end'])
+            if self._progress:
+                self._progress(self.name, None)
+
+
+def _trouble(check: str, detail: str, remedy: str, origin: str = '') -> Finding:
+    return Finding(check, Outcome.UNKNOWN, check, detail, origin, remedy)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a child and its whole session, and reap it; give up on one that the kernel does not let go."""
+    if process.returncode is None:
+        try:
+            # Not reaped yet, so this number is still its own.
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+    end = time.monotonic() + GRACE
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(POLL / 16)
+
+
+def _fill(fd: int, data: bytes) -> None:
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _content(fd: int) -> bytes:
+    return os.pread(fd, child.MAX_BYTES, 0)
+
+
+def _json_object(text: bytes) -> Mapping[str, Any]:
+    """A JSON object, or an empty one: what a broken check wrote is not trusted to be any."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read for each check the options that it asked for, and nothing else, out of a service's configuration.
+
+The check's process gets plain values: it imports no nova and parses no file. Options that nobody registered (``[keystone_authtoken]`` in
+nova-compute, or all of Nova's where nova is not installed) are read from the same files through a private parser, so that nothing is
+ever registered in the service's own configuration that another library may want to register differently.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Optional
+
+from oslo_config import cfg
+
+from nova_migcheck.checks.base import Check, Settings
+
+# What keystoneauth1 reads for a session and an adapter. The plugin's own options come on top, by its auth_type.
+_SESSION = ('cafile', 'certfile', 'keyfile', 'insecure', 'timeout', 'split_loggers', 'collect_timing')
+_ADAPTER = ('service_type', 'service_name', 'valid_interfaces', 'interface', 'region_name', 'endpoint_override', 'min_version',
+            'max_version', 'connect_retries', 'status_code_retries')
+_MULTI_VALUED = ('valid_interfaces',)
+
+
+class Reader:
+    """Hands out :class:`Settings` from an ``oslo_config.cfg.ConfigOpts``."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self.conf = conf
+        self._files: Optional[cfg.ConfigOpts] = None
+
+    def read(self, check: type[Check], memory: Any = None, target: Optional[dict[str, Any]] = None) -> Settings:
+        """What ``check`` is told.
+
+        :param memory: what it kept in its last round
+        :param target: for a check of the path: what is known of the target
+        """
+        options: dict[str, dict[str, Any]] = {}
+        files: dict[str, str] = {}
+        wanted = {group: set(names) for group, names in check.OPTIONS.items()}
+        for group in check.AUTH_GROUPS:
+            wanted.setdefault(group, set()).update(self._auth_options(group))
+        for group, names in wanted.items():
+            for name in sorted(names):
+                value, path = self._value(group, name)
+                if value is not None:
+                    options.setdefault(group, {})[name] = value
+                if path:
+                    files[f'{group}.{name}'] = path
+        timeout = self._value('migcheck', 'probe_timeout')[0]
+        return Settings(host=self._value('DEFAULT', 'host')[0] or '', options=options, files=files,
+                        timeout=5.0 if timeout is None else timeout, memory=memory, target=target or {})
+
+    def _auth_options(self, group: str) -> set[str]:
+        # keystoneauth1 allows a section to point to another one for its credentials.
+        from keystoneauth1 import loading
+        names = {'auth_type', 'auth_section', *_SESSION, *_ADAPTER}
+        auth_type = self._value(group, 'auth_type')[0]
+        if auth_type:
+            try:
+                options = loading.get_plugin_loader(auth_type).get_options()
+            except Exception:
+                # No such plugin here: the check finds that out for itself, and names it.
+                options = []
+            names.update(option.dest for option in options)
+        return names
+
+    def _value(self, group: str, name: str) -> tuple[Any, str]:
+        """An option's value as JSON can hold it, and the file that set it."""
+        conf, scope = self.conf, None if group == 'DEFAULT' else group
+        try:
+            value = conf[name] if scope is None else conf[scope][name]
+        except cfg.NoSuchOptError:
+            conf = self._parsed()
+            opt = (cfg.ListOpt if name in _MULTI_VALUED else cfg.StrOpt)(name)
+            conf.register_opt(opt, group=scope)
+            value = conf[name] if scope is None else conf[scope][name]
+        location = conf.get_location(name, scope)
+        path = location.detail if location is not None and location.location.is_user_controlled else ''
+        return _plain(value), str(path or '')
+
+    def _parsed(self) -> cfg.ConfigOpts:
+        if self._files is None:
+            self._files = cfg.ConfigOpts()
+            self._files([], project=self.conf.project, prog=self.conf.prog, default_config_files=_existing(self.conf, 'config_file'),
+                        default_config_dirs=_existing(self.conf, 'config_dir'))
+        return self._files
+
+
+def _existing(conf: cfg.ConfigOpts, option: str) -> list[str]:
+    """The files or directories that ``conf`` was itself parsed from."""
+    try:
+        return list(conf[option] or [])
+    except cfg.NoSuchOptError:
+        return []
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    return str(value)
