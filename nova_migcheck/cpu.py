@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPUs as sets of features, and the rule that decides whether a guest's CPU can run on a host. Pure: no libvirt, no XML.
+
+The rule is the one of libvirt's ``virConnectCompareHypervisorCPU`` with ``VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE``
+(libvirt, ``src/cpu/cpu_x86.c``), which is the comparison that QEMU itself confirms when the migration starts: everything
+that the guest uses must be provided by the target's hypervisor, and the vendor must be the guest's when it names one. That
+it gives the same verdicts and the same names as a real libvirtd is tested in ``tests/lab/test_libvirt_cpu.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Iterable, Mapping, Optional
+
+from nova_migcheck import cpunames
+
+COMPATIBLE = 'compatible'
+INCOMPATIBLE = 'incompatible'
+UNKNOWN = 'unknown'
+
+# libvirt refuses a fixed TSC frequency that is further than this from the host's (src/qemu/qemu_process.c), in parts per million.
+TSC_TOLERANCE_PPM = 250
+
+_X86 = ('x86_64', 'i686')
+_WORD = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}')
+_MAX_FEATURES = 2000
+_MAX_HZ = 10 ** 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Cpu:
+    """What a host's hypervisor provides, or what a guest uses.
+
+    :param arch: libvirt's name of the architecture, ``x86_64``
+    :param virt: type of the domain: ``kvm`` or ``qemu``
+    :param vendor: a host's vendor; for a guest the vendor that it requires, None for any
+    :param model: name of the CPU model that the definition was built from. For people, and for architectures other than
+        x86, where features alone do not tell two CPUs apart
+    :param features: all of them, by libvirt's present names
+    :param tsc_hz: for a host the frequency of its TSC; for a guest the frequency that it needs, None when it needs none (it
+        has neither ``invtsc`` nor a fixed frequency)
+    :param tsc_scaling: whether the host can give a guest another TSC frequency than its own; None when it is not known
+    :param libvirt: version of the libvirt that described this CPU, as ``virConnectGetLibVersion`` counts (9000000 is
+        9.0.0); it tells which names that libvirt knew. None when it is not known
+    :param forbids: features that the host must not have (``policy='forbid'``)
+    :param strict: the host must have nothing more (``match='strict'``)
+    """
+
+    arch: str
+    virt: str
+    vendor: Optional[str] = None
+    model: Optional[str] = None
+    features: frozenset[str] = frozenset()
+    tsc_hz: Optional[int] = None
+    tsc_scaling: Optional[bool] = None
+    libvirt: Optional[int] = None
+    forbids: frozenset[str] = frozenset()
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'features', cpunames.canonical(self.features))
+        object.__setattr__(self, 'forbids', cpunames.canonical(self.forbids))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON. The features are one string of sorted names, which is a third shorter than a list of strings; what is not
+        set is absent."""
+        value: dict[str, Any] = {'arch': self.arch, 'virt': self.virt, 'features': ' '.join(sorted(self.features))}
+        for key in ('vendor', 'model', 'tsc_hz', 'tsc_scaling', 'libvirt'):
+            if getattr(self, key) is not None:
+                value[key] = getattr(self, key)
+        if self.forbids:
+            value['forbids'] = ' '.join(sorted(self.forbids))
+        if self.strict:
+            value['strict'] = True
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Cpu:
+        """Read what :meth:`to_dict` wrote, however it comes.
+
+        :raises ValueError: when it is not a CPU
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError('a CPU is a JSON object')
+        strict = value.get('strict', False)
+        if not isinstance(strict, bool):
+            raise ValueError('strict of a CPU is true or false')
+        return cls(arch=_word(value, 'arch'), virt=_word(value, 'virt'), vendor=_optional_word(value, 'vendor'),
+                   model=_optional_word(value, 'model'), features=_names(value, 'features'),
+                   tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ), tsc_scaling=_flag(value, 'tsc_scaling'),
+                   libvirt=_integer(value, 'libvirt', 10 ** 9), forbids=_names(value, 'forbids'), strict=strict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Whether a guest's CPU can run on a host.
+
+    :param outcome: :data:`COMPATIBLE`, :data:`INCOMPATIBLE` or :data:`UNKNOWN`
+    :param missing: sorted names of the features that the guest uses and the host lacks
+    :param reason: why, in words that can stand behind "target H "
+    """
+
+    outcome: str
+    missing: tuple[str, ...] = ()
+    reason: str = ''
+
+    @property
+    def compatible(self) -> bool:
+        return self.outcome == COMPATIBLE
+
+
+def lacks(missing: Iterable[str]) -> str:
+    """The reason for missing features."""
+    return f'lacks {", ".join(missing)} that the guest uses'
+
+
+def compare(guest: Cpu, host: Cpu) -> Comparison:
+    """Whether ``guest`` can run on ``host``.
+
+    The order of the tests is libvirt's: a wrong vendor is reported without the features, which would then only mislead.
+    """
+    if guest.arch != host.arch:
+        return Comparison(INCOMPATIBLE, reason=f'has architecture {host.arch}, the guest needs {guest.arch}')
+    if guest.virt != host.virt:
+        return Comparison(INCOMPATIBLE, reason=f'runs guests with {host.virt}, the guest needs {guest.virt}')
+    if guest.vendor and host.vendor and guest.vendor != host.vendor:
+        return Comparison(INCOMPATIBLE, reason=f'has a CPU of vendor {host.vendor}, the guest needs {guest.vendor}')
+    if guest.arch not in _X86:
+        return _compare_other_architecture(guest, host)
+    forbidden = guest.forbids & host.features
+    if forbidden:
+        return Comparison(INCOMPATIBLE, reason=f'has {", ".join(sorted(forbidden))} that the guest forbids')
+    missing = guest.features - host.features
+    unsaid = cpunames.not_known_to(host.libvirt, missing, guest.libvirt)
+    certain = tuple(sorted(missing - unsaid))
+    if certain:
+        return Comparison(INCOMPATIBLE, certain, lacks(certain))
+    if guest.strict and host.features - guest.features:
+        extra = ', '.join(sorted(host.features - guest.features))
+        return Comparison(INCOMPATIBLE, reason=f'has {extra} more than the guest, which wants a strict match')
+    tsc = _compare_tsc(guest, host)
+    if tsc.outcome == INCOMPATIBLE:
+        return tsc
+    if unsaid:
+        names = ', '.join(sorted(unsaid))
+        return Comparison(UNKNOWN, reason=f'cannot say whether it has {names}: its libvirt '
+                                          f'{cpunames.version_text(host.libvirt)} does not know the name')
+    if guest.vendor and not host.vendor:
+        return Comparison(UNKNOWN, reason=f'does not say the vendor of its CPU, the guest needs {guest.vendor}')
+    return tsc
+
+
+def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:
+    """libvirt's rule for a fixed TSC frequency: near enough, or the host can scale; and unknown where it lets QEMU try."""
+    if guest.tsc_hz is None or host.tsc_scaling:
+        return Comparison(COMPATIBLE)
+    if host.tsc_hz is None:
+        return Comparison(UNKNOWN, reason=f'does not say its TSC frequency, the guest needs {guest.tsc_hz} Hz')
+    off = abs(guest.tsc_hz - host.tsc_hz)
+    if off * 1_000_000 <= host.tsc_hz * TSC_TOLERANCE_PPM:
+        return Comparison(COMPATIBLE)
+    ppm = round(off * 1_000_000 / host.tsc_hz) if host.tsc_hz else 1_000_000
+    reason = (f'has a TSC of {host.tsc_hz} Hz, the guest needs {guest.tsc_hz} Hz ({max(ppm, TSC_TOLERANCE_PPM + 1)} ppm '
+              f'apart, limit {TSC_TOLERANCE_PPM} ppm)')
+    if host.tsc_scaling is None:
+        return Comparison(UNKNOWN, reason=f'{reason}, and the host does not say whether it can scale')
+    return Comparison(INCOMPATIBLE, reason=f'{reason}, and the host cannot scale')
+
+
+def _compare_other_architecture(guest: Cpu, host: Cpu) -> Comparison:
+    """Equality is all that can be told from names: on Arm libvirt itself compares no more, on s390x only QEMU can."""
+    if guest.model is not None and guest.model == host.model and guest.features <= host.features:
+        return Comparison(COMPATIBLE)
+    ours, theirs = guest.model or 'unnamed', host.model or 'unnamed'
+    missing = sorted(guest.features - host.features)
+    detail = f'; the guest has {", ".join(missing)} besides' if missing else ''
+    return Comparison(UNKNOWN, reason=f'has a {host.arch} CPU {theirs}, the guest {ours}{detail}: on {host.arch} only '
+                                      f'equal CPUs are known to be compatible')
+
+
+def _word(value: Mapping[str, Any], key: str) -> str:
+    word = value.get(key)
+    if not isinstance(word, str) or not _WORD.fullmatch(word):
+        raise ValueError(f'{key} of a CPU is a name')
+    return word
+
+
+def _optional_word(value: Mapping[str, Any], key: str) -> Optional[str]:
+    return None if value.get(key) is None else _word(value, key)
+
+
+def _names(value: Mapping[str, Any], key: str) -> frozenset[str]:
+    text = value.get(key, '')
+    if not isinstance(text, str) or len(text) > 65 * _MAX_FEATURES:
+        raise ValueError(f'{key} of a CPU is a string of names')
+    names = text.split()
+    if len(names) > _MAX_FEATURES or not all(_WORD.fullmatch(name) for name in names):
+        raise ValueError(f'{key} of a CPU holds something that is no name')
+    return frozenset(names)
+
+
+def _integer(value: Mapping[str, Any], key: str, most: int) -> Optional[int]:
+    number = value.get(key)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= most:
+        raise ValueError(f'{key} of a CPU is a number above 0')
+    return number
+
+
+def _flag(value: Mapping[str, Any], key: str) -> Optional[bool]:
+    flag = value.get(key)
+    if flag is not None and not isinstance(flag, bool):
+        raise ValueError(f'{key} of a CPU is true or false')
+    return flag
