@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one host says about itself: its findings that are not ok, and facts with which other hosts are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping, Optional
+
+from nova_migcheck.cpu import Cpu
+from nova_migcheck.finding import Finding, Outcome
+
+# Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from these,
+# so that the filter can cache what it makes of them.
+OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'listen'), 'storage': ('free_bytes', 'total_bytes', 'path')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Guests of one host whose CPU is not what that host gives by default.
+
+    :param cpu: what they use
+    :param who: the first 12 hexadecimal digits of each instance's UUID
+    """
+
+    cpu: Cpu
+    who: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One host's report.
+
+    :param time: when its checks ended, in seconds since the epoch
+    :param findings: those that are not ok
+    :param cpu: what its hypervisor provides, None when it could not say
+    :param default_guest: the CPU of a guest that no group names, None when that is ``cpu`` itself
+    :param groups: guests with another CPU
+    :param migration: the ``migration`` fact of the address check
+    :param storage: the ``storage`` fact of the storage check
+    :param dropped: what did not fit
+    """
+
+    time: int
+    findings: tuple[Finding, ...] = ()
+    cpu: Optional[Cpu] = None
+    default_guest: Optional[Cpu] = None
+    groups: tuple[Group, ...] = ()
+    migration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    storage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+    def guest(self, instance_uuid: str) -> Optional[Cpu]:
+        """The CPU that this host's guest uses, None when the report cannot tell."""
+        short = shorten(instance_uuid)
+        for group in self.groups:
+            if short in group.who:
+                return group.cpu
+        if 'guests' in self.dropped:
+            return None
+        return self.default_guest or self.cpu
+
+    @property
+    def summary(self) -> str:
+        """All of the findings that a decision rests on, in a word that is the same on every host in the same state."""
+        return summarise(self.findings)
+
+
+def summarise(findings: tuple[Finding, ...]) -> str:
+    """``address=failure,endpoint/volumes=warning``, sorted; ``-`` for none."""
+    words = {f'{f.check}/{f.scope}={f.outcome}' if f.scope else f'{f.check}={f.outcome}' for f in findings}
+    return ','.join(sorted(words)).replace(' ', '_') or '-'
+
+
+def shorten(instance_uuid: str) -> str:
+    """What of an instance's UUID a report holds: 48 bits tell the guests of one host apart."""
+    return instance_uuid.replace('-', '')[:12].lower()
+
+
+def build(time: float, findings: list[Finding], facts: Mapping[str, Any]) -> Report:
+    """A report from a round of checks. A fact that is not what its name promises is a finding, not an error.
+
+    :param time: seconds since the epoch
+    :param facts: ``cpu``, ``guests``, ``migration``, ``storage`` as the checks published them
+    """
+    told = [f for f in findings if f.outcome is not Outcome.OK]
+    cpu = default = None
+    groups: tuple[Group, ...] = ()
+    try:
+        if facts.get('cpu') is not None:
+            cpu = Cpu.from_dict(facts['cpu'])
+        guests = facts.get('guests') or {}
+        if guests.get('default') is not None:
+            default = Cpu.from_dict(guests['default'])
+        groups = tuple(Group(Cpu.from_dict(group['cpu']), tuple(sorted(shorten(uuid) for uuid in group['who'])))
+                       for group in guests.get('groups', ()))
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
+    return Report(int(time), tuple(told), cpu, default, groups, _mapping(facts.get('migration')), _mapping(facts.get('storage')))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

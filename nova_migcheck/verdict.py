@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""THE decision: may this guest go from this host to that one? Pure: used by the filter, the hooks and the command line alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping, Optional
+
+from nova_migcheck import cpu as cpus
+from nova_migcheck.conf import IGNORE, REJECT, WARN, policy
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import OWN_KEYS, Report
+
+
+@dataclasses.dataclass(frozen=True)
+class Policies:
+    """What each outcome means, as the ``[migcheck] on_…`` options say it: check -> ``reject``, ``warn`` or ``ignore``; '' for all others.
+
+    :param checks: the enabled checks
+    :param stale_after: seconds
+    """
+
+    checks: tuple[str, ...] = ()
+    stale_after: float = 300
+    on_failure: Mapping[str, str] = dataclasses.field(default_factory=lambda: {'': REJECT})
+    on_unknown: Mapping[str, str] = dataclasses.field(default_factory=lambda: {'': WARN})
+    on_missing: Mapping[str, str] = dataclasses.field(default_factory=lambda: {'': WARN})
+    on_stale: Mapping[str, str] = dataclasses.field(default_factory=lambda: {'': WARN})
+
+    @classmethod
+    def from_conf(cls, group: Any) -> Policies:
+        """Out of ``CONF.migcheck``."""
+        return cls(tuple(group.checks), group.stale_after, group.on_failure, group.on_unknown, group.on_missing, group.on_stale)
+
+    def of(self, finding: Finding) -> str:
+        """What a finding means. A warning warns, whatever the check."""
+        if finding.outcome is Outcome.FAILURE:
+            return policy(self.on_failure, finding.check, REJECT)
+        if finding.outcome is Outcome.UNKNOWN:
+            return policy(self.on_unknown, finding.check, WARN)
+        return WARN if finding.outcome is Outcome.WARNING else IGNORE
+
+    def strictest(self, policies: Mapping[str, str]) -> str:
+        """The strictest policy among the enabled checks."""
+        wanted = {policy(policies, check) for check in self.checks} or {policy(policies, '')}
+        return next(p for p in (REJECT, WARN, IGNORE) if p in wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guest:
+    """What is to be migrated.
+
+    :param cpu: what it uses; None when that is not known (or plays no part: see ``running``)
+    :param needs: which findings with a scope concern it: ``volumes``, ``encryption``
+    :param running: False when it is started anew on the target (cold migration, evacuation): then its CPU and the migration network play no part
+    """
+
+    cpu: Optional[cpus.Cpu] = None
+    needs: frozenset[str] = frozenset()
+    running: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was decided, and why.
+
+    :param rejections: findings for which the target is refused; none: it is accepted
+    :param warnings: findings that are worth a line in the log
+    """
+
+    rejections: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        return not self.rejections
+
+    def __add__(self, other: Verdict) -> Verdict:
+        return Verdict(self.rejections + other.rejections, self.warnings + other.warnings)
+
+
+def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now: float, policies: Policies,
+          compared: Optional[cpus.Comparison] = None) -> Verdict:
+    """Whether ``guest`` may go from the host of ``source`` to the host of ``target``.
+
+    :param source: the source's report, None when it has none
+    :param target: the target's report, None when it has none
+    :param now: seconds since the epoch
+    :param compared: the target's own libvirt's answer about the guest's CPU, where there is one: it has the last word
+    """
+    if target is None:
+        missing = Finding('report', Outcome.UNKNOWN, 'report', 'it has published no report', 'ComputeNode.stats',
+                          'install and enable nova-migcheck there, and see its nova-compute log')
+        return _by(policies.strictest(policies.on_missing), missing) + _guest_on(guest, None, policies, compared)
+    if not is_fresh(target.time, now, policies.stale_after):
+        return _by(policies.strictest(policies.on_stale), stale(target.time, now, policies.stale_after)) + _guest_on(
+            guest, None, policies, compared)
+    verdict = _guest_on(guest, target, policies, compared)
+    findings = [f for f in target.findings if not f.scope or f.scope in guest.needs]
+    if guest.running and source is not None:
+        findings += between(source, target)
+    return settle(findings, policies) + verdict
+
+
+def settle(findings: list[Finding], policies: Policies) -> Verdict:
+    """Findings, by what the policies make of each."""
+    verdict = Verdict()
+    for finding in findings:
+        verdict += _by(policies.of(finding), finding)
+    return verdict
+
+
+def is_fresh(time: float, now: float, stale_after: float) -> bool:
+    """Whether a report of ``time`` is believed. One from the future is as wrong as one from the past: that host's clock is off."""
+    return abs(now - time) <= stale_after
+
+
+def stale(time: float, now: float, stale_after: float) -> Finding:
+    """What is said of a report that is too old."""
+    age = now - time
+    when = f'{age:.0f} s old' if age >= 0 else f'{-age:.0f} s in the future'
+    return Finding('report', Outcome.UNKNOWN, 'report', f'its report is {when} (limit {stale_after:g} s) and is not believed',
+                   'ComputeNode.stats', 'see that nova-compute runs there, and its clock')
+
+
+def between(source: Report, target: Report) -> list[Finding]:
+    """What two reports say together that neither says alone. Only what is alike on many hosts takes part (see ``published``)."""
+    return [finding for name, compare in _PAIRS.items() for finding in compare(_common(name, source), _common(name, target))]
+
+
+def _common(name: str, report: Report) -> dict[str, Any]:
+    return {key: value for key, value in getattr(report, name).items() if key not in OWN_KEYS[name]}
+
+
+# Fact -> what compares it between the source and the target.
+_PAIRS: Mapping[str, Any] = {}
+
+
+def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison]) -> Verdict:
+    """Whether the target gives the guest the CPU that it uses."""
+    if not guest.running or 'cpu' not in policies.checks:
+        return Verdict()
+    if compared is None:
+        if target is None or guest.cpu is None:
+            return Verdict()
+        if target.cpu is None:
+            # Its own finding says why; without one it runs no cpu check, and is not blamed for that.
+            return Verdict()
+        compared = cpus.compare(guest.cpu, target.cpu)
+    if compared.compatible:
+        return Verdict()
+    outcome = Outcome.FAILURE if compared.outcome == cpus.INCOMPATIBLE else Outcome.UNKNOWN
+    return settle([Finding('cpu', outcome, 'guest CPU', f'target {compared.reason}', 'libvirt domain capabilities',
+                           'choose another target, or give all hosts one CPU: nova-migcheck baseline')], policies)
+
+
+def _by(meaning: str, finding: Finding) -> Verdict:
+    if meaning == REJECT:
+        return Verdict((finding,))
+    return Verdict((), (finding,)) if meaning == WARN else Verdict()
