@@ -7,7 +7,7 @@ An unknown value stops the service at its start, with oslo.config's own error: :
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, Mapping
 
 from oslo_config import cfg, types
 
@@ -111,8 +111,8 @@ What it means when a check could not tell, in the same form as ``on_failure``. T
         default='warn',
         sample_default='warn',
         help="""
-What it means, per enabled check, that the target has published no report, in the same form as ``on_failure``; the strictest policy among the
-enabled checks holds. The default lets half-rolled-out clouds migrate.
+What it means, per enabled check, that the target has published no report, in the same form as ``on_failure``; the strictest
+policy among the enabled checks holds. The default lets half-rolled-out clouds migrate.
 """),
     cfg.Opt(
         'on_stale',
@@ -138,8 +138,8 @@ What an error inside this package means for a migration. The default does no har
         default=60,
         min=10,
         help="""
-Seconds between two rounds of checks on a compute host. The default follows nova-compute's own resource audit (``update_resources_interval``,
-60 s), which carries the report to the scheduler: a shorter one is not seen earlier.
+Seconds between two rounds of checks on a compute host. The default follows nova-compute's own resource audit
+(``update_resources_interval``, 60 s), which carries the report to the scheduler: a shorter one is not seen earlier.
 """),
     cfg.FloatOpt(
         'probe_timeout',
@@ -230,8 +230,9 @@ default keeps a log readable in which one bad endpoint rejects a thousand hosts.
         'nova_cpu_check',
         default='keep',
         choices=[
-            ('keep', "Nova's own comparison runs as Nova is configured; when it rejects what this package found compatible, the log says so."),
-            ('replace', "Where this package reached a verdict about the guest's own CPU, Nova's comparison of the two hosts is skipped for "
+            ('keep', "Nova's own comparison runs as Nova is configured; when it rejects what this package found compatible, the log "
+                     'says so.'),
+            ('replace', "Where this package found the guest's own CPU compatible, Nova's comparison of the two hosts is skipped for "
                         'that one call.'),
         ],
         help="""
@@ -265,6 +266,6 @@ def register(conf: cfg.ConfigOpts) -> None:
         getattr(conf[GROUP], opt.dest)
 
 
-def policy(policies: dict[str, str], check: str, fallback: str = WARN) -> str:
+def policy(policies: Mapping[str, str], check: str, fallback: str = WARN) -> str:
     """What an ``on_…`` option says for one check."""
     return policies.get(check, policies.get('', fallback))

@@ -50,6 +50,10 @@ class Reader:
         return Settings(host=self._value('DEFAULT', 'host')[0] or '', options=options, files=files,
                         timeout=5.0 if timeout is None else timeout, memory=memory, target=target or {})
 
+    def nothing(self) -> Settings:
+        """What is told to a check that could not be loaded."""
+        return Settings(host=self._value('DEFAULT', 'host')[0] or '')
+
     def _auth_options(self, group: str) -> set[str]:
         # keystoneauth1 allows a section to point to another one for its credentials.
         from keystoneauth1 import loading

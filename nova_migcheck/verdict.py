@@ -14,7 +14,9 @@ from nova_migcheck.report import OWN_KEYS, Report
 
 @dataclasses.dataclass(frozen=True)
 class Policies:
-    """What each outcome means, as the ``[migcheck] on_…`` options say it: check -> ``reject``, ``warn`` or ``ignore``; '' for all others.
+    """What each outcome means, as the ``[migcheck] on_…`` options say it: check -> ``reject``, ``warn`` or ``ignore``.
+
+    The key '' is for all other checks.
 
     :param checks: the enabled checks
     :param stale_after: seconds
@@ -52,7 +54,8 @@ class Guest:
 
     :param cpu: what it uses; None when that is not known (or plays no part: see ``running``)
     :param needs: which findings with a scope concern it: ``volumes``, ``encryption``
-    :param running: False when it is started anew on the target (cold migration, evacuation): then its CPU and the migration network play no part
+    :param running: False when it is started anew on the target (cold migration, evacuation): then neither its CPU nor the
+        migration network plays a part
     """
 
     cpu: Optional[cpus.Cpu] = None
@@ -80,22 +83,23 @@ class Verdict:
 
 
 def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now: float, policies: Policies,
-          compared: Optional[cpus.Comparison] = None) -> Verdict:
+          compared: Optional[cpus.Comparison] = None, name: str = '') -> Verdict:
     """Whether ``guest`` may go from the host of ``source`` to the host of ``target``.
 
     :param source: the source's report, None when it has none
     :param target: the target's report, None when it has none
     :param now: seconds since the epoch
     :param compared: the target's own libvirt's answer about the guest's CPU, where there is one: it has the last word
+    :param name: the target's, for the text
     """
     if target is None:
         missing = Finding('report', Outcome.UNKNOWN, 'report', 'it has published no report', 'ComputeNode.stats',
                           'install and enable nova-migcheck there, and see its nova-compute log')
-        return _by(policies.strictest(policies.on_missing), missing) + _guest_on(guest, None, policies, compared)
+        return _by(policies.strictest(policies.on_missing), missing) + _guest_on(guest, None, policies, compared, name)
     if not is_fresh(target.time, now, policies.stale_after):
         return _by(policies.strictest(policies.on_stale), stale(target.time, now, policies.stale_after)) + _guest_on(
-            guest, None, policies, compared)
-    verdict = _guest_on(guest, target, policies, compared)
+            guest, None, policies, compared, name)
+    verdict = _guest_on(guest, target, policies, compared, name)
     findings = [f for f in target.findings if not f.scope or f.scope in guest.needs]
     if guest.running and source is not None:
         findings += between(source, target)
@@ -136,7 +140,8 @@ def _common(name: str, report: Report) -> dict[str, Any]:
 _PAIRS: Mapping[str, Any] = {}
 
 
-def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison]) -> Verdict:
+def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison],
+              name: str) -> Verdict:
     """Whether the target gives the guest the CPU that it uses."""
     if not guest.running or 'cpu' not in policies.checks:
         return Verdict()
@@ -150,7 +155,8 @@ def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compar
     if compared.compatible:
         return Verdict()
     outcome = Outcome.FAILURE if compared.outcome == cpus.INCOMPATIBLE else Outcome.UNKNOWN
-    return settle([Finding('cpu', outcome, 'guest CPU', f'target {compared.reason}', 'libvirt domain capabilities',
+    whom = f'target {name}' if name else 'target'
+    return settle([Finding('cpu', outcome, 'guest CPU', f'{whom} {compared.reason}', 'libvirt domain capabilities',
                            'choose another target, or give all hosts one CPU: nova-migcheck baseline')], policies)
 
 

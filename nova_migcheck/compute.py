@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute-side hook: Nova's own libvirt driver, which publishes what this host can take and refuses what it cannot."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import nova.conf
+from nova import exception
+from nova.virt.libvirt import driver
+from oslo_log import log as logging
+
+from nova_migcheck import conf as confs
+from nova_migcheck import cpu as cpus
+from nova_migcheck.hook import Hook
+
+LOG = logging.getLogger(__name__)
+CONF = nova.conf.CONF
+
+
+class LibvirtDriver(driver.LibvirtDriver):
+    """``[DEFAULT] compute_driver = migcheck.LibvirtDriver``. Each entry from Nova is fenced; none waits without a deadline."""
+
+    _migcheck: Optional[Hook] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Here, and not fenced: a wrong option must stop the service at its start.
+        confs.register(CONF)
+        # instance uuid -> what our own comparison of its CPU said, for the length of one check
+        self._migcheck_compared: dict[str, Optional[cpus.Comparison]] = {}
+
+    def init_host(self, host: str) -> None:
+        super().init_host(host)
+        if CONF.migcheck.mode == 'off':
+            return
+        hook = Hook(CONF, self._host)
+        with hook.fenced('starting'):
+            hook.reporter.start()
+            self._migcheck = hook
+
+    def cleanup_host(self, host: str) -> None:
+        if self._migcheck is not None:
+            with self._migcheck.fenced('stopping'):
+                self._migcheck.reporter.stop()
+        super().cleanup_host(host)
+
+    def get_available_resource(self, nodename: str) -> Any:
+        data = super().get_available_resource(nodename)
+        if self._migcheck is not None:
+            with self._migcheck.fenced('publishing the report'):
+                # Merge: nova puts the uptime there, and others may put more.
+                data['stats'] = {**(data.get('stats') or {}), **self._migcheck.reporter.texts()}
+        return data
+
+    def check_can_live_migrate_destination(self, context: Any, instance: Any, src_compute_info: Any, dst_compute_info: Any,
+                                           block_migration: Any = False, disk_over_commit: Any = False) -> Any:
+        if self._migcheck is None:
+            return super().check_can_live_migrate_destination(
+                context, instance, src_compute_info, dst_compute_info, block_migration, disk_over_commit)
+        compared = None
+        with self._migcheck.fenced('checking this host as a destination', instance):
+            compared = self._migcheck.as_destination(context, instance, src_compute_info)
+        self._migcheck_compared[instance.uuid] = compared
+        try:
+            data = super().check_can_live_migrate_destination(
+                context, instance, src_compute_info, dst_compute_info, block_migration, disk_over_commit)
+        finally:
+            self._migcheck_compared.pop(instance.uuid, None)
+        with self._migcheck.fenced('telling the source where this host is reached'):
+            self._migcheck.tell_source(data)
+        return data
+
+    def _compare_cpu(self, guest_cpu: Any, host_cpu_str: Any, instance: Any) -> None:
+        """Nova's comparison of two hosts, where ``[migcheck] nova_cpu_check`` leaves it in force."""
+        compared = self._migcheck_compared.get(instance.uuid)
+        if compared is None or not compared.compatible:
+            return super()._compare_cpu(guest_cpu, host_cpu_str, instance)
+        if CONF.migcheck.nova_cpu_check == 'replace':
+            LOG.info('Nova\'s comparison of the two hosts\' CPUs is skipped: this host provides all that the guest uses '
+                     '([migcheck] nova_cpu_check = replace)', instance=instance)
+            return None
+        try:
+            return super()._compare_cpu(guest_cpu, host_cpu_str, instance)
+        except exception.InvalidCPUInfo as e:
+            assert self._migcheck is not None
+            raise exception.InvalidCPUInfo(self._migcheck.note_nova_disagrees(e, instance))
+
+    def check_can_live_migrate_source(self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None) -> Any:
+        if self._migcheck is not None:
+            with self._migcheck.fenced('checking the path to the target', instance):
+                self._migcheck.as_source(context, instance, dest_check_data)
+        return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the compute side decides: on the destination when Nova asks whether a server may come, on the source whether it may go there."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any, Iterator, Optional
+
+from nova import exception, objects
+from oslo_log import log as logging
+
+from nova_migcheck import conf as confs
+from nova_migcheck import cpu as cpus
+from nova_migcheck import events, published, runner
+from nova_migcheck.bounded import Bounded
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import Report
+from nova_migcheck.reporter import Reporter
+from nova_migcheck.settings import Reader
+from nova_migcheck.verdict import Guest, Policies, Verdict, judge, settle
+
+LOG = logging.getLogger(__name__)
+
+# Seconds that libvirtd may take for one question. It needs 0.2 ms, but 8 to 12 s while it probes QEMU after its own start.
+LIBVIRT = 15.0
+# Decisions whose path is looked at side by side on one source.
+PATHS = 4
+# How the destination tells the source its host name. Nova's own check on the source, which runs right after ours, always
+# overwrites this field; it is the only text of LibvirtLiveMigrateData that nobody reads before.
+_HOST_MARK = 'migcheck:'
+
+
+class Hook:
+    """One nova-compute's part in the decisions about live migrations.
+
+    :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
+    :param libvirt_host: Nova's own ``nova.virt.libvirt.host.Host``
+    """
+
+    def __init__(self, conf: Any, libvirt_host: Any) -> None:
+        self._conf = conf
+        self._libvirt = libvirt_host
+        self._bounded = Bounded()
+        self._reader = Reader(conf)
+        loaded = runner.load(list(conf.migcheck.checks))
+        paths = {name for name, check in loaded.items() if check.check is not None and check.check.WHEN == 'path'}
+        self._path_checks = {name: check for name, check in loaded.items() if name in paths}
+        self._paths = threading.BoundedSemaphore(PATHS)
+        self.policies = Policies.from_conf(conf.migcheck)
+        self.reporter = Reporter(conf, self._reader, {name: check for name, check in loaded.items() if name not in paths})
+
+    @contextlib.contextmanager
+    def fenced(self, doing: str, instance: Any = None) -> Iterator[None]:
+        """Keep our own errors from Nova. Only MigrationPreCheckError leaves: anything else would put the server in ERROR.
+
+        :raises nova.exception.MigrationPreCheckError: a refusal, or an error of ours with ``on_error = reject``
+        """
+        try:
+            yield
+        except exception.MigrationPreCheckError:
+            raise
+        except Exception as e:
+            LOG.exception('nova-migcheck failed while %s; this is a bug', doing, instance=instance)
+            if instance is not None and self._conf.migcheck.on_error == confs.REJECT and self._conf.migcheck.mode == 'enforce':
+                raise exception.MigrationPreCheckError(f'migcheck: it failed while {doing}: {type(e).__name__} ([migcheck] on_error)')
+
+    # The destination.
+
+    def as_destination(self, context: Any, instance: Any, src_compute_info: Any) -> Optional[cpus.Comparison]:
+        """Decide whether this host takes ``instance``.
+
+        :param src_compute_info: primitive of the source's ComputeNode
+        :returns: what was found about the CPU of the guest itself, None when that is not known
+        :raises nova.exception.MigrationPreCheckError: it does not; the text begins with the check
+        """
+        source = _read(src_compute_info.get('stats') if isinstance(src_compute_info, dict) else None, 'the source', instance)
+        target = self.reporter.fresh(self._conf.migcheck.recheck_after)
+        cpu = source.guest(instance.uuid) if source else None
+        compared = self._compare_here(cpu, target, instance) if cpu and 'cpu' in self.policies.checks else None
+        guest = Guest(cpu, self._needs(context, instance, target))
+        verdict = judge(guest, source, target, time.time(), self.policies, compared, self._conf.host)
+        self._settle(context, instance, self._conf.host, verdict)
+        return compared
+
+    def _compare_here(self, cpu: cpus.Cpu, target: Optional[Report], instance: Any) -> Optional[cpus.Comparison]:
+        """Ask this host's libvirt about the guest's own CPU. It has the last word over our arithmetic."""
+        from nova_migcheck import libvirtcpu
+        try:
+            asked = self._bounded.call(LIBVIRT, lambda: libvirtcpu.ask_hypervisor(self._libvirt.get_connection(), cpu, cpu.virt))
+        except TimeoutError as e:
+            asked = cpus.Comparison(cpus.UNKNOWN, reason=f'cannot say: libvirtd gave no answer: {e}')
+        if target is None or target.cpu is None:
+            return asked
+        counted = cpus.compare(cpu, target.cpu)
+        if asked.outcome == cpus.UNKNOWN:
+            return counted if counted.outcome != cpus.UNKNOWN else asked
+        if asked.compatible and counted.outcome == cpus.INCOMPATIBLE and not counted.missing:
+            # What libvirt's comparison does not look at: the TSC's frequency.
+            return counted
+        if asked.outcome != counted.outcome and counted.outcome != cpus.UNKNOWN:
+            LOG.warning('libvirt and the comparison of features disagree about the CPU of the guest, libvirt is believed. libvirt: %s. '
+                        'Features: %s', asked.reason or asked.outcome, counted.reason or counted.outcome, instance=instance)
+        return asked
+
+    def _needs(self, context: Any, instance: Any, target: Optional[Report]) -> frozenset[str]:
+        """Which of the findings with a scope concern this server. Costs a query only where there is such a finding."""
+        if target is None or not any(f.scope for f in target.findings):
+            return frozenset()
+        needs = set()
+        bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+        if any(bdm.is_volume for bdm in bdms):
+            needs.add('volumes')
+        if any('encrypted' in bdm and bdm.encrypted for bdm in bdms) or _has_vtpm(instance):
+            needs.add('encryption')
+        return frozenset(needs)
+
+    def tell_source(self, migrate_data: Any) -> None:
+        """Put into Nova's answer to the source where this host will be contacted; ``pre_live_migration`` sets it anew."""
+        migrate_data.target_connect_addr = self._conf.libvirt.live_migration_inbound_addr or self._conf.host
+        migrate_data.instance_relative_path = _HOST_MARK + self._conf.host
+
+    # The source.
+
+    def as_source(self, context: Any, instance: Any, migrate_data: Any) -> None:
+        """Decide whether ``instance`` can go from here to where ``migrate_data`` says.
+
+        :raises nova.exception.MigrationPreCheckError: it cannot
+        """
+        mark = migrate_data.instance_relative_path if 'instance_relative_path' in migrate_data else ''
+        if not mark.startswith(_HOST_MARK):
+            LOG.info('The target does not run nova-migcheck: the path to it is not checked', instance=instance)
+            return
+        host = mark[len(_HOST_MARK):]
+        node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
+        target = _read(node.stats if 'stats' in node else None, host, instance)
+        verdict = self._guest_leaves(instance, target, host)
+        verdict += settle(self._path(host, migrate_data.target_connect_addr, target), self.policies)
+        self._settle(context, instance, host, verdict)
+
+    def _guest_leaves(self, instance: Any, target: Optional[Report], host: str) -> Verdict:
+        """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest."""
+        if target is None or target.cpu is None or 'cpu' not in self.policies.checks:
+            return Verdict()
+        try:
+            cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance, target.cpu.virt)
+        except TimeoutError as e:
+            return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', f'libvirtd on the source gave no answer: {e}', '',
+                                   'restart libvirtd there')], self.policies)
+        only_cpu = Report(target.time, cpu=target.cpu)
+        return judge(Guest(cpu), None, only_cpu, target.time, self.policies, name=host)
+
+    def _guest_cpu(self, instance: Any, virt: str) -> cpus.Cpu:
+        from nova_migcheck import libvirtcpu
+        connection = self._libvirt.get_connection()
+        xml = self._libvirt.get_guest(instance).get_xml_desc()
+        return libvirtcpu.guest_cpu(connection, xml, libvirtcpu.host_cpu(connection, virt))
+
+    def _path(self, host: str, connect: str, target: Optional[Report]) -> list[Finding]:
+        """What the checks of the path find, from here to the target."""
+        deadline = self._conf.migcheck.round_deadline
+        if not self._path_checks:
+            return []
+        if not self._paths.acquire(timeout=deadline):
+            detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
+            return [Finding('transport', Outcome.UNKNOWN, host, detail)]
+        try:
+            known = {'host': host, 'connect': connect, 'migration': dict(target.migration) if target else {}}
+            settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
+            return [f for f in runner.Runner(self._path_checks).run(settings, deadline).findings if f.outcome is not Outcome.OK]
+        finally:
+            self._paths.release()
+
+    # Both.
+
+    def _settle(self, context: Any, instance: Any, target: str, verdict: Verdict) -> None:
+        """Log the verdict, leave its event, and raise when it is a refusal."""
+        for finding in verdict.warnings:
+            LOG.warning('Live migration to %s: %s', target, finding, instance=instance)
+        if verdict.accepted:
+            return
+        text = events.reason(verdict, target)
+        if self._conf.migcheck.mode != 'enforce':
+            LOG.warning('Live migration to %s would be refused ([migcheck] mode = %s): %s', target, self._conf.migcheck.mode, text,
+                        instance=instance)
+            return
+        LOG.warning('Live migration to %s is refused: %s', target, text, instance=instance)
+        if self._conf.migcheck.events:
+            with self.fenced('writing the event of a refusal'):
+                events.record(context, instance, target, text)
+        raise exception.MigrationPreCheckError(text)
+
+    def note_nova_disagrees(self, error: Exception, instance: Any) -> str:
+        """Nova's own CPU check rejects what ours found compatible: say so. Returns the text."""
+        text = ('cpu: Nova\'s own comparison refuses this host, which provides all that the guest uses: Nova compares hosts, not the guest '
+                f'(LP#2039803); see [workarounds] skip_cpu_compare_on_dest and [migcheck] nova_cpu_check. {error}')
+        LOG.warning('%s', text, instance=instance)
+        return text
+
+
+def _read(stats: Any, whose: str, instance: Any) -> Optional[Report]:
+    try:
+        return published.read(stats)
+    except published.Unreadable as e:
+        LOG.warning('The report of %s cannot be read, it counts as missing: %s', whose, e, instance=instance)
+        return None
+
+
+def _has_vtpm(instance: Any) -> bool:
+    specs = instance.flavor.extra_specs if instance.flavor and 'extra_specs' in instance.flavor else {}
+    properties = instance.image_meta.properties
+    return bool(specs.get('hw:tpm_version') or properties.get('hw_tpm_version'))

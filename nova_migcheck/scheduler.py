@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler's side: a filter that keeps a live migration from a target known to be unsafe, before its nova-compute is even asked."""
+
+from __future__ import annotations
+
+import collections
+import time
+from typing import Any, Iterable, NamedTuple, Optional
+
+import nova.conf
+from nova import context as nova_context
+from nova import exception, objects
+from nova.scheduler import filters
+from oslo_log import log as logging
+from stevedore import extension
+
+from nova_migcheck import conf as confs
+from nova_migcheck import published
+from nova_migcheck.finding import Finding
+from nova_migcheck.report import Report
+from nova_migcheck.verdict import Guest, Policies, Verdict, judge
+
+LOG = logging.getLogger(__name__)
+CONF = nova.conf.CONF
+
+NAMESPACE = 'nova_migcheck.scheduler_filters'
+
+# Migration.migration_type -> its name in [migcheck] also_for; a live migration is always judged.
+LIVE = 'live-migration'
+_UNDER_WAY = ('accepted', 'pre-migrating')
+
+
+def all_filters() -> list[type[filters.BaseHostFilter]]:
+    """For ``[filter_scheduler] available_filters = nova_migcheck.scheduler.all_filters``: what the entry points offer.
+
+    One that cannot be loaded is left out with an ERROR line, so that it does not keep the scheduler from starting with the others.
+    """
+    def failed(_manager: Any, entry_point: Any, error: Exception) -> None:
+        LOG.error('The filter %s of %s cannot be loaded: %s', entry_point.name, NAMESPACE, error)
+    found = extension.ExtensionManager(NAMESPACE, on_load_failure_callback=failed)
+    return [e.plugin for e in found if isinstance(e.plugin, type) and issubclass(e.plugin, filters.BaseHostFilter)]
+
+
+class Move(NamedTuple):
+    """A server on its way from one host to another.
+
+    :ivar source: the host that it leaves
+    :ivar kind: ``live-migration``, or what ``[migcheck] also_for`` lists
+    :ivar arrived: when the server last came to its source by a migration, in seconds since the epoch; 0 when it never did
+    """
+
+    source: str
+    kind: str
+    arrived: float
+
+
+class MigrationTargetFilter(filters.BaseHostFilter):
+    """Keeps only hosts to which the server may go, by what they have published about themselves.
+
+    For anything but a live migration (and what ``[migcheck] also_for`` lists) it costs one attribute test and no query.
+    """
+
+    RUN_ON_REBUILD = False
+
+    def __init__(self) -> None:
+        # Not fenced: a wrong option must stop the scheduler at its start.
+        confs.register(CONF)
+        self._policies = Policies.from_conf(CONF.migcheck)
+
+    def filter_all(self, filter_obj_list: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
+        """The hosts of ``filter_obj_list`` that are safe targets.
+
+        :raises nova.exception.NoValidHost: when there were hosts and none is safe; with counts per check and no host's name, since a
+            tenant reads it
+        """
+        try:
+            # A boot has none, nor has a rebuild or an unshelve; whatever leaves a host has at least that one.
+            if not spec_obj.ignore_hosts or CONF.migcheck.mode == 'off':
+                return filter_obj_list
+            hosts = list(filter_obj_list)
+        except Exception:
+            return self._gave_up(filter_obj_list, spec_obj)
+        try:
+            kept, rejected = self._judge_all(hosts, spec_obj)
+        except Exception:
+            return self._gave_up(hosts, spec_obj)
+        if kept or not rejected:
+            return kept
+        counts = collections.Counter(verdict.rejections[0].check for _host, verdict in rejected)
+        raise exception.NoValidHost(reason=f'migcheck rejected {len(rejected)} host{"s" if len(rejected) > 1 else ""} ('
+                                           + ', '.join(f'{check}: {count}' for check, count in sorted(counts.items())) + ')')
+
+    def _gave_up(self, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
+        LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a bug', spec_obj.instance_uuid)
+        return [] if CONF.migcheck.on_error == confs.REJECT and CONF.migcheck.mode == 'enforce' else hosts
+
+    def _judge_all(self, hosts: list[Any], spec_obj: Any) -> tuple[list[Any], list[tuple[Any, Verdict]]]:
+        """(hosts kept, (host, why) of those rejected)"""
+        move, source = self._leaving(spec_obj) if hosts else (None, None)
+        if move is None:
+            return hosts, []
+        now = time.time()
+        judge_one = _Judge(self._policies, _guest(move, source, spec_obj), source, now)
+        judged = [(host, judge_one(host.stats)) for host in hosts]
+        rejected = [(host, verdict) for host, verdict in judged if verdict.rejections]
+        _log(judge_one, rejected, [x for x in judged if x[1].warnings], move, spec_obj.instance_uuid)
+        if CONF.migcheck.mode != 'enforce':
+            return hosts, []
+        return [host for host, verdict in judged if not verdict.rejections], rejected
+
+    def _leaving(self, spec_obj: Any) -> tuple[Optional[Move], Optional[Report]]:
+        """What move this request is for, and the source's report: two queries in the server's own cell."""
+        destination = spec_obj.requested_destination
+        if destination is None or 'cell' not in destination or destination.cell is None:
+            return None, None
+        with nova_context.target_cell(nova_context.get_admin_context(), destination.cell) as context:
+            move = _move(context, spec_obj)
+            if move is None or move.kind != LIVE:
+                return move, None
+            try:
+                node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, move.source)
+                return move, published.read(node.stats if 'stats' in node else None)
+            except (published.Unreadable, exception.NotFound) as e:
+                LOG.warning('The report of the source %s of instance %s cannot be read: %s', move.source, spec_obj.instance_uuid, e)
+                return move, None
+
+
+class _Judge:
+    """Judges the hosts of one request. What is alike on many hosts is judged once."""
+
+    def __init__(self, policies: Policies, guest: Guest, source: Optional[Report], now: float) -> None:
+        self._policies, self._guest, self._source, self._now = policies, guest, source, now
+        self._verdicts: dict[Any, Verdict] = {}
+        # A time of ten digits compares as text.
+        self._oldest, self._newest = (f'{int(now + d):010d}' for d in (-policies.stale_after, policies.stale_after))
+        # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
+        self._each = guest.cpu is not None and guest.cpu.tsc_hz is not None
+
+    def __call__(self, stats: Any) -> Verdict:
+        face = published.face(stats) if stats else None
+        if face is None or self._each or not self._oldest <= face[0] <= self._newest:
+            return self.in_full(stats)
+        verdict = self._verdicts.get(face[1])
+        if verdict is None:
+            verdict = self._verdicts[face[1]] = self.in_full(stats)
+        return verdict
+
+    def in_full(self, stats: Any) -> Verdict:
+        """With this host's own findings, not those of another one in the same state."""
+        try:
+            target = published.read(stats)
+        except published.Unreadable as e:
+            LOG.debug('A report cannot be read: %s', e)
+            target = None
+        return judge(self._guest, self._source, target, self._now, self._policies)
+
+
+def _move(context: Any, spec_obj: Any) -> Optional[Move]:
+    """The move for which hosts are sought, None when it is none that is judged.
+
+    The request does not say (``_nova_check_type`` is only ever ``rebuild``); the newest migration record of the server under way does.
+    """
+    found = objects.MigrationList.get_by_filters(
+        context, {'instance_uuid': spec_obj.instance_uuid, 'status': [*_UNDER_WAY, 'completed']})
+    # Unsorted, and a record of an earlier attempt may have been left behind.
+    newest = max((m for m in found if m.status in _UNDER_WAY), key=lambda m: m.id, default=None)
+    if newest is None or newest.source_compute not in spec_obj.ignore_hosts:
+        return None
+    if newest.migration_type != LIVE and newest.migration_type not in CONF.migcheck.also_for:
+        return None
+    arrived = max((m.updated_at.timestamp() for m in found if m.status == 'completed' and m.dest_compute == newest.source_compute
+                   and m.updated_at is not None), default=0.0)
+    return Move(newest.source_compute, newest.migration_type, arrived)
+
+
+def _guest(move: Move, source: Optional[Report], spec_obj: Any) -> Guest:
+    running = move.kind == LIVE
+    needs = frozenset({'volumes'}) if 'is_bfv' in spec_obj and spec_obj.is_bfv else frozenset()
+    # A guest that came after its host's last report may have the CPU of the host where it was started: nova-compute will look at it.
+    known = running and source is not None and source.time > move.arrived
+    return Guest(source.guest(spec_obj.instance_uuid) if known and source else None, needs, running)
+
+
+def _log(judge_one: _Judge, rejected: list[tuple[Any, Verdict]], warned: list[tuple[Any, Verdict]], move: Move, instance: str) -> None:
+    """One line per rejected host, up to a limit; then one line per reason."""
+    would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
+    limit = CONF.migcheck.max_logged_hosts
+    for host, _verdict in rejected[:limit]:
+        LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,
+                 _texts(judge_one.in_full(host.stats).rejections))
+    rest = collections.Counter(verdict.rejections[0].check for _host, verdict in rejected[limit:])
+    for check, count in rest.items():
+        LOG.info('%d more hosts are %s as target of the %s of instance %s: %s', count, would, move.kind, instance, check)
+    for host, _verdict in warned[:limit]:
+        LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
+                  _texts(judge_one.in_full(host.stats).warnings))
+
+
+def _texts(findings: tuple[Finding, ...]) -> str:
+    return '; '.join(str(finding) for finding in findings)
