@@ -32,6 +32,8 @@ KEYS = (MAIN, CPU, SITE)
 
 # Bytes of all keys and values. ComputeNode.stats is a TEXT column of 64 KiB that the whole node fails with.
 MAX_BYTES = 8 * 1024
+# Findings beyond this many are not even tried to fit.
+MAX_FINDINGS = 100
 # Bytes that one inflated CPU may have: more than every name that libvirt knows.
 _MAX_CPU = 32 * 1024
 
@@ -78,6 +80,8 @@ def face(stats: Mapping[str, Any]) -> Optional[tuple[str, tuple[str, Optional[st
 
 def write(report: Report) -> dict[str, str]:
     """The strings for ``stats``, together at most :data:`MAX_BYTES`. What does not fit is dropped, least use first, and named."""
+    if len(report.findings) > MAX_FINDINGS:
+        report = _drop(report, 'findings', findings=(*_one_each(report.findings), *report.findings)[:MAX_FINDINGS])
     for shrink in _SHRINK:
         texts = _texts(report)
         if sum(len(key) + len(text) for key, text in texts.items()) <= MAX_BYTES:

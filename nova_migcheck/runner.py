@@ -189,7 +189,8 @@ class Runner:
             outcome.memory[name] = output.kept
         if output.cpu_seconds is not None:
             outcome.cpu_seconds[name] = output.cpu_seconds
-            return
+            if not output.raised:
+                return
         remedy = 'this is a bug of the check; nova-compute\'s log has it'
         if output.raised:
             LOG.warning('The check %s broke: %s\n%s', name, output.raised, output.traceback)
@@ -232,26 +233,25 @@ class _Output:
             self._take(_json_object(line))
 
     def _take(self, line: Mapping[str, Any]) -> None:
-        if 'finding' in line:
-            try:
+        try:
+            if 'finding' in line:
                 finding = Finding.from_dict(line['finding'])
-            except ValueError as e:
-                self.raised = f'it wrote what is no finding: {e}'
-                return
-            self.findings.append(finding)
-            if self._progress:
-                self._progress(self.name, finding)
-        elif 'fact' in line:
-            name, value = line['fact']
-            self.facts[name] = value
-        elif 'keep' in line:
-            self.kept = line['keep']
-        elif 'raised' in line:
-            self.raised, self.traceback = str(line['raised']), str(line.get('traceback', ''))
-        elif 'end' in line:
-            self.cpu_seconds = float(line['end'])
-            if self._progress:
-                self._progress(self.name, None)
+                self.findings.append(finding)
+                if self._progress:
+                    self._progress(self.name, finding)
+            elif 'fact' in line:
+                name, value = line['fact']
+                self.facts[str(name)] = value
+            elif 'keep' in line:
+                self.kept = line['keep']
+            elif 'raised' in line:
+                self.raised, self.traceback = str(line['raised']), str(line.get('traceback', ''))
+            elif 'end' in line:
+                self.cpu_seconds = float(line['end'])
+                if self._progress:
+                    self._progress(self.name, None)
+        except (ValueError, TypeError) as e:
+            self.raised = f'it wrote what is no finding: {e}'
 
 
 def _trouble(check: str, detail: str, remedy: str, origin: str = '') -> Finding:

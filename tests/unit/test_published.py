@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's strings: round trip, limits, and whatever else may stand in that field."""
+import base64
+import dataclasses
+import json
+import random
+import zlib
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from nova_migcheck import published, report
+from nova_migcheck.cpu import Cpu
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import Group, Report
+
+NAMES = published._NAMES_1.decode().split()
+HOST = Cpu('x86_64', 'kvm', 'Intel', 'Icelake-Server', frozenset(random.Random(1).sample(NAMES, 150)), 2_400_000_000, True, 9_000_000)
+SMALLER = dataclasses.replace(HOST, features=HOST.features - set(sorted(HOST.features)[:5]) | {'a-new-one'}, tsc_hz=None)
+UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
+FULL = Report(
+    1_764_000_000, (Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refused', 'keystone catalog', 'start it', 'volumes'),),
+    HOST, dataclasses.replace(HOST, tsc_hz=None), (Group(SMALLER, (report.shorten(UUID),)),),
+    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7})
+
+
+def test_round_trip():
+    assert published.read(published.write(FULL)) == FULL
+
+
+def test_a_real_host_s_report_is_small():
+    texts = published.write(FULL)
+    assert sum(len(k) + len(v) for k, v in texts.items()) <= 1536
+    assert all(text.isascii() for text in texts.values())
+
+
+def test_hosts_of_a_kind_have_the_same_cpu_and_site():
+    other = dataclasses.replace(FULL, time=1, findings=(), cpu=dataclasses.replace(HOST, tsc_hz=2_400_001_000),
+                                migration={**FULL.migration, 'host': 'compute2'}, storage={**FULL.storage, 'free_bytes': 9})
+    one, two = published.write(FULL), published.write(other)
+    assert one[published.CPU] == two[published.CPU] and one[published.SITE] == two[published.SITE]
+    assert published.read(two).cpu.tsc_hz == 2_400_001_000
+
+
+def test_the_face_is_what_a_decision_rests_on():
+    texts = published.write(FULL)
+    time, (summary, cpu, site) = published.face(texts)
+    assert (time, summary) == ('1764000000', 'endpoint/volumes=failure')
+    assert (cpu, site) == (texts[published.CPU], texts[published.SITE])
+
+
+def test_no_report_is_none():
+    assert published.read(None) is None
+    assert published.read({}) is None
+    assert published.read({'uptime': 'up 3 days'}) is None
+    assert published.face({}) is None
+
+
+@pytest.mark.parametrize('stats', [
+    {'migcheck': 3}, {'migcheck': ''}, {'migcheck': '2 1764000000 - {}'}, {'migcheck': '1 17640000 - {}'}, {'migcheck': '1 1764000000 - {'},
+    {'migcheck': '1 1764000000 - []'}, {'migcheck': '1 1764000000 - {"f": 3}'}, {'migcheck': '1 1764000000 - {"f": [{}]}'},
+    {'migcheck': '1 1764000000 - {"guests": [[{"arch": "x", "virt": "y", "+": "", "-": ""}, "a"]]}'},
+    {'migcheck': '1 1764000000 - {"default": 7}'}, {'migcheck': '1 ١٧٦٤٠٠٠٠٠٠ - {}'},
+    {'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '1 !!!'}, {'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '9 AAAA'},
+    {'migcheck': '1 1764000000 - {}', 'migcheck_site': '1 [1]'}, {'migcheck': '1 1764000000 - {}', 'migcheck_site': '1 {"migration": 3}'},
+    {'migcheck': '1 1764000000 - ' + '[' * 8000}, {'migcheck': 'x' * 10_000_000},
+])
+def test_what_cannot_be_read_says_so(stats):
+    with pytest.raises(published.Unreadable):
+        published.read(stats)
+
+
+def test_a_cpu_that_inflates_without_end_is_refused():
+    deflate = zlib.compressobj(9, zdict=published._NAMES_1)
+    bomb = base64.b64encode(deflate.compress(b' ' * 5_000_000) + deflate.flush()).decode()
+    assert len(bomb) < published.MAX_BYTES
+    with pytest.raises(published.Unreadable, match='larger than'):
+        published.read({'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '1 ' + bomb})
+
+
+def test_another_dictionary_is_refused_not_misread():
+    """The dictionary of format 1 is frozen: this is the text that the first release wrote."""
+    assert zlib.crc32(published._NAMES_1) == 52146861
+    deflate = zlib.compressobj(9, zdict=published._NAMES_1[:-1])
+    text = base64.b64encode(deflate.compress(json.dumps(HOST.to_dict()).encode()) + deflate.flush()).decode()
+    with pytest.raises(published.Unreadable):
+        published.read({'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '1 ' + text})
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+                           lambda c: st.lists(c, max_size=4) | st.dictionaries(st.text(max_size=8), c, max_size=4), max_leaves=12)
+texts = st.one_of(
+    st.text(max_size=200), st.none(), st.integers(), st.binary(max_size=50), json_values,
+    st.builds(lambda head, rest: f'1 1764000000 {head} {json.dumps(rest)}', st.text(max_size=10), json_values),
+    st.builds(lambda key, rest: '1 1764000000 - ' + json.dumps({key: rest}),
+              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz']), json_values),
+    st.sampled_from(list(published.write(FULL).values())).flatmap(
+        lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])),
+    st.sampled_from(list(published.write(FULL).values())).flatmap(
+        lambda text: st.tuples(st.integers(0, len(text) - 1), st.characters()).map(lambda x: text[:x[0]] + x[1] + text[x[0] + 1:])),
+    st.just('1 1764000000 ' + 'x' * 3_000_000))
+
+
+@hypothesis.settings(max_examples=600, deadline=None)
+@hypothesis.given(st.fixed_dictionaries({}, optional={key: texts for key in published.KEYS}) | json_values)
+def test_a_reader_survives_anything(stats):
+    try:
+        read = published.read(stats)
+    except published.Unreadable:
+        return
+    assert read is None or isinstance(read, Report)
+    if read is not None:
+        assert sum(len(k) + len(v) for k, v in published.write(read).items()) <= published.MAX_BYTES
+        published.face(stats)
+
+
+findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), outcome=st.sampled_from(Outcome), subject=st.text(max_size=2000),
+                              detail=st.text(max_size=2000), origin=st.text(max_size=2000), remedy=st.text(max_size=2000),
+                              scope=st.text(max_size=20)), max_size=30)
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(findings, json_values, json_values)
+def test_whatever_checks_yield_fits_and_reads_back(found, fact, other):
+    built = report.build(1_764_000_000, found, {'cpu': fact, 'guests': other, 'migration': {'x': fact}, 'storage': other})
+    texts = published.write(built)
+    assert sum(len(k) + len(v.encode()) for k, v in texts.items()) <= published.MAX_BYTES
+    back = published.read(texts)
+    assert back.summary == built.summary or 'all' in back.dropped or 'summary' in back.dropped
+
+
+def test_ten_thousand_findings_keep_the_decision():
+    many = [Finding(f'check{n % 7}', Outcome.FAILURE, f'thing {n}', 'd' * 900, 'o' * 900, 'r' * 900) for n in range(10_000)]
+    built = report.build(1_764_000_000, many, {'cpu': HOST.to_dict()})
+    texts = published.write(built)
+    assert sum(len(k) + len(v) for k, v in texts.items()) <= published.MAX_BYTES
+    back = published.read(texts)
+    assert {f.check for f in back.findings if f.outcome is Outcome.FAILURE} == {f'check{n}' for n in range(7)}
+    assert back.cpu == HOST
+
+
+def test_guests_that_do_not_fit_are_unknown_not_default():
+    groups = tuple(Group(dataclasses.replace(SMALLER, features=SMALLER.features - {name}), tuple(f'{n:012x}' for n in range(40)))
+                   for name in sorted(SMALLER.features)[:40])
+    back = published.read(published.write(dataclasses.replace(FULL, groups=groups)))
+    assert 'guests' in back.dropped
+    assert back.guest(UUID) is None
+
+
+def test_guest():
+    assert FULL.guest(UUID) == SMALLER
+    assert FULL.guest('aaaaaaaa-0000-0000-0000-000000000000') == FULL.default_guest
+    assert dataclasses.replace(FULL, default_guest=None).guest('aaaaaaaa-0000-0000-0000-000000000000') == HOST

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision, as a table."""
+import dataclasses
+
+import pytest
+
+from nova_migcheck import cpu as cpus
+from nova_migcheck.cpu import Cpu
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import Report
+from nova_migcheck.verdict import Guest, Policies, judge
+
+NOW = 1_764_000_000
+HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset('fpu sse2 avx avx2'.split()))
+GUEST = dataclasses.replace(HOST, features=frozenset('fpu sse2 avx'.split()))
+RICHER = dataclasses.replace(HOST, features=HOST.features | {'avx512f', 'avx512dq'})
+ALL = ('address', 'cpu', 'endpoint')
+
+
+def policies(**changes):
+    return Policies(checks=ALL, stale_after=300, **changes)
+
+
+def report(*findings, age=10, cpu=HOST, **facts):
+    return Report(NOW - age, tuple(findings), cpu, **facts)
+
+
+def finding(check, outcome, scope=''):
+    return Finding(check, outcome, 'thing', 'found', 'origin', 'remedy', scope)
+
+
+def names(verdict):
+    return [f.check for f in verdict.rejections], [f.check for f in verdict.warnings]
+
+
+@pytest.mark.parametrize('target, expected', [
+    (report(), ([], [])),
+    (report(finding('endpoint', 'failure')), (['endpoint'], [])),
+    (report(finding('endpoint', 'unknown')), ([], ['endpoint'])),
+    (report(finding('endpoint', 'warning')), ([], ['endpoint'])),
+    (report(finding('endpoint', 'ok')), ([], [])),
+    (report(finding('endpoint', 'failure', 'volumes')), ([], [])),
+    (report(finding('endpoint', 'failure'), finding('address', 'failure')), (['endpoint', 'address'], [])),
+    (report(age=301), ([], ['report'])),
+    (report(age=300), ([], [])),
+    (report(age=-301), ([], ['report'])),
+    (report(finding('endpoint', 'failure'), age=301), ([], ['report'])),
+    (None, ([], ['report'])),
+    (report(cpu=None), ([], [])),
+    (report(cpu=dataclasses.replace(HOST, features=frozenset({'fpu'}))), (['cpu'], [])),
+    (report(cpu=dataclasses.replace(HOST, vendor='AMD')), (['cpu'], [])),
+    (report(cpu=RICHER), ([], [])),
+])
+def test_with_the_default_policies(target, expected):
+    assert names(judge(Guest(GUEST), None, target, NOW, policies())) == expected
+
+
+@pytest.mark.parametrize('changes, target, expected', [
+    ({'on_failure': {'': 'warn'}}, report(finding('endpoint', 'failure')), ([], ['endpoint'])),
+    ({'on_failure': {'': 'ignore'}}, report(finding('endpoint', 'failure')), ([], [])),
+    ({'on_failure': {'': 'reject', 'endpoint': 'warn'}}, report(finding('endpoint', 'failure')), ([], ['endpoint'])),
+    ({'on_failure': {'endpoint': 'warn'}}, report(finding('address', 'failure')), (['address'], [])),
+    ({'on_unknown': {'': 'reject'}}, report(finding('endpoint', 'unknown')), (['endpoint'], [])),
+    ({'on_unknown': {'': 'reject'}}, report(finding('endpoint', 'warning')), ([], ['endpoint'])),
+    ({'on_missing': {'': 'reject'}}, None, (['report'], [])),
+    ({'on_missing': {'cpu': 'reject'}}, None, (['report'], [])),
+    ({'on_missing': {'clock': 'reject'}}, None, ([], ['report'])),
+    ({'on_missing': {'': 'ignore'}}, None, ([], [])),
+    ({'on_stale': {'': 'reject'}}, report(age=301), (['report'], [])),
+    ({'on_stale': {'': 'ignore', 'cpu': 'warn'}}, report(age=301), ([], ['report'])),
+])
+def test_policies(changes, target, expected):
+    assert names(judge(Guest(GUEST), None, target, NOW, policies(**changes))) == expected
+
+
+def test_a_volume_service_matters_to_a_server_with_volumes():
+    target = report(finding('endpoint', 'failure', 'volumes'))
+    assert not judge(Guest(GUEST, frozenset({'volumes'})), None, target, NOW, policies()).accepted
+    assert judge(Guest(GUEST, frozenset({'encryption'})), None, target, NOW, policies()).accepted
+
+
+def test_every_missing_feature_is_named_and_the_target_too():
+    verdict = judge(Guest(RICHER), None, report(), NOW, policies(), name='compute2')
+    assert str(verdict.rejections[0]).startswith('cpu: target compute2 lacks avx512dq, avx512f that the guest uses')
+    assert judge(Guest(HOST), None, report(cpu=RICHER), NOW, policies()).accepted
+
+
+def test_the_age_of_a_stale_report_is_named():
+    verdict = judge(Guest(), None, report(age=4000), NOW, policies())
+    assert '4000 s old' in verdict.warnings[0].detail and '300 s' in verdict.warnings[0].detail
+    verdict = judge(Guest(), None, report(age=-4000), NOW, policies())
+    assert '4000 s in the future' in verdict.warnings[0].detail
+
+
+def test_libvirt_has_the_last_word():
+    yes, no = cpus.Comparison(cpus.COMPATIBLE), cpus.Comparison(cpus.INCOMPATIBLE, ('hle',), 'lacks hle that the guest uses')
+    assert judge(Guest(RICHER), None, report(), NOW, policies(), yes).accepted
+    assert not judge(Guest(GUEST), None, report(), NOW, policies(), no).accepted
+    # Also of a target that has no report yet.
+    assert names(judge(Guest(GUEST), None, None, NOW, policies(), no)) == (['cpu'], ['report'])
+
+
+def test_a_guest_whose_cpu_is_not_known_is_not_refused_for_it():
+    assert judge(Guest(None), None, report(cpu=dataclasses.replace(HOST, features=frozenset())), NOW, policies()).accepted
+
+
+def test_a_guest_that_starts_anew_is_not_compared():
+    assert judge(Guest(RICHER, running=False), None, report(), NOW, policies()).accepted
+    assert not judge(Guest(RICHER, running=False), None, report(finding('endpoint', 'failure')), NOW, policies()).accepted
+
+
+def test_without_the_cpu_check_no_cpu_is_compared():
+    assert judge(Guest(RICHER), None, report(), NOW, Policies(checks=('address',))).accepted
+
+
+def test_could_not_compare_is_unknown():
+    other = Cpu('aarch64', 'kvm', model='a')
+    target = report(cpu=dataclasses.replace(other, model='b'))
+    verdict = judge(Guest(other), None, target, NOW, policies())
+    assert names(verdict) == ([], ['cpu']) and verdict.warnings[0].outcome is Outcome.UNKNOWN
+    assert not judge(Guest(other), None, target, NOW, policies(on_unknown={'': 'reject'})).accepted
