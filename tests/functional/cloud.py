@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole Nova in this process: API, conductor, scheduler, placement and any number of compute hosts, as an operator sets it up.
+"""A whole Nova in this process: API, conductor, scheduler, placement and compute hosts, as an operator sets it up.
 
 Everything is Nova's own code, configured by a nova.conf file; only what lies below Nova is not real: libvirt
-(:mod:`tests.functional.hypervisor`), the message bus, SQLite for the database, and the neighbours (neutron, glance, cinder).
+(:mod:`tests.functional.hypervisor`), the message bus, SQLite for the database, and neutron, glance and cinder.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from unittest import mock
 import fixtures
 import nova.conf
 import sqlalchemy
-from nova import context as nova_context
-from nova import objects
-from nova import test as nova_test
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import fixtures as functional_fixtures
 
+from nova import context as nova_context
+from nova import objects
+from nova import test as nova_test
 from tests.functional import per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
 
@@ -43,15 +43,17 @@ MICROVERSION = '2.96'
 FORCING = '2.67'
 MIGRATION_ENDED = ('completed', 'error', 'failed', 'cancelled', 'done', 'finished', 'confirmed')
 
+Conf = Mapping[str, Mapping[str, Any]]
+
 # What the operator writes into nova.conf to enable the plugin; README and etc/ say the same.
-ENABLED: Mapping[str, Mapping[str, Any]] = {
+ENABLED: Conf = {
     'DEFAULT': {'compute_driver': 'migcheck.LibvirtDriver'},
     'filter_scheduler': {
         'available_filters': ['nova.scheduler.filters.all_filters', 'nova_migcheck.scheduler.all_filters'],
         'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,MigrationTargetFilter',
     },
 }
-STOCK: Mapping[str, Mapping[str, Any]] = {
+STOCK: Conf = {
     'DEFAULT': {'compute_driver': 'libvirt.LibvirtDriver'},
     'filter_scheduler': {'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter'},
 }
@@ -61,7 +63,7 @@ STOCK: Mapping[str, Mapping[str, Any]] = {
 class Host:
     """One compute host.
 
-    :ivar options: ``(group, option)`` -> value, where this host's nova.conf differs from the others'; group None is DEFAULT
+    :ivar options: ``(group, option)`` -> value, where this host's nova.conf differs from the others'; DEFAULT is None
     :ivar calls: names of the public methods of its compute manager, as they were called
     """
 
@@ -213,7 +215,7 @@ class _Nova(nova_test.TestCase):
 
     REQUIRES_LOCKING = True
 
-    def runTest(self) -> None:  # noqa: N802  unittest's name
+    def runTest(self) -> None:
         raise NotImplementedError
 
     def _clear_attrs(self) -> None:
@@ -237,14 +239,13 @@ class Cloud(fixtures.Fixture):
 
     :param cpus: host name -> the CPU of its hypervisor
     :param plugin: whether nova.conf enables the plugin
-    :param conf: group -> option -> text (or a list of them, for an option that is written more than once), for all services
+    :param conf: group -> option -> text (or several, for an option that is written more than once), for all services
     :param host_conf: host -> the same, where that host's nova.conf differs
     :param debug: whether DEBUG lines are kept too
     """
 
-    def __init__(self, cpus: Mapping[str, Cpu], plugin: bool = True,
-                 conf: Optional[Mapping[str, Mapping[str, Any]]] = None,
-                 host_conf: Optional[Mapping[str, Mapping[str, Mapping[str, Any]]]] = None, debug: bool = False) -> None:
+    def __init__(self, cpus: Mapping[str, Cpu], plugin: bool = True, conf: Optional[Conf] = None,
+                 host_conf: Optional[Mapping[str, Conf]] = None, debug: bool = False) -> None:
         super().__init__()
         self._cpus = dict(cpus)
         self._plugin = plugin
@@ -335,12 +336,14 @@ class Cloud(fixtures.Fixture):
             'nova.virt.libvirt.host.Host.get_online_cpus': set(range(16)),
         }.items():
             use(fixtures.MockPatch(name, return_value=value))
-        use(fixtures.MockPatch('nova.virt.libvirt.driver.libvirt_utils.file_open', side_effect=lambda *a, **k: io.BytesIO(b'')))
+        use(fixtures.MockPatch(
+            'nova.virt.libvirt.driver.libvirt_utils.file_open', side_effect=lambda *args, **kwargs: io.BytesIO(b'')))
         for name, value in MISSING_CONSTANTS.items():
             if not hasattr(fakelibvirt, name):
                 use(fixtures.MonkeyPatch(f'nova.tests.fixtures.libvirt.{name}', value))
         use(fixtures.MonkeyPatch('nova.tests.fixtures.libvirt.Domain.migrateToURI3', self._migrate))
-        use(fixtures.MonkeyPatch('nova.virt.libvirt.host.Host.get_connection', lambda _host: per_host.current().hypervisor))
+        use(fixtures.MonkeyPatch(
+            'nova.virt.libvirt.host.Host.get_connection', lambda _host: per_host.current().hypervisor))
         use(fixtures.MonkeyPatch(
             'nova.virt.node.get_local_node_uuid', lambda: str(uuid.uuid5(uuid.NAMESPACE_DNS, per_host.current().name))))
 
@@ -452,7 +455,8 @@ class Cloud(fixtures.Fixture):
     def boot(self, host: Optional[str] = None, flavor: str = TINY) -> str:
         """A server that runs, on ``host`` when it is given; its id."""
         self._booted += 1
-        body: dict[str, Any] = {'name': f'server{self._booted}', 'imageRef': IMAGE, 'flavorRef': flavor, 'networks': 'none'}
+        body: dict[str, Any] = {
+            'name': f'server{self._booted}', 'imageRef': IMAGE, 'flavorRef': flavor, 'networks': 'none'}
         if host:
             body['host'] = host
         server = self.api.post_server({'server': body})['id']
@@ -508,7 +512,7 @@ class Cloud(fixtures.Fixture):
         return self._move(server, {'confirmResize': None}, 'active')
 
     def rebuild(self, server: str) -> str:
-        return self._move(server, {'rebuild': {'imageRef': IMAGE}}, 'active', action='rebuild')
+        return self._move(server, {'rebuild': {'imageRef': IMAGE}}, 'active')
 
     def shelve(self, server: str) -> str:
         """Shelved and offloaded: the server is on no host afterwards."""
@@ -522,15 +526,15 @@ class Cloud(fixtures.Fixture):
         service = self.api.get_services(host=self.host_of(server), binary='nova-compute')[0]
         self.api.put_service_force_down(service['id'], True)
         try:
-            return self._move(server, {'evacuate': {}}, 'stopped', action='evacuate')
+            return self._move(server, {'evacuate': {}}, 'stopped')
         finally:
             self.api.put_service_force_down(service['id'], False)
 
-    def _move(self, server: str, body: Mapping[str, Any], vm_state: str, action: str = '') -> str:
+    def _move(self, server: str, body: Mapping[str, Any], vm_state: str) -> str:
         """Do something with a server, and wait for the state it leads to; the host where it is then."""
         done = len(self.api.get_instance_actions(server))
         self.api.post_server_action(server, body)
-        self.database.wait_for(lambda: len(self.api.get_instance_actions(server)) > done, f'the action {action or body}')
+        self.database.wait_for(lambda: len(self.api.get_instance_actions(server)) > done, f'the start of {body}')
         self._until(server, vm_state)
         return self.host_of(server)
 

@@ -14,23 +14,28 @@ from typing import Iterable
 
 from nova.tests.fixtures import libvirt as fakelibvirt
 
+
+def _features(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # As in libvirt 9.0's src/cpu_map.
-_HASWELL_NO_TSX = frozenset(
+_HASWELL_NO_TSX = _features(
     'aes apic avx avx2 bmi1 bmi2 clflush cmov cx16 cx8 de erms fma fpu fsgsbase fxsr invpcid lahf_lm lm mca mce mmx '
     'movbe msr mtrr nx pae pat pcid pclmuldq pge pni popcnt pse pse36 rdtscp sep smep sse sse2 sse4.1 sse4.2 ssse3 '
-    'syscall tsc tsc-deadline x2apic xsave'.split())
+    'syscall tsc tsc-deadline x2apic xsave')
 _HASWELL = _HASWELL_NO_TSX | {'hle', 'rtm'}
 MODELS = {
     'Haswell-noTSX': ('Intel', _HASWELL_NO_TSX),
     'Haswell': ('Intel', _HASWELL),
-    'Skylake-Server': ('Intel', _HASWELL | frozenset(
+    'Skylake-Server': ('Intel', _HASWELL | _features(
         '3dnowprefetch abm adx arat avx512bw avx512cd avx512dq avx512f avx512vl clwb f16c mpx pdpe1gb rdrand rdseed '
-        'smap vme xgetbv1 xsavec xsaveopt'.split())),
-    'EPYC': ('AMD', frozenset(
+        'smap vme xgetbv1 xsavec xsaveopt')),
+    'EPYC': ('AMD', _features(
         '3dnowprefetch abm adx aes apic arat avx avx2 bmi1 bmi2 clflush clflushopt cmov cr8legacy cx16 cx8 de f16c fma '
         'fpu fsgsbase fxsr fxsr_opt lahf_lm lm mca mce misalignsse mmx mmxext monitor movbe msr mtrr nx osvw pae pat '
         'pclmuldq pdpe1gb pge pni popcnt pse pse36 rdrand rdseed rdtscp sep sha-ni smap smep sse sse2 sse4.1 sse4.2 '
-        'sse4a ssse3 svm syscall tsc vme xgetbv1 xsave xsavec xsaveopt'.split())),
+        'sse4a ssse3 svm syscall tsc vme xgetbv1 xsave xsavec xsaveopt')),
 }
 # What the silicon has and QEMU gives to no guest: comparing it is LP#2039803.
 _RAW_ONLY = ('acpi', 'ds', 'ds_cpl', 'dtes64', 'est', 'pbe', 'tm', 'tm2', 'xtpr')
@@ -60,7 +65,7 @@ class Cpu:
 
     @property
     def guest_xml(self) -> str:
-        """The ``<cpu>`` of a running host-model guest, as libvirt shows it: every difference from the model spelt out."""
+        """The ``<cpu>`` of a running host-model guest, as libvirt shows it, with each difference from the model."""
         policies = [(name, 'require') for name in self.added] + [(name, 'disable') for name in self.removed]
         features = ''.join(f"<feature policy='{policy}' name='{name}'/>" for name, policy in sorted(policies))
         return (f"<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>{self.model}</model>"
@@ -103,19 +108,19 @@ class Hypervisor(fakelibvirt.Connection):
             cpu_nodes=2, cpu_sockets=1, cpu_cores=2, cpu_threads=2))
         self.cpu = cpu
 
-    def createXML(self, xml: str, flags: int) -> GuestDomain:  # noqa: N802  libvirt's name, as all below
+    def createXML(self, xml: str, flags: int) -> GuestDomain:
         domain = GuestDomain(self, xml, running=True, transient=True)
         self._vms[domain.name()] = domain
         self._emit_lifecycle(domain, fakelibvirt.VIR_DOMAIN_EVENT_STARTED, 0)
         return domain
 
-    def defineXML(self, xml: str) -> GuestDomain:  # noqa: N802
+    def defineXML(self, xml: str) -> GuestDomain:
         domain = GuestDomain(self, xml, running=False, transient=False)
         self._vms[domain.name()] = domain
         self._emit_lifecycle(domain, fakelibvirt.VIR_DOMAIN_EVENT_DEFINED, 0)
         return domain
 
-    def getCapabilities(self) -> str:  # noqa: N802
+    def getCapabilities(self) -> str:
         tree = ElementTree.fromstring(super().getCapabilities())
         cpu = tree.find('./host/cpu')
         for tag in ('model', 'vendor'):
@@ -126,7 +131,7 @@ class Hypervisor(fakelibvirt.Connection):
             ElementTree.SubElement(cpu, 'feature', name=name)
         return ElementTree.tostring(tree, encoding='unicode')
 
-    def getDomainCapabilities(self, emulator, arch, machine, virt_type, flags=0) -> str:  # noqa: N802
+    def getDomainCapabilities(self, emulator, arch, machine, virt_type, flags=0) -> str:
         if arch is None:
             arch = 'x86_64'
         text = super().getDomainCapabilities(emulator, arch, machine, virt_type, flags)
@@ -141,13 +146,13 @@ class Hypervisor(fakelibvirt.Connection):
             host_model.append(child)
         return ElementTree.tostring(tree, encoding='unicode')
 
-    def baselineCPU(self, xml_cpus, flags=0) -> str:  # noqa: N802
+    def baselineCPU(self, xml_cpus, flags=0) -> str:
         expanded = [_expand(ElementTree.fromstring(xml)) for xml in xml_cpus]
         first = ElementTree.fromstring(xml_cpus[0])
         features = set.intersection(*(features for features, _ in expanded))
         return _expanded_xml(first.findtext('model') or self.cpu.model, expanded[0][1] or self.cpu.vendor, features)
 
-    def baselineHypervisorCPU(self, emulator, arch, machine, virt_type, xml_cpus, flags=0) -> str:  # noqa: N802
+    def baselineHypervisorCPU(self, emulator, arch, machine, virt_type, xml_cpus, flags=0) -> str:
         features = set(self.cpu.features) | {'invtsc'}
         for xml in xml_cpus:
             features &= _expand(ElementTree.fromstring(xml))[0]
@@ -155,7 +160,7 @@ class Hypervisor(fakelibvirt.Connection):
             features.discard('invtsc')
         return _expanded_xml(self.cpu.model, self.cpu.vendor, features)
 
-    def compareHypervisorCPU(self, emulator, arch, machine, virt_type, xml, flags=0) -> int:  # noqa: N802
+    def compareHypervisorCPU(self, emulator, arch, machine, virt_type, xml, flags=0) -> int:
         guest = ElementTree.fromstring(xml)
         if guest.tag == 'cpu' and guest.get('mode') in ('host-model', 'host-passthrough'):
             return fakelibvirt.VIR_CPU_COMPARE_SUPERSET
@@ -174,7 +179,7 @@ class Hypervisor(fakelibvirt.Connection):
             raise _error(VIR_ERR_CPU_INCOMPATIBLE, f'the CPU is incompatible with host CPU: {wrong}', wrong)
         return fakelibvirt.VIR_CPU_COMPARE_INCOMPATIBLE
 
-    def compareCPU(self, xml, flags=0) -> int:  # noqa: N802
+    def compareCPU(self, xml, flags=0) -> int:
         """The raw host CPU: it has all that it says in its capabilities."""
         features, vendor = _expand(ElementTree.fromstring(xml))
         if (vendor and vendor != self.cpu.vendor) or features - self.cpu.features - set(_RAW_ONLY):
@@ -195,7 +200,7 @@ class GuestDomain(fakelibvirt.Domain):
         else:
             self.cpu_xml = ElementTree.tostring(asked, encoding='unicode')
 
-    def XMLDesc(self, flags: int) -> str:  # noqa: N802
+    def XMLDesc(self, flags: int) -> str:
         head, clock, tail = super().XMLDesc(flags).partition("<clock offset='localtime'/>")
         return head + self.cpu_xml + clock + tail
 

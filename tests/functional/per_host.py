@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which compute host the running code belongs to, so that several in one process have a configuration each.
 
-In production one nova-compute is one process with one nova.conf. Here they share a process: what runs for a host carries
-the host in a context variable, over threads and executors, and an option that the host sets for itself is answered from there.
+In production one nova-compute is one process with one nova.conf. Here they share a process: what runs for a host
+carries the host in a context variable, over threads and executors, and an option that the host sets for itself is
+answered from there.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def running_for(host: Any) -> Iterator[None]:
 
 
 def bind(host: Any, thing: Any, note: Callable[[str], None]) -> None:
-    """Make every method of one object run for ``host``, and tell ``note`` the names of the public ones as they are called."""
+    """Make every method of one object run for ``host``, and tell ``note`` the name of each public one that is called."""
     for cls in type(thing).__mro__:
         for name, value in vars(cls).items():
             if isinstance(value, types.FunctionType) and not name.startswith('__') and name not in vars(thing):
@@ -61,7 +62,7 @@ def convert(group: Optional[str], name: str, value: Any) -> Any:
 
 
 class PerHost(fixtures.Fixture):
-    """Options are read for the host that the code runs for; threads and executors run for the host that started them."""
+    """Options are read for the host that the code runs for; threads and executors run for the one that started them."""
 
     def _setUp(self) -> None:
         read = cfg.ConfigOpts._get
