@@ -1,0 +1,567 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole Nova in this process: API, conductor, scheduler, placement and compute hosts, as an operator sets it up.
+
+Everything is Nova's own code, configured by a nova.conf file; only what lies below Nova is not real: libvirt
+(:mod:`tests.functional.hypervisor`), the message bus, SQLite for the database, and neutron, glance and cinder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import importlib.metadata
+import io
+import logging
+import os
+import threading
+import time
+import uuid
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from unittest import mock
+
+import fixtures
+import nova.conf
+import sqlalchemy
+from nova.tests import fixtures as nova_fixtures
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.tests.functional import fixtures as functional_fixtures
+
+from nova import context as nova_context
+from nova import objects
+from nova import test as nova_test
+from tests.functional import per_host
+from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
+
+CONF = nova.conf.CONF
+
+IMAGE = '155d900f-4e14-4e4c-a73d-069cbf4541e6'  # the first of GlanceFixture's
+TINY, SMALL = '1', '2'  # of DefaultFlavorsFixture
+# Instance action details need it to name the host and the details of an event.
+MICROVERSION = '2.96'
+# The last with which an administrator can force a live migration past the scheduler.
+FORCING = '2.67'
+MIGRATION_ENDED = ('completed', 'error', 'failed', 'cancelled', 'done', 'finished', 'confirmed')
+
+Conf = Mapping[str, Mapping[str, Any]]
+
+# What the operator writes into nova.conf to enable the plugin; README and etc/ say the same.
+ENABLED: Conf = {
+    'DEFAULT': {'compute_driver': 'migcheck.LibvirtDriver'},
+    'filter_scheduler': {
+        'available_filters': ['nova.scheduler.filters.all_filters', 'nova_migcheck.scheduler.all_filters'],
+        'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,MigrationTargetFilter',
+    },
+}
+STOCK: Conf = {
+    'DEFAULT': {'compute_driver': 'libvirt.LibvirtDriver'},
+    'filter_scheduler': {'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter'},
+}
+
+
+@dataclasses.dataclass
+class Host:
+    """One compute host.
+
+    :ivar options: ``(group, option)`` -> value, where this host's nova.conf differs from the others'; DEFAULT is None
+    :ivar calls: names of the public methods of its compute manager, as they were called
+    """
+
+    name: str
+    hypervisor: Hypervisor
+    options: dict[tuple[Optional[str], str], Any] = dataclasses.field(default_factory=dict)
+    calls: list[str] = dataclasses.field(default_factory=list)
+    service: Any = None
+
+    @property
+    def manager(self) -> Any:
+        return self.service.manager
+
+    @property
+    def driver(self) -> Any:
+        return self.service.manager.driver
+
+    def was_asked(self) -> bool:
+        """Whether a live migration to here was checked or begun on this host."""
+        return bool({'check_can_live_migrate_destination', 'pre_live_migration'} & set(self.calls))
+
+    def set(self, group: Optional[str], option: str, value: Any) -> None:
+        """Change an option on this host only. Text is read as nova.conf's would be."""
+        self.options[(group, option)] = per_host.convert(group, option, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Migration:
+    """How a live migration ended.
+
+    :ivar status: of the migration record
+    :ivar host: where the server is now
+    :ivar state: of the server, e.g. ``ACTIVE``
+    :ivar action: the instance action, with its ``message`` and ``events``, as an administrator sees it
+    """
+
+    status: str
+    host: str
+    state: str
+    action: Mapping[str, Any]
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """host -> the reason in the event that the plugin left for it."""
+        return {event['host']: event['details'] for event in self.action['events']
+                if event['event'].startswith('migcheck_refused_')}
+
+    @property
+    def texts(self) -> str:
+        """Every detail that Nova kept about it."""
+        return '\n'.join([str(self.action['message'])] + [
+            f'{event["event"]}: {event["details"]}' for event in self.action['events']])
+
+
+class Log(fixtures.Fixture):
+    """Keeps what is logged; stands in for Nova's StandardLogging, which takes away the handlers of pytest."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+        self._lines: list[str] = []
+        self.logger = self  # Nova's test base reads stdlog.logger.output
+
+    @property
+    def output(self) -> str:
+        return '\n'.join(self._lines)
+
+    def lines(self, *words: str) -> list[str]:
+        """The lines with all of these words in them."""
+        return [line for line in list(self._lines) if all(word in line for word in words)]
+
+    def clear(self) -> None:
+        self._lines.clear()
+
+    def delete_stored_logs(self) -> None:
+        self.clear()
+
+    def _setUp(self) -> None:
+        handler = logging.Handler(self.level)
+        handler.setFormatter(logging.Formatter('%(levelname)s [%(name)s] %(message)s'))
+        handler.emit = lambda record: self._lines.append(handler.format(record))
+        root = logging.getLogger()
+        before = root.level
+        for other in list(root.handlers):
+            # The one to the screen that oslo.log sets up when nova.test is imported; pytest's are of other types.
+            if type(other) is logging.StreamHandler:
+                root.removeHandler(other)
+        root.setLevel(self.level)
+        root.addHandler(handler)
+        self.addCleanup(root.setLevel, before)
+        self.addCleanup(root.removeHandler, handler)
+        self.useFixture(fixtures.MonkeyPatch('oslo_log.log.setup', lambda *args, **kwargs: None))
+
+
+class DatabaseWatch(fixtures.Fixture):
+    """Tells when something was written to a database, and which queries the scheduler made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written = threading.Condition()
+        self._writes = 0
+        self._queries: contextvars.ContextVar[Optional[list[str]]] = contextvars.ContextVar('queries', default=None)
+
+    def _setUp(self) -> None:
+        for name, listener in (('before_cursor_execute', self._execute), ('commit', self._commit)):
+            sqlalchemy.event.listen(sqlalchemy.engine.Engine, name, listener)
+            self.addCleanup(sqlalchemy.event.remove, sqlalchemy.engine.Engine, name, listener)
+
+    def _execute(self, connection: Any, cursor: Any, statement: str, *args: Any) -> None:
+        queries = self._queries.get()
+        if queries is not None:
+            queries.append(statement)
+        if not statement.lstrip().upper().startswith(('SELECT', 'PRAGMA')):
+            connection.info['wrote'] = True
+
+    def _commit(self, connection: Any) -> None:
+        if connection.info.pop('wrote', False):
+            with self._written:
+                self._writes += 1
+                self._written.notify_all()
+
+    @contextlib.contextmanager
+    def queries(self) -> Iterator[list[str]]:
+        """The statements made by what runs inside, also on the executors that it hands work to."""
+        found: list[str] = []
+        token = self._queries.set(found)
+        try:
+            yield found
+        finally:
+            self._queries.reset(token)
+
+    def wait_for(self, reached: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+        """The first true answer of ``reached``, asked again after each write to a database."""
+        end = time.monotonic() + seconds
+        while True:
+            seen = self._writes
+            answer = reached()
+            if answer:
+                return answer
+            with self._written:
+                # Not everything that is waited for is written last; so look again now and then.
+                self._written.wait_for(lambda: self._writes != seen, min(1.0, max(0.0, end - time.monotonic())))  # noqa: B023
+            if time.monotonic() > end:
+                raise TimeoutError(f'{what} was not reached in {seconds} s')
+
+
+class _Nova(nova_test.TestCase):
+    """Nova's own base of functional tests, for its databases, bus, cells and services; not used as a test."""
+
+    REQUIRES_LOCKING = True
+
+    def runTest(self) -> None:
+        raise NotImplementedError
+
+    def _clear_attrs(self) -> None:
+        pass  # Nova's would delete what the cleanups after it need
+
+    def tear_down(self) -> None:
+        """Every cleanup runs; what the first one raised is raised."""
+        errors = []
+        while self._cleanups:
+            function, args, kwargs = self._cleanups.pop()
+            try:
+                function(*args, **kwargs)
+            except Exception as e:
+                errors.append(e)
+        if errors:
+            raise errors[0]
+
+
+class Cloud(fixtures.Fixture):
+    """An in-process Nova.
+
+    :param cpus: host name -> the CPU of its hypervisor
+    :param plugin: whether nova.conf enables the plugin
+    :param conf: group -> option -> text (or several, for an option that is written more than once), for all services
+    :param host_conf: host -> the same, where that host's nova.conf differs
+    :param debug: whether DEBUG lines are kept too
+    """
+
+    def __init__(self, cpus: Mapping[str, Cpu], plugin: bool = True, conf: Optional[Conf] = None,
+                 host_conf: Optional[Mapping[str, Conf]] = None, debug: bool = False) -> None:
+        super().__init__()
+        self._cpus = dict(cpus)
+        self._plugin = plugin
+        self._conf = conf or {}
+        self._host_conf = host_conf or {}
+        self.log = Log(logging.DEBUG if debug else logging.INFO)
+        self.database = DatabaseWatch()
+        self.hosts: dict[str, Host] = {}
+        #: The queries of each request that the scheduler answered.
+        self.scheduler_queries: list[list[str]] = []
+        self._heading_for: dict[str, Host] = {}
+        self._booted = 0
+
+    # -- bringing it up
+
+    def _setUp(self) -> None:
+        self.path = self.useFixture(fixtures.TempDir()).path
+        self.nova_conf = os.path.join(self.path, 'nova.conf')
+        self._write_nova_conf()
+        self.useFixture(self.database)
+        self.useFixture(fixtures.MonkeyPatch('nova.tests.fixtures.StandardLogging', lambda: self.log))
+        self._read_nova_conf()
+        self.nova = _Nova('runTest')
+        self.addCleanup(self.nova.tear_down)
+        self.nova.setUp()
+        self.useFixture(per_host.PerHost())
+        self._neighbours()
+        self._below_nova()
+        for name in ('conductor', 'scheduler'):
+            setattr(self, name, self.nova.start_service(name))
+            self.nova.addCleanup(getattr(self, name).stop)
+        self._count_queries_of_the_scheduler()
+        self.api = self.nova.useFixture(nova_fixtures.OSAPIFixture(api_version='v2.1')).admin_api
+        self.api.microversion = MICROVERSION
+        for name, cpu in self._cpus.items():
+            self.start_compute(name, cpu)
+
+    def _write_nova_conf(self) -> None:
+        paste = next(file for file in importlib.metadata.files('nova') if file.name == 'api-paste.ini')
+        groups: dict[str, dict[str, Any]] = {
+            'DEFAULT': {'instances_path': os.path.join(self.path, 'instances'), 'transport_url': 'fake:/'},
+            'wsgi': {'api_paste_config': os.path.realpath(paste.locate())},
+            # As kolla-ansible does since 17.0.0, because of LP#2039803.
+            'workarounds': {'skip_cpu_compare_on_dest': 'true'},
+        }
+        os.mkdir(groups['DEFAULT']['instances_path'])
+        for settings in (ENABLED if self._plugin else STOCK, self._conf):
+            for group, options in settings.items():
+                groups.setdefault(group, {}).update(options)
+        with open(self.nova_conf, 'w', encoding='utf-8') as file:
+            for group, options in groups.items():
+                file.write(f'[{group}]\n')
+                for option, value in options.items():
+                    for text in [value] if isinstance(value, str) else value:
+                        file.write(f'{option} = {text}\n')
+
+    def _read_nova_conf(self) -> None:
+        from nova import config
+        parse = config.parse_args
+
+        def parse_with_file(argv: Sequence[str], default_config_files: Any = None, **kwargs: Any) -> None:
+            parse(argv, default_config_files=[self.nova_conf], **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch('nova.config.parse_args', parse_with_file))
+
+    def _neighbours(self) -> None:
+        use = self.nova.useFixture
+        self.placement = use(functional_fixtures.PlacementFixture()).api
+        for fixture in (nova_fixtures.NeutronFixture, nova_fixtures.CinderFixture, nova_fixtures.GlanceFixture):
+            use(fixture(self.nova))
+        use(nova_fixtures.RealPolicyFixture())
+        use(nova_fixtures.NotificationFixture(self.nova))
+
+    def _below_nova(self) -> None:
+        use = self.nova.useFixture
+        use(nova_fixtures.LibvirtImageBackendFixture())
+        use(nova_fixtures.CGroupsFixture())
+        use(nova_fixtures.LibvirtFixture())
+        use(nova_fixtures.OSBrickFixture())
+        driver = 'nova.virt.libvirt.driver.LibvirtDriver'
+        for name, value in {
+            f'{driver}._create_image': (False, False),
+            f'{driver}._get_local_gb_info': {'total': 128, 'used': 44, 'free': 84},
+            f'{driver}.migrate_disk_and_power_off': '{}',
+            f'{driver}.snapshot': None,
+            'nova.virt.libvirt.driver.libvirt_utils.is_valid_hostname': True,
+            'nova.privsep.utils.supports_direct_io': True,
+            'nova.virt.libvirt.host.Host.get_online_cpus': set(range(16)),
+        }.items():
+            use(fixtures.MockPatch(name, return_value=value))
+        use(fixtures.MockPatch(
+            'nova.virt.libvirt.driver.libvirt_utils.file_open', side_effect=lambda *args, **kwargs: io.BytesIO(b'')))
+        for name, value in MISSING_CONSTANTS.items():
+            if not hasattr(fakelibvirt, name):
+                use(fixtures.MonkeyPatch(f'nova.tests.fixtures.libvirt.{name}', value))
+        use(fixtures.MonkeyPatch('nova.tests.fixtures.libvirt.Domain.migrateToURI3', self._migrate))
+        use(fixtures.MonkeyPatch(
+            'nova.virt.libvirt.host.Host.get_connection', lambda _host: per_host.current().hypervisor))
+        use(fixtures.MonkeyPatch(
+            'nova.virt.node.get_local_node_uuid', lambda: str(uuid.uuid5(uuid.NAMESPACE_DNS, per_host.current().name))))
+
+    def _migrate(self, domain: Any, uri: str, params: Mapping[str, Any], flags: int) -> None:
+        """What libvirt and QEMU do: move the guest, or refuse a CPU that the target cannot give."""
+        target = self._heading_for[domain.UUIDString()].hypervisor
+        target.compareHypervisorCPU(None, None, None, None, domain.cpu_xml, MISSING_CONSTANTS[
+            'VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE'])
+        target.createXML(params['destination_xml'], 0)
+        domain.complete_job()
+
+    def _count_queries_of_the_scheduler(self) -> None:
+        manager = self.scheduler.manager
+        select = manager.select_destinations
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with self.database.queries() as queries:
+                self.scheduler_queries.append(queries)
+                return select(*args, **kwargs)
+
+        manager.select_destinations = counted
+
+    def start_compute(self, name: str, cpu: Cpu) -> Host:
+        """One more compute host; its driver is loaded by Nova from ``[DEFAULT] compute_driver``."""
+        from nova.virt import driver as virt_driver
+        host = Host(name, Hypervisor(name, cpu))
+        self.hosts[name] = host
+        host.set(None, 'host', name)
+        for group, options in self._host_conf.get(name, {}).items():
+            for option, value in options.items():
+                host.set(None if group == 'DEFAULT' else group, option, value)
+        load = virt_driver.load_compute_driver
+
+        def load_for_host(virtapi: Any, compute_driver: Optional[str] = None) -> Any:
+            loaded = load(virtapi, compute_driver)
+            loaded._host.get_connection = lambda: host.hypervisor
+            per_host.bind(host, loaded, lambda _name: None)
+            per_host.bind(host, virtapi._compute, host.calls.append)
+            self._note_where_guests_go(host, virtapi._compute)
+            return loaded
+
+        with per_host.running_for(host), mock.patch('nova.virt.driver.load_compute_driver', load_for_host):
+            host.service = self.nova.start_service('compute', host=name)
+        self.nova.addCleanup(host.service.stop)
+        return host
+
+    def _note_where_guests_go(self, host: Host, manager: Any) -> None:
+        prepare = manager.pre_live_migration
+
+        def noted(context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+            self._heading_for[instance.uuid] = host
+            return prepare(context, instance, *args, **kwargs)
+
+        manager.pre_live_migration = noted
+
+    # -- looking at it
+
+    @contextlib.contextmanager
+    def cell(self) -> Iterator[nova_context.RequestContext]:
+        """An administrator's context in the cell where the computes are."""
+        context = nova_context.get_admin_context()
+        with nova_context.target_cell(context, self.nova.cell_mappings['cell1']) as targeted:
+            yield targeted
+
+    def instance(self, server: str) -> Any:
+        with self.cell() as context:
+            return objects.Instance.get_by_uuid(context, server, expected_attrs=[])
+
+    def migrations(self, server: str) -> list[Any]:
+        """The server's migration records, newest first."""
+        with self.cell() as context:
+            found = objects.MigrationList.get_by_filters(context, {'instance_uuid': server})
+        return sorted(found, key=lambda migration: migration.id, reverse=True)
+
+    def stats(self, host: str) -> dict[str, Optional[str]]:
+        """What the host last published for the scheduler."""
+        with self.cell() as context:
+            return dict(objects.ComputeNode.get_by_host_and_nodename(context, host, host).stats or {})
+
+    def set_stats(self, host: str, stats: Mapping[str, Optional[str]]) -> None:
+        """Write what the scheduler will read of a host, past its compute; ``publish`` overwrites it."""
+        with self.cell() as context:
+            node = objects.ComputeNode.get_by_host_and_nodename(context, host, host)
+            node.stats = dict(stats)
+            node.save()
+
+    def host_of(self, server: str) -> str:
+        return self.instance(server).host
+
+    def actions(self, server: str) -> list[dict[str, Any]]:
+        """The server's actions with their events, newest first, as an administrator sees them."""
+        return [self.api.get_instance_action_details(server, action['request_id'])
+                for action in self.api.get_instance_actions(server)]
+
+    # -- using it
+
+    def publish(self, *hosts: str) -> None:
+        """Each host's resource audit, which carries its report to the scheduler; all hosts' when none is named."""
+        for name in hosts or self.hosts:
+            with self.cell() as context:
+                self.hosts[name].manager.update_available_resource(context)
+
+    def forget_calls(self) -> None:
+        for host in self.hosts.values():
+            host.calls.clear()
+        self.scheduler_queries.clear()
+        self.log.clear()
+
+    def boot(self, host: Optional[str] = None, flavor: str = TINY) -> str:
+        """A server that runs, on ``host`` when it is given; its id."""
+        self._booted += 1
+        body: dict[str, Any] = {
+            'name': f'server{self._booted}', 'imageRef': IMAGE, 'flavorRef': flavor, 'networks': 'none'}
+        if host:
+            body['host'] = host
+        server = self.api.post_server({'server': body})['id']
+        return self._until(server, 'active')
+
+    def delete(self, server: str) -> None:
+        from nova import exception
+        self.api.delete_server(server)
+
+        def gone() -> bool:
+            try:
+                self.instance(server)
+            except exception.InstanceNotFound:
+                return True
+            return False
+
+        self.database.wait_for(gone, 'deletion')
+
+    def live_migrate(self, server: str, host: Optional[str] = None, force: bool = False) -> Migration:
+        """Ask for a live migration, and wait until it has ended one way or the other.
+
+        :param force: past the scheduler, as microversions before 2.68 can
+        """
+        before = self._newest_migration(server)
+        body: dict[str, Any] = {'host': host, 'block_migration': 'auto'}
+        with self._microversion(FORCING if force else MICROVERSION):
+            if force:
+                body['force'] = True
+            self.api.post_server_action(server, {'os-migrateLive': body})
+        return self.database.wait_for(lambda: self._ended(server, before), 'the end of the live migration')
+
+    def _ended(self, server: str, before: int) -> Optional[Migration]:
+        newest = next(iter(self.migrations(server)), None)
+        instance = self.instance(server)
+        if newest is None or newest.id <= before or newest.status not in MIGRATION_ENDED or instance.task_state:
+            return None
+        action = next(action for action in self.actions(server) if action['action'] == 'live-migration')
+        conductor = [event for event in action['events'] if event['event'] == 'conductor_live_migrate_instance']
+        if not all(event['finish_time'] for event in conductor):
+            return None
+        return Migration(newest.status, instance.host, self.api.get_server(server)['status'], action)
+
+    def _newest_migration(self, server: str) -> int:
+        return max((migration.id for migration in self.migrations(server)), default=0)
+
+    def resize(self, server: str, flavor: str = SMALL) -> str:
+        return self._move(server, {'resize': {'flavorRef': flavor}}, 'resized')
+
+    def cold_migrate(self, server: str) -> str:
+        return self._move(server, {'migrate': None}, 'resized')
+
+    def confirm_resize(self, server: str) -> str:
+        return self._move(server, {'confirmResize': None}, 'active')
+
+    def rebuild(self, server: str) -> str:
+        return self._move(server, {'rebuild': {'imageRef': IMAGE}}, 'active')
+
+    def shelve(self, server: str) -> str:
+        """Shelved and offloaded: the server is on no host afterwards."""
+        return self._move(server, {'shelve': None}, 'shelved_offloaded')
+
+    def unshelve(self, server: str) -> str:
+        return self._move(server, {'unshelve': None}, 'active')
+
+    def evacuate(self, server: str) -> str:
+        """Rebuilt on another host, after its own host's service was taken for dead."""
+        service = self.api.get_services(host=self.host_of(server), binary='nova-compute')[0]
+        self.api.put_service_force_down(service['id'], True)
+        try:
+            return self._move(server, {'evacuate': {}}, 'stopped')
+        finally:
+            self.api.put_service_force_down(service['id'], False)
+
+    def _move(self, server: str, body: Mapping[str, Any], vm_state: str) -> str:
+        """Do something with a server, and wait for the state it leads to; the host where it is then."""
+        done = len(self.api.get_instance_actions(server))
+        self.api.post_server_action(server, body)
+        self.database.wait_for(lambda: len(self.api.get_instance_actions(server)) > done, f'the start of {body}')
+        self._until(server, vm_state)
+        return self.host_of(server)
+
+    def _until(self, server: str, vm_state: str) -> str:
+        from nova import exception
+
+        def reached() -> bool:
+            try:
+                instance = self.instance(server)
+            except exception.InstanceNotFound:  # still a build request
+                return False
+            if instance.vm_state == 'error' and vm_state != 'error':
+                raise AssertionError(f'{server} is in ERROR: {self.api.get_server(server).get("fault")}')
+            if instance.vm_state != vm_state or instance.task_state:
+                return False
+            newest = self.api.get_instance_actions(server)[0]
+            events = self.api.get_instance_action_details(server, newest['request_id'])['events']
+            return all(event['finish_time'] for event in events)
+
+        self.database.wait_for(reached, f'{vm_state} of {server}')
+        return server
+
+    @contextlib.contextmanager
+    def _microversion(self, version: str) -> Iterator[None]:
+        self.api.microversion = version
+        try:
+            yield
+        finally:
+            self.api.microversion = MICROVERSION
+
