@@ -120,7 +120,7 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
 
     The order of the tests is libvirt's: a wrong vendor is reported without the features, which would then only mislead.
     """
-    if guest.arch != host.arch:
+    if guest.arch != host.arch and (guest.arch, host.arch) != ('i686', 'x86_64'):
         return Comparison(INCOMPATIBLE, reason=f'has architecture {host.arch}, the guest needs {guest.arch}')
     if guest.virt != host.virt:
         return Comparison(INCOMPATIBLE, reason=f'runs guests with {host.virt}, the guest needs {guest.virt}')
@@ -151,7 +151,7 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
 
 
 def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:
-    """libvirt's rule for a fixed TSC frequency: near enough, or the host scales. Unknown where it would let QEMU try."""
+    """libvirt's rule for a fixed TSC frequency: near enough, or the host scales. Unknown where it lets QEMU try."""
     if guest.tsc_hz is None or host.tsc_scaling:
         return Comparison(COMPATIBLE)
     if host.tsc_hz is None:
