@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPUs as sets of features, and the rule that decides whether a guest's CPU can run on a host. Pure: no libvirt, no XML.
+"""CPUs as sets of features, and the rule that decides whether a guest's CPU can run on a host. No libvirt, no XML.
 
 The rule is the one of libvirt's ``virConnectCompareHypervisorCPU`` with ``VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE``
-(libvirt, ``src/cpu/cpu_x86.c``), which is the comparison that QEMU itself confirms when the migration starts: everything
-that the guest uses must be provided by the target's hypervisor, and the vendor must be the guest's when it names one. That
+(libvirt, ``src/cpu/cpu_x86.c``), which is the comparison that QEMU itself confirms when the migration starts: all that
+the guest uses must be provided by the target's hypervisor, and the vendor must be the guest's when it names one. That
 it gives the same verdicts and the same names as a real libvirtd is tested in ``tests/lab/test_libvirt_cpu.py``.
 """
 
@@ -19,7 +19,7 @@ COMPATIBLE = 'compatible'
 INCOMPATIBLE = 'incompatible'
 UNKNOWN = 'unknown'
 
-# libvirt refuses a fixed TSC frequency that is further than this from the host's (src/qemu/qemu_process.c), in parts per million.
+# Parts per million. libvirt refuses a fixed TSC frequency further than this from the host's (src/qemu/qemu_process.c).
 TSC_TOLERANCE_PPM = 250
 
 _X86 = ('x86_64', 'i686')
@@ -38,13 +38,13 @@ class Cpu:
     :param model: name of the CPU model that the definition was built from. For people, and for architectures other than
         x86, where features alone do not tell two CPUs apart
     :param features: all of them, by libvirt's present names
-    :param tsc_hz: for a host the frequency of its TSC; for a guest the frequency that it needs, None when it needs none (it
-        has neither ``invtsc`` nor a fixed frequency)
+    :param tsc_hz: for a host the frequency of its TSC; for a guest the frequency that it needs, None when it needs none
+        (it has neither ``invtsc`` nor a fixed frequency)
     :param tsc_scaling: whether the host can give a guest another TSC frequency than its own; None when it is not known
     :param libvirt: version of the libvirt that described this CPU, as ``virConnectGetLibVersion`` counts (9000000 is
         9.0.0); it tells which names that libvirt knew. None when it is not known
     :param forbids: features that the host must not have (``policy='forbid'``)
-    :param strict: the host must have nothing more (``match='strict'``)
+    :param at_most: the host must have nothing besides these (``match='strict'``); None for any, as Nova's guests are
     """
 
     arch: str
@@ -56,23 +56,25 @@ class Cpu:
     tsc_scaling: Optional[bool] = None
     libvirt: Optional[int] = None
     forbids: frozenset[str] = frozenset()
-    strict: bool = False
+    at_most: Optional[frozenset[str]] = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'features', cpunames.canonical(self.features))
         object.__setattr__(self, 'forbids', cpunames.canonical(self.forbids))
+        if self.at_most is not None:
+            object.__setattr__(self, 'at_most', cpunames.canonical(self.at_most))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON. The features are one string of sorted names, which is a third shorter than a list of strings; what is not
-        set is absent."""
+        """JSON. The features are one string of sorted names, a third shorter than a list of strings. What is not set is
+        absent."""
         value: dict[str, Any] = {'arch': self.arch, 'virt': self.virt, 'features': ' '.join(sorted(self.features))}
         for key in ('vendor', 'model', 'tsc_hz', 'tsc_scaling', 'libvirt'):
             if getattr(self, key) is not None:
                 value[key] = getattr(self, key)
         if self.forbids:
             value['forbids'] = ' '.join(sorted(self.forbids))
-        if self.strict:
-            value['strict'] = True
+        if self.at_most is not None:
+            value['at_most'] = ' '.join(sorted(self.at_most))
         return value
 
     @classmethod
@@ -83,13 +85,11 @@ class Cpu:
         """
         if not isinstance(value, Mapping):
             raise ValueError('a CPU is a JSON object')
-        strict = value.get('strict', False)
-        if not isinstance(strict, bool):
-            raise ValueError('strict of a CPU is true or false')
         return cls(arch=_word(value, 'arch'), virt=_word(value, 'virt'), vendor=_optional_word(value, 'vendor'),
                    model=_optional_word(value, 'model'), features=_names(value, 'features'),
                    tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ), tsc_scaling=_flag(value, 'tsc_scaling'),
-                   libvirt=_integer(value, 'libvirt', 10 ** 9), forbids=_names(value, 'forbids'), strict=strict)
+                   libvirt=_integer(value, 'libvirt', 10 ** 9), forbids=_names(value, 'forbids'),
+                   at_most=None if value.get('at_most') is None else _names(value, 'at_most'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +120,13 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
 
     The order of the tests is libvirt's: a wrong vendor is reported without the features, which would then only mislead.
     """
-    if guest.arch != host.arch:
+    if guest.arch != host.arch and (guest.arch, host.arch) != ('i686', 'x86_64'):
         return Comparison(INCOMPATIBLE, reason=f'has architecture {host.arch}, the guest needs {guest.arch}')
     if guest.virt != host.virt:
         return Comparison(INCOMPATIBLE, reason=f'runs guests with {host.virt}, the guest needs {guest.virt}')
-    if guest.vendor and host.vendor and guest.vendor != host.vendor:
-        return Comparison(INCOMPATIBLE, reason=f'has a CPU of vendor {host.vendor}, the guest needs {guest.vendor}')
+    if guest.vendor and guest.vendor != host.vendor:
+        vendor = host.vendor or 'unknown to its libvirt'
+        return Comparison(INCOMPATIBLE, reason=f'has a CPU of vendor {vendor}, the guest needs {guest.vendor}')
     if guest.arch not in _X86:
         return _compare_other_architecture(guest, host)
     forbidden = guest.forbids & host.features
@@ -136,9 +137,9 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
     certain = tuple(sorted(missing - unsaid))
     if certain:
         return Comparison(INCOMPATIBLE, certain, lacks(certain))
-    if guest.strict and host.features - guest.features:
-        extra = ', '.join(sorted(host.features - guest.features))
-        return Comparison(INCOMPATIBLE, reason=f'has {extra} more than the guest, which wants a strict match')
+    if guest.at_most is not None and host.features - guest.at_most:
+        extra = ', '.join(sorted(host.features - guest.at_most))
+        return Comparison(INCOMPATIBLE, reason=f'has {extra} besides, and the guest wants a strict match')
     tsc = _compare_tsc(guest, host)
     if tsc.outcome == INCOMPATIBLE:
         return tsc
@@ -146,13 +147,11 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
         names = ', '.join(sorted(unsaid))
         return Comparison(UNKNOWN, reason=f'cannot say whether it has {names}: its libvirt '
                                           f'{cpunames.version_text(host.libvirt)} does not know the name')
-    if guest.vendor and not host.vendor:
-        return Comparison(UNKNOWN, reason=f'does not say the vendor of its CPU, the guest needs {guest.vendor}')
     return tsc
 
 
 def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:
-    """libvirt's rule for a fixed TSC frequency: near enough, or the host can scale; and unknown where it lets QEMU try."""
+    """libvirt's rule for a fixed TSC frequency: near enough, or the host scales. Unknown where it lets QEMU try."""
     if guest.tsc_hz is None or host.tsc_scaling:
         return Comparison(COMPATIBLE)
     if host.tsc_hz is None:
@@ -160,9 +159,9 @@ def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:
     off = abs(guest.tsc_hz - host.tsc_hz)
     if off * 1_000_000 <= host.tsc_hz * TSC_TOLERANCE_PPM:
         return Comparison(COMPATIBLE)
-    ppm = round(off * 1_000_000 / host.tsc_hz) if host.tsc_hz else 1_000_000
-    reason = (f'has a TSC of {host.tsc_hz} Hz, the guest needs {guest.tsc_hz} Hz ({max(ppm, TSC_TOLERANCE_PPM + 1)} ppm '
-              f'apart, limit {TSC_TOLERANCE_PPM} ppm)')
+    ppm = -(-off * 1_000_000 // host.tsc_hz)  # rounded up: never "250 ppm apart, limit 250 ppm"
+    reason = (f'has a TSC of {host.tsc_hz} Hz, the guest needs {guest.tsc_hz} Hz ({ppm} ppm apart, '
+              f'limit {TSC_TOLERANCE_PPM} ppm)')
     if host.tsc_scaling is None:
         return Comparison(UNKNOWN, reason=f'{reason}, and the host does not say whether it can scale')
     return Comparison(INCOMPATIBLE, reason=f'{reason}, and the host cannot scale')

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Iterable, Optional
 
-# Other spellings -> libvirt's present name. QEMU's and Linux's spellings are those that libvirt's cpu_map lists as aliases;
-# arch-facilities was libvirt's first name of arch-capabilities.
+# Other spellings -> libvirt's present name. QEMU's and Linux's spellings are those that libvirt's cpu_map lists as
+# aliases; arch-facilities was libvirt's first name of arch-capabilities.
 ALIASES = {
     'arch-facilities': 'arch-capabilities',
     'arch_capabilities': 'arch-capabilities',

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's CPU models, read from its own files, for use where no libvirtd can be asked."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import xml.etree.ElementTree as ElementTree
+from typing import Iterator, Optional, Union
+
+from nova_migcheck.cpuxml import UnknownModel
+
+#: Where distributions put them; ``NOVA_MIGCHECK_CPU_MAP`` names another directory.
+DIRECTORY = '/usr/share/libvirt/cpu_map'
+
+_FAMILIES = {'x86_64': 'x86', 'i686': 'x86', 'aarch64': 'arm', 'armv7l': 'arm', 'ppc64': 'ppc64', 'ppc64le': 'ppc64'}
+
+
+class CpuMap:
+    """The CPU models of the libvirt that these files belong to.
+
+    :param directory: with ``index.xml``; by default ``$NOVA_MIGCHECK_CPU_MAP``, else :data:`DIRECTORY`
+    """
+
+    def __init__(self, directory: Union[str, pathlib.Path, None] = None) -> None:
+        self.directory = pathlib.Path(directory or os.environ.get('NOVA_MIGCHECK_CPU_MAP') or DIRECTORY)
+        self._families: dict[str, tuple[dict[str, ElementTree.Element], frozenset[str]]] = {}
+
+    def models(self, arch: str) -> list[str]:
+        """Names of the models.
+
+        :raises OSError: when the files are not there
+        """
+        return list(self._read(arch)[0])
+
+    def names(self, arch: str) -> frozenset[str]:
+        """Every feature that this libvirt has a name for. Empty when the files are not there."""
+        try:
+            return self._read(arch)[1]
+        except OSError:
+            return frozenset()
+
+    def expand(self, model: str, arch: str) -> frozenset[str]:
+        """The features of a model.
+
+        :raises UnknownModel: for a model that is not in the files, and when there are none
+        """
+        try:
+            models = self._read(arch)[0]
+        except OSError as error:
+            raise UnknownModel(f'CPU model {model} cannot be looked up: no CPU models of libvirt at {self.directory} '
+                               f'({error.strerror or error})') from None
+        if model not in models:
+            raise UnknownModel(f'the libvirt whose models are in {self.directory} does not know the {arch} CPU model '
+                               f'{model}')
+        features: frozenset[str] = frozenset()
+        element = models[model]
+        parent = element.find('model')  # libvirt before 5.7 let one model extend another
+        if parent is not None and parent.get('name') in models and parent.get('name') != model:
+            features = self.expand(str(parent.get('name')), arch)
+        # What a model lost over time is marked as removed: it is no longer part of it.
+        removed = {f.get('name', '') for f in element.findall('feature') if f.get('removed') == 'yes'}
+        return (features | {f.get('name', '') for f in element.findall('feature')}) - removed
+
+    def vendor(self, model: str, arch: str) -> Optional[str]:
+        """The vendor of a model, None when it has none or is not known."""
+        try:
+            element = self._read(arch)[0].get(model)
+        except OSError:
+            return None
+        vendor = element.find('vendor') if element is not None else None
+        return vendor.get('name') if vendor is not None else None
+
+    def _read(self, arch: str) -> tuple[dict[str, ElementTree.Element], frozenset[str]]:
+        family = _FAMILIES.get(arch, arch)
+        if family not in self._families:
+            models: dict[str, ElementTree.Element] = {}
+            names = set()
+            for element in self._elements(family):
+                if element.tag == 'model':
+                    models[element.get('name', '')] = element
+                elif element.tag == 'feature':
+                    names.add(element.get('name', ''))
+                    names.update(alias.get('name', '') for alias in element.findall('alias'))
+            self._families[family] = models, frozenset(names)
+        return self._families[family]
+
+    def _elements(self, family: str) -> Iterator[ElementTree.Element]:
+        try:
+            index = ElementTree.parse(self.directory / 'index.xml')
+            for arch in index.iterfind(f"arch[@name='{family}']"):
+                for element in arch.iter():
+                    if element.tag == 'include':
+                        path = self.directory / pathlib.PurePath(element.get('filename', '')).name
+                        yield from ElementTree.parse(path).getroot()
+                    elif element.tag in ('model', 'feature'):
+                        yield element
+        except ElementTree.ParseError as error:
+            raise OSError(f'not readable as XML: {error}') from None

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPUs, asked of a libvirt connection: what its hypervisor provides, what a guest has, and libvirt's own comparison.
+
+Every function takes the connection and calls nothing but its methods, so that Nova's own connection will do, whose methods
+are wrapped for eventlet. ``libvirt`` itself is imported inside, for the names of its errors only.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Optional, Union
+
+from nova_migcheck import cpunames, cpuxml
+from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, lacks
+
+# virConnectBaselineCPUFlags, virConnectCompareCPUFlags: part of libvirt's ABI.
+_EXPAND_FEATURES = 1
+_FAIL_INCOMPATIBLE = 1
+_X86 = ('x86_64', 'i686')
+_FEATURE = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
+
+
+class CannotSay(Exception):
+    """libvirt cannot tell what was asked. The text says why."""
+
+
+def host_cpu(conn: Any, virt_type: str) -> Cpu:
+    """What the hypervisor of the connection provides to guests of ``virt_type`` (``kvm`` or ``qemu``).
+
+    It is the domain capabilities' host-model, expanded. The raw host CPU of the capabilities, which Nova reports, differs
+    from it in both directions. Takes about 3 ms; seconds at the first call after libvirtd started, which probes QEMU.
+
+    :raises CannotSay: with the reason
+    """
+    import libvirt
+    try:
+        capabilities = conn.getCapabilities()
+        version = conn.getLibVersion()
+        raw = cpuxml.parse_definition(capabilities)
+        arch = raw.arch or 'x86_64'
+        try:
+            definition = cpuxml.parse_definition(conn.getDomainCapabilities(None, arch, None, virt_type, 0))
+        except cpuxml.Undefined as error:
+            if arch in _X86 or arch == 's390x':
+                raise CannotSay(str(error)) from None
+            # On Arm libvirt knows the host's own CPU only.
+            return Cpu(arch=arch, virt=virt_type, vendor=raw.vendor, model=raw.model, libvirt=version,
+                       features=raw.named('require'))
+        try:
+            features = _required(conn.baselineHypervisorCPU(None, arch, None, virt_type,
+                                                            [cpuxml.as_custom(definition)], _EXPAND_FEATURES))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+            features = cpuxml.host_features(definition, expander(conn))
+    except libvirt.libvirtError as error:
+        raise CannotSay(_why(error)) from None
+    except LookupError as error:
+        raise CannotSay(str(error)) from None
+    except ValueError as error:
+        raise CannotSay(f'libvirt answered something unexpected: {error}') from None
+    return Cpu(arch=arch, virt=virt_type, vendor=definition.vendor, model=definition.model, features=features,
+               tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version)
+
+
+def expander(conn: Any) -> cpuxml.Expand:
+    """``expand(model, arch)`` that asks this libvirt, once for each model.
+
+    Not ``baselineHypervisorCPU``, which would leave only what the host itself provides.
+    """
+    known: dict[tuple[str, str], frozenset[str]] = {}
+
+    def expand(model: str, arch: str) -> frozenset[str]:
+        import libvirt
+        if (model, arch) not in known:
+            wanted = cpuxml.host_to_xml(arch, model)
+            try:
+                if arch == 's390x':  # no models without the hypervisor there, and it does not intersect a single one
+                    answer = conn.baselineHypervisorCPU(None, arch, None, 'kvm', [wanted], _EXPAND_FEATURES)
+                else:
+                    answer = conn.baselineCPU([wanted], _EXPAND_FEATURES)
+            except libvirt.libvirtError as error:
+                raise cpuxml.UnknownModel(f'libvirt cannot tell what the CPU model {model} is: {_why(error)}') from None
+            known[model, arch] = _required(answer)
+        return known[model, arch]
+
+    return expand
+
+
+def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuxml.Expand] = None) -> Cpu:
+    """The CPU of a running guest.
+
+    :param domain_xml: its live XML, ``XMLDesc(0)``: ``VIR_DOMAIN_XML_MIGRATABLE`` leaves out what was disabled live
+    :param host: the host that it runs on, from :func:`host_cpu`
+    :param expand: from :func:`expander`; pass one to ask for each model once only
+    :raises CannotSay: with the reason
+    """
+    try:
+        definition = cpuxml.parse_definition(domain_xml)
+        if definition.virt is not None and definition.virt != host.virt:
+            host = host_cpu(conn, definition.virt)
+        if definition.mode == 'custom' and definition.arch not in (*_X86, 's390x', None):
+            # Arm: no models that libvirt could expand; the name of the model and what is added to it is all there is.
+            return Cpu(arch=definition.arch or host.arch, virt=definition.virt or host.virt, vendor=definition.vendor,
+                       model=definition.model, features=definition.named('require'), libvirt=host.libvirt)
+        return cpuxml.guest(definition, expand or expander(conn), host, host.libvirt)
+    except (ValueError, LookupError) as error:
+        raise CannotSay(str(error)) from None
+
+
+def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None, arch: Optional[str] = None) -> Comparison:
+    """Let libvirt compare a guest's CPU with what its hypervisor provides.
+
+    :param guest: a :class:`Cpu`, or a ``<cpu>`` element
+    :param virt: ``kvm`` or ``qemu``; needed with an element
+    :param arch: of the guest; without it the host's
+    :returns: with ``missing`` from libvirt's message; UNKNOWN when libvirt cannot tell
+    """
+    import libvirt
+    if isinstance(guest, Cpu):
+        xml, virt, arch = cpuxml.guest_to_xml(guest), virt or guest.virt, arch or guest.arch
+    else:
+        xml = guest
+    if arch == 'i686':
+        arch = 'x86_64'  # one CPU, and the emulator for i686 alone is often not installed
+    how = ''
+    try:
+        try:
+            answer = conn.compareHypervisorCPU(None, arch, None, virt, xml, _FAIL_INCOMPATIBLE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+            how = ' (compared with the raw CPU of the host: its libvirt cannot compare with the hypervisor)'
+            answer = conn.compareCPU(xml, _FAIL_INCOMPATIBLE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_CPU_INCOMPATIBLE:
+            return _incompatible(error, guest, how)
+        return Comparison(UNKNOWN, reason=f'libvirt cannot compare: {_why(error)}{how}')
+    if answer == libvirt.VIR_CPU_COMPARE_INCOMPATIBLE:  # it should have raised, and named the features
+        return Comparison(INCOMPATIBLE, reason=f'is incompatible by the word of its libvirt, which names nothing{how}')
+    if answer in (libvirt.VIR_CPU_COMPARE_IDENTICAL, libvirt.VIR_CPU_COMPARE_SUPERSET):
+        return Comparison(COMPATIBLE, reason=how.strip(' ()'))
+    return Comparison(UNKNOWN, reason=f'libvirt answered {answer}{how}')
+
+
+def _incompatible(error: Any, guest: Union[Cpu, str], how: str) -> Comparison:
+    """libvirt's message as a comparison. It is translated into libvirtd's language, the names in it are not."""
+    message = str(error.get_str2() or error.get_error_message() or '')
+    missing = _missing(message, guest)
+    reason = lacks(missing) if missing else f'is incompatible: {message}'
+    return Comparison(INCOMPATIBLE, missing, reason + how)
+
+
+def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
+    # "Host CPU does not provide required features: hle, rtm; try using 'Haswell-noTSX' CPU model"
+    names = message.partition(';')[0].rpartition(':')[2].split(',') if ':' in message else []
+    found = [name.strip() for name in names]
+    if not found or not all(_FEATURE.fullmatch(name) for name in found):
+        return ()
+    if 'does not provide required features' in message:
+        return tuple(sorted(cpunames.canonical(found)))
+    # Other messages list features too: those that the guest forbids, those that a strict match has too many.
+    if isinstance(guest, Cpu) and cpunames.canonical(found) <= guest.features - guest.forbids:
+        return tuple(sorted(cpunames.canonical(found)))
+    return ()
+
+
+def _required(xml: str) -> frozenset[str]:
+    """The features that an expanded ``<cpu>`` has: it also lists those of its model that the host lacks, as disabled."""
+    return cpuxml.parse_definition(xml).named('require', 'force')
+
+
+def _why(error: Any) -> str:
+    return str(error.get_error_message() or error)
