@@ -75,13 +75,14 @@ class LibvirtDriver(driver.LibvirtDriver):
         """Nova's comparison of two hosts, where ``[migcheck] nova_cpu_check`` leaves it in force."""
         compared = self._migcheck_compared.get(instance.uuid)
         if compared is None or not compared.compatible:
-            return super()._compare_cpu(guest_cpu, host_cpu_str, instance)
+            super()._compare_cpu(guest_cpu, host_cpu_str, instance)
+            return
         if CONF.migcheck.nova_cpu_check == 'replace':
             LOG.info('Nova\'s comparison of the two hosts\' CPUs is skipped: this host provides all that the guest uses '
                      '([migcheck] nova_cpu_check = replace)', instance=instance)
-            return None
+            return
         try:
-            return super()._compare_cpu(guest_cpu, host_cpu_str, instance)
+            super()._compare_cpu(guest_cpu, host_cpu_str, instance)
         except exception.InvalidCPUInfo as e:
             assert self._migcheck is not None
             raise exception.InvalidCPUInfo(self._migcheck.note_nova_disagrees(e, instance))

@@ -13,7 +13,7 @@ from oslo_log import log as logging
 
 from nova_migcheck import conf as confs
 from nova_migcheck import cpu as cpus
-from nova_migcheck import events, published, runner
+from nova_migcheck import events, libvirtcpu, published, runner
 from nova_migcheck.bounded import Bounded
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Report
@@ -86,7 +86,6 @@ class Hook:
 
     def _compare_here(self, cpu: cpus.Cpu, target: Optional[Report], instance: Any) -> Optional[cpus.Comparison]:
         """Ask this host's libvirt about the guest's own CPU. It has the last word over our arithmetic."""
-        from nova_migcheck import libvirtcpu
         try:
             asked = self._bounded.call(LIBVIRT, lambda: libvirtcpu.ask_hypervisor(self._libvirt.get_connection(), cpu, cpu.virt))
         except TimeoutError as e:
@@ -144,18 +143,17 @@ class Hook:
         if target is None or target.cpu is None or 'cpu' not in self.policies.checks:
             return Verdict()
         try:
-            cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance, target.cpu.virt)
-        except TimeoutError as e:
-            return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', f'libvirtd on the source gave no answer: {e}', '',
-                                   'restart libvirtd there')], self.policies)
+            cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance)
+        except (TimeoutError, libvirtcpu.CannotSay) as e:
+            return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', f'libvirt on the source cannot say what it is: {e}', '',
+                                   'see libvirtd there')], self.policies)
         only_cpu = Report(target.time, cpu=target.cpu)
         return judge(Guest(cpu), None, only_cpu, target.time, self.policies, name=host)
 
-    def _guest_cpu(self, instance: Any, virt: str) -> cpus.Cpu:
-        from nova_migcheck import libvirtcpu
+    def _guest_cpu(self, instance: Any) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
         xml = self._libvirt.get_guest(instance).get_xml_desc()
-        return libvirtcpu.guest_cpu(connection, xml, libvirtcpu.host_cpu(connection, virt))
+        return libvirtcpu.guest_cpu(connection, xml, libvirtcpu.host_cpu(connection, self._conf.libvirt.virt_type))
 
     def _path(self, host: str, connect: str, target: Optional[Report]) -> list[Finding]:
         """What the checks of the path find, from here to the target."""

@@ -23,13 +23,13 @@ from unittest import mock
 import fixtures
 import nova.conf
 import sqlalchemy
+from nova import context as nova_context
+from nova import objects
+from nova import test as nova_test
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import fixtures as functional_fixtures
 
-from nova import context as nova_context
-from nova import objects
-from nova import test as nova_test
 from tests.functional import per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
 

@@ -103,7 +103,7 @@ texts = st.one_of(
 
 
 @hypothesis.settings(max_examples=600, deadline=None)
-@hypothesis.given(st.fixed_dictionaries({}, optional={key: texts for key in published.KEYS}) | json_values)
+@hypothesis.given(st.fixed_dictionaries({}, optional=dict.fromkeys(published.KEYS, texts)) | json_values)
 def test_a_reader_survives_anything(stats):
     try:
         read = published.read(stats)
@@ -115,8 +115,8 @@ def test_a_reader_survives_anything(stats):
         published.face(stats)
 
 
-findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), outcome=st.sampled_from(Outcome), subject=st.text(max_size=2000),
-                              detail=st.text(max_size=2000), origin=st.text(max_size=2000), remedy=st.text(max_size=2000),
+findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), outcome=st.sampled_from(Outcome),
+                              subject=st.text(max_size=2000), detail=st.text(max_size=2000), origin=st.text(max_size=2000), remedy=st.text(max_size=2000),
                               scope=st.text(max_size=20)), max_size=30)
 
 

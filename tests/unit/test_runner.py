@@ -5,7 +5,6 @@ import signal
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
 
@@ -166,7 +165,7 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
 
 def test_bytes_that_are_no_results_are_survived(checks):
     outcome = run(checks, 'rawrubbish', 'good')
-    (result, detail), = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
+    (_, detail), = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
     assert detail.startswith('the check broke: it wrote what is no finding')
     assert only(outcome, 'good')[0][0] is Outcome.OK
 

@@ -11,8 +11,8 @@ from nova_migcheck.report import Report
 from nova_migcheck.verdict import Guest, Policies, judge
 
 NOW = 1_764_000_000
-HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset('fpu sse2 avx avx2'.split()))
-GUEST = dataclasses.replace(HOST, features=frozenset('fpu sse2 avx'.split()))
+HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset({'fpu', 'sse2', 'avx', 'avx2'}))
+GUEST = dataclasses.replace(HOST, features=frozenset({'fpu', 'sse2', 'avx'}))
 RICHER = dataclasses.replace(HOST, features=HOST.features | {'avx512f', 'avx512dq'})
 ALL = ('address', 'cpu', 'endpoint')
 
