@@ -259,8 +259,8 @@ def _read_domain_capabilities(root: ElementTree.Element) -> Definition:
     arch, virt = _child(root, 'arch'), _child(root, 'domain')
     mode = root.find("cpu/mode[@name='host-model']")
     if mode is None or mode.get('supported') != 'yes':
-        raise Undefined(f'these domain capabilities ({arch}, {virt}) offer no host-model CPU: the hypervisor cannot say '
-                        'what it provides')
+        raise Undefined(f'these domain capabilities ({arch}, {virt}) offer no host-model CPU: the hypervisor does not '
+                        'say what it provides')
     cpu = _read_cpu(mode)
     return dataclasses.replace(cpu, document='domainCapabilities', arch=arch, virt=virt)
 

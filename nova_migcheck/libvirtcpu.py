@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPUs, asked of a libvirt connection: what its hypervisor provides, what a guest has, and libvirt's own comparison.
 
-Every function takes the connection and calls nothing but its methods, so that Nova's own connection will do, whose methods
-are wrapped for eventlet. ``libvirt`` itself is imported inside, for the names of its errors only.
+Every function takes the connection and calls nothing but its methods, so that Nova's own connection will do, whose
+methods are wrapped for eventlet. ``libvirt`` itself is not imported: its errors are known by their ``get_error_code``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any, Optional, Union
 from nova_migcheck import cpunames, cpuxml
 from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, lacks
 
-# virConnectBaselineCPUFlags, virConnectCompareCPUFlags: part of libvirt's ABI.
+# Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags, virCPUCompareResult, virErrorNumber.
 _EXPAND_FEATURES = 1
 _FAIL_INCOMPATIBLE = 1
+_COMPARE_INCOMPATIBLE, _COMPARE_IDENTICAL, _COMPARE_SUPERSET = 0, 1, 2
+_ERR_NO_SUPPORT, _ERR_CPU_INCOMPATIBLE = 3, 91
+
 _X86 = ('x86_64', 'i686')
 _FEATURE = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
@@ -27,16 +30,15 @@ class CannotSay(Exception):
 def host_cpu(conn: Any, virt_type: str) -> Cpu:
     """What the hypervisor of the connection provides to guests of ``virt_type`` (``kvm`` or ``qemu``).
 
-    It is the domain capabilities' host-model, expanded. The raw host CPU of the capabilities, which Nova reports, differs
-    from it in both directions. Takes about 3 ms; seconds at the first call after libvirtd started, which probes QEMU.
+    It is the domain capabilities' host-model, expanded. The raw host CPU of the capabilities, which Nova reports,
+    differs from it in both directions. Takes about 3 ms; at the first call after libvirtd started, which probes QEMU,
+    seconds.
 
     :raises CannotSay: with the reason
     """
-    import libvirt
     try:
-        capabilities = conn.getCapabilities()
+        raw = cpuxml.parse_definition(conn.getCapabilities())
         version = conn.getLibVersion()
-        raw = cpuxml.parse_definition(capabilities)
         arch = raw.arch or 'x86_64'
         try:
             definition = cpuxml.parse_definition(conn.getDomainCapabilities(None, arch, None, virt_type, 0))
@@ -49,16 +51,16 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
         try:
             features = _required(conn.baselineHypervisorCPU(None, arch, None, virt_type,
                                                             [cpuxml.as_custom(definition)], _EXPAND_FEATURES))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+        except Exception as error:
+            if _code(error) != _ERR_NO_SUPPORT:
                 raise
             features = cpuxml.host_features(definition, expander(conn))
-    except libvirt.libvirtError as error:
-        raise CannotSay(_why(error)) from None
-    except LookupError as error:
+    except (CannotSay, cpuxml.UnknownModel, cpuxml.Undefined) as error:
         raise CannotSay(str(error)) from None
     except ValueError as error:
         raise CannotSay(f'libvirt answered something unexpected: {error}') from None
+    except Exception as error:
+        raise CannotSay(_why(error)) from None
     return Cpu(arch=arch, virt=virt_type, vendor=definition.vendor, model=definition.model, features=features,
                tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version)
 
@@ -71,7 +73,6 @@ def expander(conn: Any) -> cpuxml.Expand:
     known: dict[tuple[str, str], frozenset[str]] = {}
 
     def expand(model: str, arch: str) -> frozenset[str]:
-        import libvirt
         if (model, arch) not in known:
             wanted = cpuxml.host_to_xml(arch, model)
             try:
@@ -79,7 +80,7 @@ def expander(conn: Any) -> cpuxml.Expand:
                     answer = conn.baselineHypervisorCPU(None, arch, None, 'kvm', [wanted], _EXPAND_FEATURES)
                 else:
                     answer = conn.baselineCPU([wanted], _EXPAND_FEATURES)
-            except libvirt.libvirtError as error:
+            except Exception as error:
                 raise cpuxml.UnknownModel(f'libvirt cannot tell what the CPU model {model} is: {_why(error)}') from None
             known[model, arch] = _required(answer)
         return known[model, arch]
@@ -108,7 +109,8 @@ def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuxml.Exp
         raise CannotSay(str(error)) from None
 
 
-def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None, arch: Optional[str] = None) -> Comparison:
+def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None,
+                   arch: Optional[str] = None) -> Comparison:
     """Let libvirt compare a guest's CPU with what its hypervisor provides.
 
     :param guest: a :class:`Cpu`, or a ``<cpu>`` element
@@ -116,7 +118,6 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
     :param arch: of the guest; without it the host's
     :returns: with ``missing`` from libvirt's message; UNKNOWN when libvirt cannot tell
     """
-    import libvirt
     if isinstance(guest, Cpu):
         xml, virt, arch = cpuxml.guest_to_xml(guest), virt or guest.virt, arch or guest.arch
     else:
@@ -127,25 +128,25 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
     try:
         try:
             answer = conn.compareHypervisorCPU(None, arch, None, virt, xml, _FAIL_INCOMPATIBLE)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+        except Exception as error:
+            if _code(error) != _ERR_NO_SUPPORT:
                 raise
             how = ' (compared with the raw CPU of the host: its libvirt cannot compare with the hypervisor)'
             answer = conn.compareCPU(xml, _FAIL_INCOMPATIBLE)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_CPU_INCOMPATIBLE:
+    except Exception as error:
+        if _code(error) == _ERR_CPU_INCOMPATIBLE:
             return _incompatible(error, guest, how)
         return Comparison(UNKNOWN, reason=f'libvirt cannot compare: {_why(error)}{how}')
-    if answer == libvirt.VIR_CPU_COMPARE_INCOMPATIBLE:  # it should have raised, and named the features
+    if answer == _COMPARE_INCOMPATIBLE:  # it should have raised, and named the features
         return Comparison(INCOMPATIBLE, reason=f'is incompatible by the word of its libvirt, which names nothing{how}')
-    if answer in (libvirt.VIR_CPU_COMPARE_IDENTICAL, libvirt.VIR_CPU_COMPARE_SUPERSET):
+    if answer in (_COMPARE_IDENTICAL, _COMPARE_SUPERSET):
         return Comparison(COMPATIBLE, reason=how.strip(' ()'))
     return Comparison(UNKNOWN, reason=f'libvirt answered {answer}{how}')
 
 
-def _incompatible(error: Any, guest: Union[Cpu, str], how: str) -> Comparison:
+def _incompatible(error: Exception, guest: Union[Cpu, str], how: str) -> Comparison:
     """libvirt's message as a comparison. It is translated into libvirtd's language, the names in it are not."""
-    message = str(error.get_str2() or error.get_error_message() or '')
+    message = str(getattr(error, 'get_str2', lambda: '')() or _why(error))
     missing = _missing(message, guest)
     reason = lacks(missing) if missing else f'is incompatible: {message}'
     return Comparison(INCOMPATIBLE, missing, reason + how)
@@ -166,9 +167,22 @@ def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
 
 
 def _required(xml: str) -> frozenset[str]:
-    """The features that an expanded ``<cpu>`` has: it also lists those of its model that the host lacks, as disabled."""
+    """The features that an expanded ``<cpu>`` has. It lists those of its model that the host lacks too, as disabled."""
     return cpuxml.parse_definition(xml).named('require', 'force')
 
 
-def _why(error: Any) -> str:
-    return str(error.get_error_message() or error)
+def _code(error: Exception) -> Optional[int]:
+    """The code of a ``libvirtError``.
+
+    :raises Exception: ``error`` itself when it is anything else, which is a bug and not libvirt's answer
+    """
+    get_error_code = getattr(error, 'get_error_code', None)
+    if get_error_code is None:
+        raise error
+    code = get_error_code()
+    return code if isinstance(code, int) else None
+
+
+def _why(error: Exception) -> str:
+    _code(error)
+    return str(getattr(error, 'get_error_message', lambda: '')() or error)
