@@ -79,7 +79,7 @@ class HostMigration:
             addresses=tuple(ip for text in _list(value.get('addresses')) if (ip := _ip(text)) is not None), others=held,
             complete=value.get('complete') is True, interface=_text(value.get('interface')),
             networks=_networks(value.get('networks')), intended_by=_text(value.get('intended_by')),
-            mtu=mtu if _is_number(mtu) and 0 < mtu < 1 << 20 else 0, option_networks=_networks(value.get('option_networks')),
+            mtu=mtu if isinstance(mtu, int) and 0 < mtu < 1 << 20 else 0, option_networks=_networks(value.get('option_networks')),
             qemu_ports=(ports[0], ports[1]) if isinstance(ports, (list, tuple)) and len(ports) == 2 and
             all(_is_number(port) for port in ports) and 0 < ports[0] <= ports[1] < 65536 else DEFAULT_PORTS)
 

@@ -49,7 +49,9 @@ class AddressCheck(Check):
         except TimeoutError:
             yield self.unknown('libvirtd', f'it did not say its host name within {settings.timeout:g} s',
                                remedy='look at libvirtd on this host')
-        late = [name for name in (libvirt_host, cold % libvirt_host if '%s' in cold else '') if name and name not in answers]
+        # As Nova does, which puts libvirt's host name in.
+        cold = cold.replace('%s', libvirt_host) if libvirt_host or '%s' not in cold else ''
+        late = [name for name in (libvirt_host, cold) if name and name not in answers]
         answers.update(resolve(late, max(1.0, deadline - time.monotonic())))
 
         with Kernel() as kernel:
@@ -70,9 +72,8 @@ class AddressCheck(Check):
                     yield self.failure(libvirt_host, f"libvirtd's host name is {libvirt_host}: it refuses migrations",
                                        'host name of this host', f'give this host a name, or set [libvirt] {_INBOUND}')
             yield from host.shared_subnets()
-            if cold and not inbound == cold:
-                yield from host.cold(answers[cold % libvirt_host if '%s' in cold and libvirt_host else cold]
-                                     if '%s' not in cold or libvirt_host else None)
+            if cold and cold != inbound:
+                yield from host.cold(answers[cold])
             yield host.fact(libvirt_host, inbound)
 
 
@@ -165,10 +166,8 @@ class _Host:
                 seen.add(pair)
                 yield from self._shared(a, b)
 
-    def cold(self, answer: Optional[Answer]) -> Iterator[Finding]:
+    def cold(self, answer: Answer) -> Iterator[Finding]:
         """migration_inbound_addr: cold migrations and resizes copy disks to it. It stops no live migration."""
-        if answer is None:
-            return  # it takes libvirt's host name, which is not known
         origin, remedy = self.settings.origin('libvirt', _COLD), f'correct [libvirt] {_COLD}'
         for ip in answer.addresses:
             if ip.is_loopback or not self._here(ip):
@@ -207,10 +206,10 @@ class _Host:
         right = f'use an address of {meant.names}: {", ".join(map(str, meant.addresses[:4]))}'
         if not meant.covers(ip):
             return Outcome.FAILURE, f'is on {where}, but migrations are meant to go over {meant}', right
-        if meant.interfaces and held and not {a.interface for a in held} & {link.index for link in meant.interfaces}:
-            # An address that is routed to the host (on lo or dummy0) comes in over any of its interfaces.
-            if not all((link := self.network.interface(a.interface)) and link.virtual for a in held):
-                return Outcome.FAILURE, f'is on {where}, but migrations are meant to go over {meant}', right
+        elsewhere = meant.interfaces and not {a.interface for a in held} & {link.index for link in meant.interfaces}
+        # An address that is routed to the host (on lo or dummy0) comes in over any of its interfaces.
+        if elsewhere and not all((link := self.network.interface(a.interface)) and link.virtual for a in held):
+            return Outcome.FAILURE, f'is on {where}, but migrations are meant to go over {meant}', right
         if all(address.temporary for address in held) and held:
             return Outcome.WARNING, 'is a temporary address (RFC 8981) and will go away', right
         return None
