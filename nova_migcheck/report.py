@@ -11,7 +11,7 @@ from nova_migcheck.finding import Finding, Outcome
 
 # Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from these,
 # so that the filter can cache what it makes of them.
-OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'listen'), 'storage': ('free_bytes', 'total_bytes', 'path')}
+OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'others'), 'storage': ('free_bytes', 'total_bytes', 'path')}
 
 
 @dataclasses.dataclass(frozen=True)

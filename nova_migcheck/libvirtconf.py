@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few lines of libvirt's own ``qemu.conf`` and ``libvirtd.conf`` that say where a migration goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Mapping, Union
+
+QEMU_CONF = '/etc/libvirt/qemu.conf'
+LIBVIRTD_CONF = '/etc/libvirt/libvirtd.conf'
+
+# migration_port_min and migration_port_max when qemu.conf does not say (src/qemu/qemu_conf.h)
+DEFAULT_PORTS = (49152, 49215)
+
+_LINE = re.compile(r'''^\s*(?P<key>\w+)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<number>-?\d+))\s*(?:\#.*)?$''')
+
+
+def read(path: str) -> dict[str, Union[int, str]]:
+    """The settings of a file in libvirt's format that are numbers or strings; lists are left out.
+
+    :raises OSError: when it is not there or cannot be read
+    """
+    found: dict[str, Union[int, str]] = {}
+    with open(path, errors='replace') as file:
+        for line in file:
+            match = _LINE.match(line)
+            if match:
+                number, text = match['number'], match['double']
+                found[match['key']] = int(number) if number else text if text is not None else match['single'] or ''
+    return found
+
+
+def read_if_any(path: str) -> dict[str, Union[int, str]]:
+    """As :func:`read`; empty when the file cannot be read (libvirtd may live in another container)."""
+    try:
+        return read(path)
+    except OSError:
+        return {}
+
+
+def migration_ports(qemu_conf: Mapping[str, Union[int, str]]) -> tuple[int, int]:
+    """The first and the last port on which QEMU may listen for a migration."""
+    first = qemu_conf.get('migration_port_min', DEFAULT_PORTS[0])
+    last = qemu_conf.get('migration_port_max', DEFAULT_PORTS[1])
+    if isinstance(first, int) and isinstance(last, int) and 0 < first <= last < 65536:
+        return first, last
+    return DEFAULT_PORTS

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every answer of this host's resolver for a name, under a deadline that ``getaddrinfo`` itself does not have."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import queue
+import socket
+import threading
+import time
+from typing import Callable, Iterable, Optional, TypeVar
+
+from nova_migcheck.interfaces import IPAddress
+
+_T = TypeVar('_T')
+
+# What libvirt (virNetSocketNewConnectTCP) and QEMU (inet_parse_connect_saddr) ask for: no IPv6 answers on a host that has
+# no IPv6 address.
+_FLAGS = socket.AI_ADDRCONFIG | socket.AI_V4MAPPED
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the resolver said of a name: addresses in its order, or why there are none.
+
+    :param literal: the name is an address itself, nobody was asked
+    :param timed_out: it had not answered when the time was up
+    """
+
+    name: str
+    addresses: tuple[IPAddress, ...] = ()
+    error: str = ''
+    literal: bool = False
+    timed_out: bool = False
+
+
+def literal(name: str) -> Optional[IPAddress]:
+    """The address that ``name`` is, with or without the brackets of a URI; None when it is a name."""
+    try:
+        return ipaddress.ip_address(name.strip('[]'))
+    except ValueError:
+        return None
+
+
+def resolve(names: Iterable[str], timeout: float) -> dict[str, Answer]:
+    """Ask for all names at once.
+
+    :param timeout: seconds after which what has not answered counts as timed out
+    """
+    wanted = list(dict.fromkeys(names))
+    answers = {name: Answer(name, (address,), literal=True) for name, address in
+               ((name, literal(name)) for name in wanted) if address is not None}
+    asked = {name: started(lambda name=name: _ask(name)) for name in wanted if name not in answers}  # type: ignore[misc]
+    deadline = time.monotonic() + timeout
+    for name, waiting in asked.items():
+        try:
+            answers[name] = waiting(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            answers[name] = Answer(name, error=f'the resolver gave no answer within {timeout:g} s', timed_out=True)
+    return answers
+
+
+def _ask(name: str) -> Answer:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=_FLAGS)
+    except (OSError, UnicodeError) as e:
+        return Answer(name, error=getattr(e, 'strerror', None) or str(e))
+    return Answer(name, tuple(dict.fromkeys(ipaddress.ip_address(str(entry[4][0])) for entry in found)))
+
+
+def started(call: Callable[[], _T]) -> Callable[[float], _T]:
+    """Run a call that may block for ever in a daemon thread, which cannot keep the process alive.
+
+    :return: gives the call's result, waiting at most so many seconds, or raises what the call raised
+    :raises TimeoutError: by what is returned, when the call had not come back
+    """
+    done: queue.SimpleQueue[tuple[Optional[_T], Optional[BaseException]]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((call(), None))
+        except BaseException as e:
+            done.put((None, e))
+
+    threading.Thread(target=run, daemon=True).start()
+
+    def wait(timeout: float) -> _T:
+        try:
+            value, error = done.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f'no answer within {timeout:g} s')
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+    return wait
