@@ -246,7 +246,42 @@ Related options:
         'extra_endpoints',
         default=[],
         help="""
-More that the target must reach: ``http://``, ``https://``, ``tcp://HOST:PORT``.
+More that the target should reach: ``http://``, ``https://``, ``tcp://HOST:PORT``, ``ntp://``. A dead one warns.
+
+Related options:
+
+* ``required_services``: add ``extra`` to it and a dead one rejects.
+"""),
+    cfg.ListOpt(
+        'required_services',
+        item_type=types.String(
+            regex=r'^(identity|placement|network|message-queue|block-storage|key-manager|image|notifications|memcached'
+                  r'|extra)(:(volumes|encryption))?$'),
+        default=['identity', 'placement', 'network', 'message-queue', 'block-storage:volumes',
+                 'key-manager:encryption'],
+        help="""
+The services without which a target is not fit for a live migration: ``identity``, ``placement``, ``network``,
+``message-queue``, ``block-storage``, ``key-manager``, ``image``, ``notifications``, ``memcached``, ``extra`` (see
+``extra_endpoints``). With ``:volumes`` or ``:encryption`` behind it, only for servers that have volumes, or encrypted
+ones. One that is not listed warns when it is dead. The default is what Nova itself asks during a live migration; of
+several hosts of one message queue, one that answers is enough.
+"""),
+    cfg.IntOpt(
+        'catalog_interval',
+        default=600,
+        min=0,
+        help="""
+Seconds for which keystone's service catalog is used again before a compute host logs in anew to fetch it. What it
+lists is asked in every round, and when one of that is dead the catalog is fetched at once. The default spares keystone
+a login per minute, host and user, each of which costs it some 0.1 s of CPU. 0 logs in every round.
+"""),
+    cfg.FloatOpt(
+        'clock_skew_limit',
+        default=5.0,
+        min=1,
+        help="""
+Seconds by which a host's clock may differ from those of the services that it talks to. They say their time in whole
+seconds; the default leaves room for that and for a slow answer. Its findings have the check's name ``clock``.
 """),
 ]
 

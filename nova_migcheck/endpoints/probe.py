@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask one target at one address, and say what is wrong in one word (:class:`Fault`)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+import time
+
+from nova_migcheck.endpoints import greeting, tls, web
+from nova_migcheck.endpoints.model import Answer, Fault, Target
+from nova_migcheck.finding import without_credentials
+
+WEB = ('http', 'https')
+
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL,
+                errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL)
+
+
+def ask(target: Target, address: str, deadline: float, proxy: str = '') -> Answer:
+    """Probe ``target`` at ``address``, which is the proxy's where one is used.
+
+    :param deadline: on :func:`time.monotonic`'s clock; no single wait is longer than up to it
+    """
+    timeout = max(0.05, deadline - time.monotonic())
+    shown = without_credentials(proxy)
+    try:
+        if target.scheme in WEB:
+            return _web(target, address, proxy, shown, timeout)
+        return _greet(target, address, timeout)
+    except Exception as error:
+        fault, detail = classify(error, timeout)
+        if fault is Fault.TLS and target.scheme in ('https', 'amqps'):
+            left = max(0.05, deadline - time.monotonic())
+            detail = tls.explain(error, target.host, address, target.port, target.tls, left) if not proxy else detail
+        return Answer(address, fault, detail, proxy=shown)
+
+
+def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -> Answer:
+    reply = web.get(target, address, proxy, timeout)
+    detail, fault = f'HTTP {reply.status}', Fault.STATUS if reply.status >= 500 else None
+    if fault is None:
+        detail += f' in {reply.seconds * 1000:.0f} ms'
+    return Answer(address, fault, detail, reply.status, reply.skew, shown)
+
+
+def _greet(target: Target, address: str, timeout: float) -> Answer:
+    greet = greeting.GREETINGS.get(target.scheme)
+    if greet is None:
+        return Answer(address, Fault.INVALID, f'{target.scheme}:// is not one of http, https, tcp, ntp')
+    kind = socket.SOCK_DGRAM if target.scheme == 'ntp' else socket.SOCK_STREAM
+    family = socket.AF_INET6 if ':' in address else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket(family, kind))
+        sock.settimeout(timeout)
+        try:
+            sock.connect((address, target.port))
+        except (TimeoutError, socket.timeout):
+            return Answer(address, Fault.SILENT, f'no answer in {timeout:.0f} s')
+        if target.scheme == 'amqps':
+            sock = stack.enter_context(
+                tls.context(target.tls).wrap_socket(sock, server_hostname=tls.server_name(target.host)))
+        greeted = greet(sock)
+    if greeted.wrong:
+        return Answer(address, Fault.PROTOCOL, greeted.wrong, skew=greeted.skew)
+    return Answer(address, None, greeted.said, skew=greeted.skew)
+
+
+def classify(error: BaseException, timeout: float) -> tuple[Fault, str]:
+    """What an exception of requests, urllib3, keystoneauth1, ssl or a socket means.
+
+    :param timeout: seconds that were waited for, for the text
+    """
+    inside = list(tls.causes(error))
+    names = {type(e).__name__ for e in inside}
+    waited = f'no answer in {timeout:.{0 if timeout >= 1 else 1}f} s'
+    if names & {'ConnectTimeoutError', 'ConnectTimeout'}:
+        return Fault.SILENT, waited
+    for found in inside:
+        if isinstance(found, tls.UnusableFile):
+            return Fault.TLS, str(found)
+        if isinstance(found, ssl.SSLError) and not _ended(found):
+            return Fault.TLS, str(found.reason or found)
+        if isinstance(found, socket.gaierror):
+            return Fault.NAME, found.strerror or str(found)
+        if isinstance(found, ConnectionRefusedError):
+            return Fault.REFUSED, 'connection refused'
+        if isinstance(found, OSError) and found.errno in _UNREACHABLE:
+            return Fault.UNREACHABLE, (found.strerror or str(found)).lower()
+        if isinstance(found, OSError) and found.errno == errno.ETIMEDOUT:
+            return Fault.SILENT, 'connection timed out'
+    if 'ReadTimeout' in names or any(isinstance(e, (TimeoutError, socket.timeout)) for e in inside):
+        return Fault.NO_ANSWER, waited
+    if names & {'RemoteDisconnected', 'ProtocolError'} \
+            or any(isinstance(e, (ConnectionError, ssl.SSLError)) for e in inside):
+        return Fault.CLOSED, 'connection closed before an answer'
+    if 'ProxyError' in names:
+        return Fault.CLOSED, 'the proxy does not let it through'
+    return Fault.INVALID, without_credentials(f'{type(error).__name__}: {error}')[:200]
+
+
+def _ended(error: ssl.SSLError) -> bool:
+    """Whether TLS itself was not refused: the peer went away, or said nothing in time."""
+    return (isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or 'timed out' in str(error)
+            or (error.reason or '') == 'UNEXPECTED_EOF_WHILE_READING')

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask everything at once, under one deadline.
+
+Threads do the waiting: nothing interrupts ``getaddrinfo``, so a thread that waits for a dead resolver is left behind.
+They are daemons, and the process of a check ends with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import socket
+import statistics
+import threading
+import time
+import urllib.parse
+from typing import Any, Callable, Mapping, Optional
+
+from nova_migcheck.checks.base import Settings
+from nova_migcheck.endpoints import catalog, probe, sources, web
+from nova_migcheck.endpoints.catalog import Catalog, Missing
+from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target, Tls, in_url, is_address
+
+# Seconds after which what has not answered is suspected, and asked for elsewhere while there is time. A connection on a
+# healthy network takes milliseconds, with one lost SYN one second.
+_SUSPECT_AFTER = 1.2
+# Seconds before the deadline by which a thread gives up itself: it then says more than that it was too late.
+_MARGIN = 0.2
+# Addresses of nova.conf at which a dead service is looked for.
+_ELSEWHERE = 3
+
+# What two sections may have different and still log in alike.
+_NOT_LOGIN = frozenset({
+    'service_type', 'service_name', 'valid_interfaces', 'region_name', 'endpoint_override', 'timeout', 'collect_timing',
+    'split_loggers', 'connect_retries', 'connect_retry_delay', 'status_code_retries', 'status_code_retry_delay',
+    'retriable_status_codes', 'auth_section', 'min_version', 'max_version'})
+
+
+@dataclasses.dataclass
+class Picture:
+    """What is known when the deadline has passed.
+
+    :param endpoints: what hangs on each target; a target without any was asked, but nothing needs it any more
+    :param answers: of each target, by address
+    :param logins: group -> the catalog, None when the plugin has none, or what went wrong
+    :param shared_login: group -> the group that logged in for it
+    :param remembered: groups whose catalog is the last known one, and its age in seconds
+    :param missing: what a catalog does not have
+    :param elsewhere: dead target -> one that answers instead, at an address that nova.conf names
+    :param seconds: how long was waited for an answer at most
+    """
+
+    endpoints: dict[Target, list[Endpoint]] = dataclasses.field(default_factory=dict)
+    answers: dict[Target, dict[str, Answer]] = dataclasses.field(default_factory=dict)
+    logins: dict[str, Any] = dataclasses.field(default_factory=dict)
+    shared_login: dict[str, str] = dataclasses.field(default_factory=dict)
+    remembered: dict[str, float] = dataclasses.field(default_factory=dict)
+    missing: list[Missing] = dataclasses.field(default_factory=list)
+    elsewhere: dict[Target, Target] = dataclasses.field(default_factory=dict)
+    seconds: float = 5.0
+
+
+class Survey:
+    """One round. :meth:`run` may be called once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._start = time.monotonic()
+        self._deadline = self._start + settings.timeout
+        self._events: queue.SimpleQueue[tuple[tuple[Any, ...], Any]] = queue.SimpleQueue()
+        self._pending: set[tuple[Any, ...]] = set()
+        self._names: dict[str, list[tuple[Target, str]]] = {}
+        self._addresses: dict[str, Any] = {}
+        self._asked: set[Target] = set()
+        self._by_catalog: dict[str, tuple[list[Endpoint], list[Missing]]] = {}
+        self._alternatives: dict[Target, list[Target]] = {}
+        self._sections = [s for s in sources.sections(settings) if s.needed_for]
+        self._memory = self._remembered(settings.memory)
+        self.picture = Picture(seconds=settings.timeout)
+
+    def run(self) -> Picture:
+        """Wait for all answers, or the deadline."""
+        for endpoint in sources.configured(self._settings):
+            self._need(endpoint)
+        self._log_in()
+        self._wait(self._start + min(_SUSPECT_AFTER, self._settings.timeout / 3))
+        self._suspect()
+        self._wait(self._deadline)
+        self._give_up()
+        self._find_elsewhere()
+        return self.picture
+
+    def memory(self) -> dict[str, Any]:
+        """The last known catalogs, for the next round."""
+        known = dict(self._memory)
+        known.update((group, found) for group, found in self.picture.logins.items() if isinstance(found, Catalog))
+        return {group: found.to_json() for group, found in known.items()}
+
+    # -- waiting
+
+    def _spawn(self, key: tuple[Any, ...], function: Callable[..., Any], *args: Any) -> None:
+        def work() -> None:
+            try:
+                result = function(*args)
+            except Exception as error:
+                result = error
+            self._events.put((key, result))
+        self._pending.add(key)
+        threading.Thread(target=work, daemon=True, name=str(key[0])).start()
+
+    def _wait(self, until: float) -> None:
+        while self._pending and (left := until - time.monotonic()) > 0:
+            try:
+                key, result = self._events.get(timeout=left)
+            except queue.Empty:
+                return
+            self._pending.discard(key)
+            self._handle(key, result)
+
+    def _handle(self, key: tuple[Any, ...], result: Any) -> None:
+        if key[0] == 'name':
+            self._addresses[key[1]] = result
+            for target, proxy in self._names[key[1]]:
+                self._ask_each(target, key[1], proxy)
+        elif key[0] == 'ask':
+            _, target, address = key
+            if isinstance(result, Exception):  # a bug of ours must not look like a fault of the service
+                raise result
+            self.picture.answers.setdefault(target, {})[address] = result
+        elif key[0] == 'login':
+            self.picture.logins[key[1]] = result
+            if isinstance(result, Catalog):
+                self.picture.remembered.pop(key[1], None)
+                self._use(key[1], result)
+
+    # -- probes
+
+    def _need(self, endpoint: Endpoint) -> None:
+        self.picture.endpoints.setdefault(endpoint.target, []).append(endpoint)
+        self._probe(endpoint.target)
+
+    def _probe(self, target: Target) -> None:
+        if target in self._asked:
+            return
+        self._asked.add(target)
+        try:
+            host, _port = target.host, target.port
+            proxy = web.proxy_for(target.url) if target.scheme in probe.WEB else ''
+            if proxy:
+                host = urllib.parse.urlsplit(proxy if '://' in proxy else f'//{proxy}').hostname or ''
+            if not host:
+                raise ValueError('it names no host')
+        except ValueError as error:
+            self.picture.answers[target] = {target.url: Answer(target.url, Fault.INVALID, str(error))}
+            return
+        self._names.setdefault(host, []).append((target, proxy))
+        if is_address(host):
+            self._addresses[host] = [host]
+        if host in self._addresses:
+            self._ask_each(target, host, proxy)
+        elif len(self._names[host]) == 1:
+            self._spawn(('name', host), resolve, host)
+
+    def _ask_each(self, target: Target, host: str, proxy: str) -> None:
+        found = self._addresses[host]
+        if isinstance(found, Exception):
+            # EAI_NONAME and EAI_NODATA: the resolver says that there is no such name. Anything else: it could not say.
+            known_absent = isinstance(found, socket.gaierror) and found.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+            fault = Fault.NAME if known_absent else Fault.RESOLVER
+            detail = getattr(found, 'strerror', None) or str(found)
+            self.picture.answers[target] = {host: Answer(host, fault, detail)}
+            return
+        for address in found:
+            self._spawn(('ask', target, address), probe.ask, target, address, self._deadline - _MARGIN, proxy)
+
+    # -- catalogs
+
+    @staticmethod
+    def _remembered(memory: Any) -> dict[str, Catalog]:
+        if not isinstance(memory, Mapping):
+            return {}
+        found = {group: Catalog.from_json(value) for group, value in memory.items()}
+        return {group: value for group, value in found.items() if value is not None}
+
+    def _log_in(self) -> None:
+        """Each user once; not at all where the last catalog is young: a login a minute from each host is a load."""
+        leaders: dict[Any, str] = {}
+        for section in self._sections:
+            options = self._settings.options.get(section.group, {})
+            if options.get('auth_type'):
+                login = tuple(sorted((name, repr(value)) for name, value in options.items() if name not in _NOT_LOGIN))
+                self.picture.shared_login[section.group] = leaders.setdefault(login, section.group)
+        interval = self._settings.get('migcheck', 'catalog_interval', 600)
+        for leader in leaders.values():
+            known = self._memory.get(leader)
+            if known and 0 <= time.time() - known.fetched < interval:
+                self._use(leader, known)
+            else:
+                self._start_login(leader)
+
+    def _start_login(self, leader: str) -> None:
+        timeout = max(0.1, self._deadline - _MARGIN - time.monotonic())
+        self._spawn(('login', leader), catalog.login, self._settings, leader, timeout)
+
+    def _use(self, leader: str, known: Catalog) -> None:
+        """Take the endpoints of these sections from this catalog, instead of from an older one."""
+        old_endpoints, old_missing = self._by_catalog.pop(leader, ([], []))
+        for endpoint in old_endpoints:
+            self.picture.endpoints[endpoint.target].remove(endpoint)
+        for gone in old_missing:
+            self.picture.missing.remove(gone)
+        endpoints: list[Endpoint] = []
+        missing: list[Missing] = []
+        for section in self._sections:
+            # A section that does not log in itself acts for the user: any catalog of this cloud does.
+            first = next(iter(self.picture.shared_login.values()), '')
+            if self.picture.shared_login.get(section.group, first) != leader:
+                continue
+            found = catalog.look_up(self._settings, section, known)
+            if isinstance(found, Endpoint):
+                endpoints.append(found)
+                self._need(found)
+            elif found is not None:
+                missing.append(found)
+        self.picture.missing += missing
+        self._by_catalog[leader] = (endpoints, missing)
+
+    # -- second thoughts
+
+    def _suspect(self) -> None:
+        """Look again where something has failed or is slow, while there is time."""
+        for leader in set(self.picture.shared_login.values()):
+            known, used = self._memory.get(leader), self._by_catalog.get(leader)
+            if used is None and known and not isinstance(self.picture.logins.get(leader), Catalog):
+                self.picture.remembered[leader] = time.time() - known.fetched
+                self._use(leader, known)
+            elif used and leader not in self.picture.logins and ('login', leader) not in self._pending \
+                    and (used[1] or not all(self._is_well(endpoint.target) for endpoint in used[0])):
+                # The catalog in memory may be out of date: nothing is held against the host until it is fetched again.
+                self._start_login(leader)
+        named = [e.target for needed in self.picture.endpoints.values() for e in needed
+                 if not e.from_catalog and e.target.scheme in probe.WEB]
+        live = list(dict.fromkeys(target.host for target in named if self._is_well(target)))
+        for target in list(self.picture.endpoints):
+            if target.scheme in probe.WEB and self.picture.endpoints[target] and self._is_dead(target):
+                for host in [h for h in live if h != target.host][:_ELSEWHERE]:
+                    parts = urllib.parse.urlsplit(target.url)
+                    url = urllib.parse.urlunsplit(parts._replace(netloc=f'{in_url(host)}:{target.port}'))
+                    # Only whether it answers is asked: its certificate may well be for another name.
+                    other = Target(url, Tls(insecure=True)) if target.scheme == 'https' else Target(url)
+                    self._alternatives.setdefault(target, []).append(other)
+                    self._probe(other)
+
+    def _is_well(self, target: Target) -> bool:
+        return any(answer.fault is None for answer in self.picture.answers.get(target, {}).values())
+
+    def _is_dead(self, target: Target) -> bool:
+        """It cannot be reached, as far as is known by now."""
+        answers = self.picture.answers.get(target)
+        return not answers or all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER))
+                                  for a in answers.values())
+
+    def _find_elsewhere(self) -> None:
+        for target, others in self._alternatives.items():
+            well = next((other for other in others if self._is_well(other)), None)
+            if well is not None and not self._is_well(target):
+                self.picture.elsewhere[target] = well
+
+    def _give_up(self) -> None:
+        waited = f'no answer in {self._settings.timeout:.0f} s'
+        for key in self._pending:
+            if key[0] == 'name':
+                for target, _proxy in self._names[key[1]]:
+                    self.picture.answers[target] = {key[1]: Answer(key[1], Fault.RESOLVER, waited)}
+            elif key[0] == 'ask':
+                self.picture.answers.setdefault(key[1], {})[key[2]] = Answer(key[2], Fault.NO_ANSWER, waited)
+            elif key[0] == 'login':
+                self.picture.logins[key[1]] = TimeoutError(waited)
+
+
+def resolve(host: str) -> list[str]:
+    """Every address of a name, in the resolver's order, which is the order in which a client tries them.
+
+    :raises socket.gaierror: when it does not resolve
+    """
+    found: dict[str, Optional[bool]] = {}
+    for family, _kind, _proto, _name, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        text = str(address[0])
+        if family == socket.AF_INET6 and len(address) == 4 and address[3] and '%' not in text:
+            text += f'%{socket.if_indextoname(address[3])}'
+        found[text] = None
+    return list(found)
+
+
+def skews(picture: Picture) -> dict[str, float]:
+    """Server -> seconds that its clock is ahead of ours: the median of what one server said."""
+    said: dict[str, list[float]] = {}
+    for target, answers in picture.answers.items():
+        for answer in answers.values():
+            if answer.skew is not None:
+                said.setdefault(f'{in_url(answer.address)}:{target.port}', []).append(answer.skew)
+    return {server: statistics.median(values) for server, values in said.items()}

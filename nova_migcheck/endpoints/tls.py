@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contexts as requests would make them, and what is wrong with a certificate that one of them refused."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import ssl
+import threading
+from typing import Any, Iterator, Optional
+
+from nova_migcheck.endpoints.model import Tls, is_address
+
+_LOCK = threading.Lock()
+
+# OpenSSL's X509_V_ERR_*: not yet valid, expired; another name, another address; self-signed, or the issuer not found.
+_DATES = (9, 10)
+_NAMES = (62, 64)
+_ISSUER = (2, 18, 19, 20, 21)
+
+
+class UnusableFile(Exception):
+    """A file that the TLS settings name cannot be read, or is not what it should be."""
+
+
+def context(tls: Tls) -> ssl.SSLContext:
+    """The context by which requests (and so keystoneauth1) would verify; the same one for the same settings.
+
+    Reading a system's bundle of CAs costs 10–50 ms of CPU, and each of a dozen endpoints would read it again.
+
+    :raises UnusableFile: for a CA file, certificate or key
+    """
+    with _LOCK:
+        return _context(tls)
+
+
+@functools.cache
+def _context(tls: Tls) -> ssl.SSLContext:
+    import requests.certs
+    from urllib3.util.ssl_ import create_urllib3_context
+    made: ssl.SSLContext = create_urllib3_context()
+    if tls.insecure:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    else:
+        made.check_hostname = tls.check_name
+        made.verify_mode = ssl.CERT_REQUIRED
+        # As requests.Session.merge_environment_settings does where the caller gave no bundle.
+        bundle = (tls.cafile or os.environ.get('REQUESTS_CA_BUNDLE') or os.environ.get('CURL_CA_BUNDLE')
+                  or requests.certs.where())
+        try:
+            if os.path.isdir(bundle):
+                made.load_verify_locations(capath=bundle)
+            else:
+                made.load_verify_locations(cafile=bundle)
+        except OSError as error:
+            raise UnusableFile(f'the CA file {bundle} cannot be used: {error.strerror or error}') from error
+    if tls.certfile:
+        try:
+            made.load_cert_chain(tls.certfile, tls.keyfile or None)
+        except OSError as error:
+            raise UnusableFile(f'the client certificate {tls.certfile} cannot be used: '
+                               f'{error.strerror or error}') from error
+    return made
+
+
+def causes(error: Optional[BaseException]) -> Iterator[BaseException]:
+    """An exception and all that is inside of it: requests wraps urllib3's, which wraps the socket's."""
+    seen: set[int] = set()
+    todo: list[Any] = [error]
+    while todo:
+        current = todo.pop(0)
+        if isinstance(current, BaseException) and id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            todo += [getattr(current, 'reason', None), *current.args, current.__cause__, current.__context__]
+
+
+def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, timeout: float) -> str:
+    """What is wrong, in a few words: the dates, the names or the issuer of the certificate that was refused.
+
+    :param timeout: seconds for the one more connection that fetches the certificate
+    """
+    found = next((e for e in causes(error) if isinstance(e, ssl.SSLCertVerificationError)), None)
+    if found is None:
+        other = next((e for e in causes(error) if isinstance(e, ssl.SSLError)), error)
+        reason = getattr(other, 'reason', '') or str(other)
+        if reason in ('WRONG_VERSION_NUMBER', 'RECORD_LAYER_FAILURE', 'UNKNOWN_PROTOCOL', 'HTTP_REQUEST'):
+            return 'what answers there does not speak TLS'
+        return str(reason).lower().replace('_', ' ')
+    try:
+        der = _peer_certificate(host, address, port, timeout)
+        return _refused(found, der, host, tls)
+    except Exception:  # the certificate cannot be fetched or read: OpenSSL's own words must do
+        return found.verify_message or str(found)
+
+
+def _peer_certificate(host: str, address: str, port: int, timeout: float) -> bytes:
+    anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anything.check_hostname = False
+    anything.verify_mode = ssl.CERT_NONE
+    with socket.create_connection((address, port), timeout=timeout) as plain, \
+            anything.wrap_socket(plain, server_hostname=host) as wrapped:
+        return wrapped.getpeercert(binary_form=True) or b''
+
+
+def _refused(error: ssl.SSLCertVerificationError, der: bytes, host: str, tls: Tls) -> str:
+    from cryptography import x509
+    certificate = x509.load_der_x509_certificate(der)
+    if error.verify_code in _DATES:
+        first, last = _validity(certificate)
+        which = 'expired' if error.verify_code == 10 else 'not yet valid'
+        # It may be one of the chain that has expired; the dates below are then fine, and must not be blamed.
+        return f'certificate {which}: of {_subject(certificate)}, valid from {first} to {last}'
+    if error.verify_code in _NAMES:
+        return f'certificate for another name: it is for {_names(certificate)}, not for {host}'
+    if error.verify_code in _ISSUER:
+        issuer = certificate.issuer.rfc4514_string() or 'nobody'
+        where = tls.cafile or 'the default CAs'
+        return f'certificate from an unknown CA: issued by {issuer}, which {where} does not hold'
+    return f'certificate refused: {error.verify_message}'
+
+
+def _validity(certificate: Any) -> tuple[str, str]:
+    """Both ends, UTC. cryptography < 42 has only the naive ones."""
+    first = getattr(certificate, 'not_valid_before_utc', None) or certificate.not_valid_before
+    last = getattr(certificate, 'not_valid_after_utc', None) or certificate.not_valid_after
+    return first.strftime('%Y-%m-%d %H:%M UTC'), last.strftime('%Y-%m-%d %H:%M UTC')
+
+
+def _subject(certificate: Any) -> str:
+    return certificate.subject.rfc4514_string() or _names(certificate)
+
+
+def _names(certificate: Any, most: int = 5) -> str:
+    from cryptography import x509
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return f'no name ({certificate.subject.rfc4514_string()} has no subjectAltName)'
+    names = [str(general.value) for general in extension]
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+
+def server_name(host: str) -> str:
+    """What a certificate must be for: the host without the zone index of a link-local address."""
+    return host.partition('%')[0] if is_address(host) else host
