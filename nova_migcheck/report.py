@@ -9,8 +9,8 @@ from typing import Any, Mapping, Optional
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 
-# Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from these,
-# so that the filter can cache what it makes of them.
+# Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from
+# these, so that the filter can cache what it makes of them.
 OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'others'), 'storage': ('free_bytes', 'total_bytes', 'path')}
 
 

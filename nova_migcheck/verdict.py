@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, Mapping, Optional
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck import networks
 from nova_migcheck.conf import IGNORE, REJECT, WARN, policy
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import OWN_KEYS, Report
@@ -137,7 +138,7 @@ def _common(name: str, report: Report) -> dict[str, Any]:
 
 
 # Fact -> what compares it between the source and the target.
-_PAIRS: Mapping[str, Any] = {}
+_PAIRS: Mapping[str, Any] = {'migration': networks.compare}
 
 
 def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison],
