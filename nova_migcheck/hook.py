@@ -13,7 +13,7 @@ from oslo_log import log as logging
 
 from nova_migcheck import conf as confs
 from nova_migcheck import cpu as cpus
-from nova_migcheck import events, libvirtcpu, published, runner
+from nova_migcheck import events, libvirtcpu, moves, published, runner
 from nova_migcheck.bounded import Bounded
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Report
@@ -77,10 +77,15 @@ class Hook:
         """
         source = _read(src_compute_info.get('stats') if isinstance(src_compute_info, dict) else None, 'the source', instance)
         target = self.reporter.fresh(self._conf.migcheck.recheck_after)
-        cpu = source.guest(instance.uuid) if source else None
+        now = time.time()
+        cpu = source.guest(instance.uuid) if source and source.knows(0, now, self._conf.migcheck) else None
         compared = self._compare_here(cpu, target, instance) if cpu and 'cpu' in self.policies.checks else None
+        if compared is not None and source is not None and not compared.compatible and not source.knows(
+                moves.arrived(context, instance.uuid, instance.host), now, self._conf.migcheck):
+            # It came there after the source's last report: the source itself will look at the CPU that it has now.
+            cpu = compared = None
         guest = Guest(cpu, self._needs(context, instance, target))
-        verdict = judge(guest, source, target, time.time(), self.policies, compared, self._conf.host)
+        verdict = judge(guest, source, target, now, self.policies, compared, self._conf.host)
         self._settle(context, instance, self._conf.host, verdict)
         return compared
 

@@ -59,6 +59,17 @@ class Report:
             return None
         return self.default_guest or self.cpu
 
+    def knows(self, arrived: float, now: float, migcheck: Any) -> bool:
+        """Whether what :meth:`guest` says of a guest still holds.
+
+        A guest that came after the guests were counted has the CPU of the host where it was started, which nobody here knows.
+
+        :param arrived: when the guest came to this host, in seconds since the epoch
+        :param migcheck: ``CONF.migcheck``
+        """
+        counted = self.time - migcheck.round_deadline
+        return counted > arrived and abs(now - self.time) <= migcheck.stale_after
+
     @property
     def summary(self) -> str:
         """All of the findings that a decision rests on, in a word that is the same on every host in the same state."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import collections
 import time
-from typing import Any, Iterable, NamedTuple, Optional
+from typing import Any, Iterable, Optional
 
 import nova.conf
 from nova import context as nova_context
@@ -15,7 +15,7 @@ from oslo_log import log as logging
 from stevedore import extension
 
 from nova_migcheck import conf as confs
-from nova_migcheck import published
+from nova_migcheck import moves, published
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
 from nova_migcheck.verdict import Guest, Policies, Verdict, judge
@@ -24,10 +24,6 @@ LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
 
 NAMESPACE = 'nova_migcheck.scheduler_filters'
-
-# Migration.migration_type -> its name in [migcheck] also_for; a live migration is always judged.
-LIVE = 'live-migration'
-_UNDER_WAY = ('accepted', 'pre-migrating')
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:
@@ -39,19 +35,6 @@ def all_filters() -> list[type[filters.BaseHostFilter]]:
         LOG.error('The filter %s of %s cannot be loaded: %s', entry_point.name, NAMESPACE, error)
     found = extension.ExtensionManager(NAMESPACE, on_load_failure_callback=failed)
     return [e.plugin for e in found if isinstance(e.plugin, type) and issubclass(e.plugin, filters.BaseHostFilter)]
-
-
-class Move(NamedTuple):
-    """A server on its way from one host to another.
-
-    :ivar source: the host that it leaves
-    :ivar kind: ``live-migration``, or what ``[migcheck] also_for`` lists
-    :ivar arrived: when the server last came to its source by a migration, in seconds since the epoch; 0 when it never did
-    """
-
-    source: str
-    kind: str
-    arrived: float
 
 
 class MigrationTargetFilter(filters.BaseHostFilter):
@@ -100,7 +83,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         if move is None:
             return hosts, []
         now = time.time()
-        judge_one = _Judge(self._policies, _guest(move, source, spec_obj), source, now)
+        judge_one = _Judge(self._policies, _guest(move, source, spec_obj, now), source, now)
         judged = [(host, judge_one(host.stats)) for host in hosts]
         rejected = [(host, verdict) for host, verdict in judged if verdict.rejections]
         _log(judge_one, rejected, [x for x in judged if x[1].warnings], move, spec_obj.instance_uuid)
@@ -108,15 +91,17 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             return hosts, []
         return [host for host, verdict in judged if not verdict.rejections], rejected
 
-    def _leaving(self, spec_obj: Any) -> tuple[Optional[Move], Optional[Report]]:
+    def _leaving(self, spec_obj: Any) -> tuple[Optional[moves.Move], Optional[Report]]:
         """What move this request is for, and the source's report: two queries in the server's own cell."""
         destination = spec_obj.requested_destination
         if destination is None or 'cell' not in destination or destination.cell is None:
             return None, None
         with nova_context.target_cell(nova_context.get_admin_context(), destination.cell) as context:
-            move = _move(context, spec_obj)
-            if move is None or move.kind != LIVE:
-                return move, None
+            move = moves.under_way(context, spec_obj.instance_uuid)
+            if move is None or move.source not in spec_obj.ignore_hosts:
+                return None, None
+            if move.kind != moves.LIVE:
+                return move if move.kind in CONF.migcheck.also_for else None, None
             try:
                 node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, move.source)
                 return move, published.read(node.stats if 'stats' in node else None)
@@ -155,33 +140,14 @@ class _Judge:
         return judge(self._guest, self._source, target, self._now, self._policies)
 
 
-def _move(context: Any, spec_obj: Any) -> Optional[Move]:
-    """The move for which hosts are sought, None when it is none that is judged.
-
-    The request does not say (``_nova_check_type`` is only ever ``rebuild``); the newest migration record of the server under way does.
-    """
-    found = objects.MigrationList.get_by_filters(
-        context, {'instance_uuid': spec_obj.instance_uuid, 'status': [*_UNDER_WAY, 'completed']})
-    # Unsorted, and a record of an earlier attempt may have been left behind.
-    newest = max((m for m in found if m.status in _UNDER_WAY), key=lambda m: m.id, default=None)
-    if newest is None or newest.source_compute not in spec_obj.ignore_hosts:
-        return None
-    if newest.migration_type != LIVE and newest.migration_type not in CONF.migcheck.also_for:
-        return None
-    arrived = max((m.updated_at.timestamp() for m in found if m.status == 'completed' and m.dest_compute == newest.source_compute
-                   and m.updated_at is not None), default=0.0)
-    return Move(newest.source_compute, newest.migration_type, arrived)
-
-
-def _guest(move: Move, source: Optional[Report], spec_obj: Any) -> Guest:
-    running = move.kind == LIVE
+def _guest(move: moves.Move, source: Optional[Report], spec_obj: Any, now: float) -> Guest:
+    running = move.kind == moves.LIVE
     needs = frozenset({'volumes'}) if 'is_bfv' in spec_obj and spec_obj.is_bfv else frozenset()
-    # A guest that came after its host's last report may have the CPU of the host where it was started: nova-compute will look at it.
-    known = running and source is not None and source.time > move.arrived
-    return Guest(source.guest(spec_obj.instance_uuid) if known and source else None, needs, running)
+    cpu = source.guest(spec_obj.instance_uuid) if running and source and source.knows(move.arrived, now, CONF.migcheck) else None
+    return Guest(cpu, needs, running)
 
 
-def _log(judge_one: _Judge, rejected: list[tuple[Any, Verdict]], warned: list[tuple[Any, Verdict]], move: Move, instance: str) -> None:
+def _log(judge_one: _Judge, rejected: list[tuple[Any, Verdict]], warned: list[tuple[Any, Verdict]], move: moves.Move, instance: str) -> None:
     """One line per rejected host, up to a limit; then one line per reason."""
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
     limit = CONF.migcheck.max_logged_hosts

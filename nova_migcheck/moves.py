@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova's migration records tell: which move is under way, and when a server came to the host where it is."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, NamedTuple, Optional
+
+from nova import objects
+
+LIVE = 'live-migration'
+_UNDER_WAY = ('accepted', 'pre-migrating')
+_ENDED_WELL = ('completed',)
+
+
+class Move(NamedTuple):
+    """A server on its way from one host to another.
+
+    :ivar source: the host that it leaves
+    :ivar kind: ``live-migration``, ``migration``, ``resize`` or ``evacuation``, as in ``Migration.migration_type``
+    :ivar arrived: when it last came to its source by a migration, in seconds since the epoch; 0 when it never did
+    """
+
+    source: str
+    kind: str
+    arrived: float
+
+
+def under_way(context: Any, instance_uuid: str) -> Optional[Move]:
+    """The newest move of a server that has not begun yet. One query in the server's cell.
+
+    A request to the scheduler does not say what it is for (``_nova_check_type`` is only ever ``rebuild``); the record does.
+    """
+    records = _records(context, instance_uuid, [*_UNDER_WAY, *_ENDED_WELL])
+    # Unsorted, and a record of an earlier attempt may have been left behind.
+    newest = max((record for record in records if record.status in _UNDER_WAY), key=lambda record: record.id, default=None)
+    if newest is None:
+        return None
+    return Move(newest.source_compute, newest.migration_type, _arrived(records, newest.source_compute))
+
+
+def arrived(context: Any, instance_uuid: str, host: str) -> float:
+    """When a server last came to ``host`` by a migration, in seconds since the epoch; 0 when it never did."""
+    return _arrived(_records(context, instance_uuid, list(_ENDED_WELL)), host)
+
+
+def _records(context: Any, instance_uuid: str, statuses: list[str]) -> list[Any]:
+    return list(objects.MigrationList.get_by_filters(context, {'instance_uuid': instance_uuid, 'status': statuses}))
+
+
+def _arrived(records: Iterable[Any], host: str) -> float:
+    return max((record.updated_at.timestamp() for record in records
+                if record.status in _ENDED_WELL and record.dest_compute == host and record.updated_at is not None), default=0.0)
