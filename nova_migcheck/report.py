@@ -68,7 +68,7 @@ class Report:
         :param migcheck: ``CONF.migcheck``
         """
         counted = self.time - migcheck.round_deadline
-        return counted > arrived and abs(now - self.time) <= migcheck.stale_after
+        return bool(counted > arrived and abs(now - self.time) <= migcheck.stale_after)
 
     @property
     def summary(self) -> str:

@@ -78,7 +78,8 @@ def load(names: list[str]) -> dict[str, Loaded]:
     def note(_manager: Any, entry_point: Any, error: Exception) -> None:
         failed[entry_point.name] = f'{type(error).__name__}: {error}'
 
-    manager = named.NamedExtensionManager(NAMESPACE, names, on_load_failure_callback=note, warn_on_missing_entrypoint=False)
+    manager = named.NamedExtensionManager(NAMESPACE, names, on_load_failure_callback=note,
+                                         on_missing_entrypoints_callback=lambda _names: None)
     found = {extension.name: extension for extension in manager}
     loaded = {}
     for name in names:

@@ -143,7 +143,8 @@ class _Judge:
 def _guest(move: moves.Move, source: Optional[Report], spec_obj: Any, now: float) -> Guest:
     running = move.kind == moves.LIVE
     needs = frozenset({'volumes'}) if 'is_bfv' in spec_obj and spec_obj.is_bfv else frozenset()
-    cpu = source.guest(spec_obj.instance_uuid) if running and source and source.knows(move.arrived, now, CONF.migcheck) else None
+    known = running and source is not None and source.knows(move.arrived, now, CONF.migcheck)
+    cpu = source.guest(spec_obj.instance_uuid) if known and source else None
     return Guest(cpu, needs, running)
 
 
