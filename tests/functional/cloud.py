@@ -12,8 +12,10 @@ import contextvars
 import dataclasses
 import importlib.metadata
 import io
+import json
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
@@ -30,6 +32,7 @@ from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import fixtures as functional_fixtures
 
+from nova_migcheck.finding import Finding
 from tests.functional import per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
 
@@ -80,6 +83,11 @@ class Host:
     @property
     def driver(self) -> Any:
         return self.service.manager.driver
+
+    def check(self) -> None:
+        """A round of checks now."""
+        with per_host.running_for(self):
+            self.driver._migcheck.reporter.fresh(-1)
 
     def was_asked(self) -> bool:
         """Whether a live migration to here was checked or begun on this host."""
@@ -265,6 +273,8 @@ class Cloud(fixtures.Fixture):
         self.path = self.useFixture(fixtures.TempDir()).path
         self.nova_conf = os.path.join(self.path, 'nova.conf')
         self._write_nova_conf()
+        self.script = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.EnvironmentVariable('MIGCHECK_TEST_SCRIPT', self.script))
         self.useFixture(self.database)
         self.useFixture(fixtures.MonkeyPatch('nova.tests.fixtures.StandardLogging', lambda: self.log))
         self._read_nova_conf()
@@ -284,6 +294,7 @@ class Cloud(fixtures.Fixture):
             self.start_compute(name, cpu)
 
     def _write_nova_conf(self) -> None:
+        """What an operator writes, and little else."""
         paste = next(file for file in importlib.metadata.files('nova') if file.name == 'api-paste.ini')
         groups: dict[str, dict[str, Any]] = {
             'DEFAULT': {'instances_path': os.path.join(self.path, 'instances'), 'transport_url': 'fake:/'},
@@ -324,6 +335,10 @@ class Cloud(fixtures.Fixture):
         use(nova_fixtures.LibvirtImageBackendFixture())
         use(nova_fixtures.CGroupsFixture())
         use(nova_fixtures.LibvirtFixture())
+        # For what imports libvirt itself, as Nova's fixture does it for Nova's own modules.
+        before = sys.modules.get('libvirt')
+        sys.modules['libvirt'] = fakelibvirt
+        self.nova.addCleanup(sys.modules.pop if before is None else sys.modules.__setitem__, 'libvirt', before)
         use(nova_fixtures.OSBrickFixture())
         driver = 'nova.virt.libvirt.driver.LibvirtDriver'
         for name, value in {
@@ -437,6 +452,30 @@ class Cloud(fixtures.Fixture):
         """The server's actions with their events, newest first, as an administrator sees them."""
         return [self.api.get_instance_action_details(server, action['request_id'])
                 for action in self.api.get_instance_actions(server)]
+
+    # -- what the checks of the tests' own plugin say
+
+    def say(self, host: str, *findings: Finding, facts: Optional[Mapping[str, Any]] = None) -> None:
+        """From its next round on, the ``scripted`` check on ``host`` finds this, besides the CPUs of its hypervisor and guests.
+
+        :param facts: instead of, or besides, those of the CPU
+        """
+        self._write_script(host, {'findings': [finding.to_dict() for finding in findings],
+                                  'facts': {**self.hosts[host].hypervisor.facts(), **(facts or {})}})
+
+    def say_of_path(self, source: str, target: str, *findings: Finding) -> None:
+        """What the ``scripted_path`` check on ``source`` finds about the way to ``target``, and nothing about any other."""
+        self._write_script(f'{source}.path', {target: [finding.to_dict() for finding in findings]})
+
+    def _write_script(self, name: str, said: Any) -> None:
+        with open(os.path.join(self.script, f'{name}.json'), 'w', encoding='utf-8') as file:
+            json.dump(said, file)
+
+    def check(self, *hosts: str) -> None:
+        """A round of checks on each host and the publication of its report; on all of them when none is named."""
+        for name in hosts or self.hosts:
+            self.hosts[name].check()
+        self.publish(*hosts)
 
     # -- using it
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import xml.etree.ElementTree as ElementTree
-from typing import Iterable
+from typing import Any, Iterable
 
 from nova.tests.fixtures import libvirt as fakelibvirt
 
@@ -107,6 +107,17 @@ class Hypervisor(fakelibvirt.Connection):
         super().__init__('qemu:///system', hostname=hostname, host_info=fakelibvirt.HostInfo(
             cpu_nodes=2, cpu_sockets=1, cpu_cores=2, cpu_threads=2))
         self.cpu = cpu
+
+    def facts(self) -> dict[str, Any]:
+        """What the ``cpu`` check would publish of this host, which as another process does not see this libvirt."""
+        def described(features: Iterable[str], vendor: str) -> dict[str, str]:
+            return {'arch': 'x86_64', 'virt': 'kvm', 'vendor': vendor, 'features': ' '.join(sorted(features))}
+        groups = []
+        for domain in self._vms.values():
+            features, vendor = _expand(ElementTree.fromstring(domain.cpu_xml))
+            if features != self.cpu.features:
+                groups.append({'cpu': described(features, vendor), 'who': [domain.UUIDString()]})
+        return {'cpu': {**described(self.cpu.features, self.cpu.vendor), 'model': self.cpu.model}, 'guests': {'groups': groups}}
 
     def createXML(self, xml: str, flags: int) -> GuestDomain:
         domain = GuestDomain(self, xml, running=True, transient=True)
