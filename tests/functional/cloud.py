@@ -33,7 +33,7 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import fixtures as functional_fixtures
 
 from nova_migcheck.finding import Finding
-from tests.functional import per_host
+from tests.functional import in_child, per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
 
 CONF = nova.conf.CONF
@@ -56,6 +56,9 @@ ENABLED: Conf = {
         'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,MigrationTargetFilter',
     },
 }
+# Which checks run unless a test says otherwise: the real one of the CPU, and two that say what a test wants. Rounds are
+# run when a test asks for one.
+CHECKS: Conf = {'migcheck': {'checks': 'cpu,scripted,scripted_path', 'check_interval': '3600'}}
 STOCK: Conf = {
     'DEFAULT': {'compute_driver': 'libvirt.LibvirtDriver'},
     'filter_scheduler': {'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter'},
@@ -275,6 +278,8 @@ class Cloud(fixtures.Fixture):
         self._write_nova_conf()
         self.script = self.useFixture(fixtures.TempDir()).path
         self.useFixture(fixtures.EnvironmentVariable('MIGCHECK_TEST_SCRIPT', self.script))
+        self.useFixture(fixtures.EnvironmentVariable('PYTHONPATH', os.pathsep.join(filter(None, [
+            os.path.dirname(in_child.__file__), os.environ.get('PYTHONPATH', '')]))))
         self.useFixture(self.database)
         self.useFixture(fixtures.MonkeyPatch('nova.tests.fixtures.StandardLogging', lambda: self.log))
         self._read_nova_conf()
@@ -303,7 +308,7 @@ class Cloud(fixtures.Fixture):
             'workarounds': {'skip_cpu_compare_on_dest': 'true'},
         }
         os.mkdir(groups['DEFAULT']['instances_path'])
-        for settings in (ENABLED if self._plugin else STOCK, self._conf):
+        for settings in (*((ENABLED, CHECKS) if self._plugin else (STOCK,)), self._conf):
             for group, options in settings.items():
                 groups.setdefault(group, {}).update(options)
         with open(self.nova_conf, 'w', encoding='utf-8') as file:
@@ -384,9 +389,11 @@ class Cloud(fixtures.Fixture):
     def start_compute(self, name: str, cpu: Cpu) -> Host:
         """One more compute host; its driver is loaded by Nova from ``[DEFAULT] compute_driver``."""
         from nova.virt import driver as virt_driver
-        host = Host(name, Hypervisor(name, cpu))
+        host = Host(name, Hypervisor(name, cpu, self.path))
         self.hosts[name] = host
         host.set(None, 'host', name)
+        host.set('libvirt', 'connection_uri', host.hypervisor.uri)
+        host.hypervisor.tell()
         for group, options in self._host_conf.get(name, {}).items():
             for option, value in options.items():
                 host.set(None if group == 'DEFAULT' else group, option, value)
@@ -456,12 +463,8 @@ class Cloud(fixtures.Fixture):
     # -- what the checks of the tests' own plugin say
 
     def say(self, host: str, *findings: Finding, facts: Optional[Mapping[str, Any]] = None) -> None:
-        """From its next round on, the ``scripted`` check on ``host`` finds this, besides the CPUs of its hypervisor and guests.
-
-        :param facts: instead of, or besides, those of the CPU
-        """
-        self._write_script(host, {'findings': [finding.to_dict() for finding in findings],
-                                  'facts': {**self.hosts[host].hypervisor.facts(), **(facts or {})}})
+        """From its next round on, the ``scripted`` check on ``host`` finds this, and nothing else."""
+        self._write_script(host, {'findings': [finding.to_dict() for finding in findings], 'facts': facts or {}})
 
     def say_of_path(self, source: str, target: str, *findings: Finding) -> None:
         """What the ``scripted_path`` check on ``source`` finds about the way to ``target``, and nothing about any other."""

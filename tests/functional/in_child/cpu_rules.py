@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU models and libvirt's rules about them, as far as a fake libvirt needs them to answer as libvirt 9.0 does."""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ElementTree
+from typing import Iterable
+
+# Flags and error codes of libvirt's API.
+EXPAND_FEATURES, MIGRATABLE, FAIL_INCOMPATIBLE = 1, 2, 1
+ERR_INTERNAL_ERROR, ERR_XML_ERROR, ERR_CPU_INCOMPATIBLE = 1, 27, 91
+COMPARE_INCOMPATIBLE, COMPARE_SUPERSET = 0, 2
+
+
+def _features(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# As in libvirt 9.0's src/cpu_map.
+_HASWELL_NO_TSX = _features(
+    'aes apic avx avx2 bmi1 bmi2 clflush cmov cx16 cx8 de erms fma fpu fsgsbase fxsr invpcid lahf_lm lm mca mce mmx '
+    'movbe msr mtrr nx pae pat pcid pclmuldq pge pni popcnt pse pse36 rdtscp sep smep sse sse2 sse4.1 sse4.2 ssse3 '
+    'syscall tsc tsc-deadline x2apic xsave')
+_HASWELL = _HASWELL_NO_TSX | {'hle', 'rtm'}
+MODELS = {
+    '486': ('', _features('fpu pse vme')),
+    'Haswell-noTSX': ('Intel', _HASWELL_NO_TSX),
+    'Haswell': ('Intel', _HASWELL),
+    'Skylake-Server': ('Intel', _HASWELL | _features(
+        '3dnowprefetch abm adx arat avx512bw avx512cd avx512dq avx512f avx512vl clwb f16c mpx pdpe1gb rdrand rdseed '
+        'smap vme xgetbv1 xsavec xsaveopt')),
+    'EPYC': ('AMD', _features(
+        '3dnowprefetch abm adx aes apic arat avx avx2 bmi1 bmi2 clflush clflushopt cmov cr8legacy cx16 cx8 de f16c fma '
+        'fpu fsgsbase fxsr fxsr_opt lahf_lm lm mca mce misalignsse mmx mmxext monitor movbe msr mtrr nx osvw pae pat '
+        'pclmuldq pdpe1gb pge pni popcnt pse pse36 rdrand rdseed rdtscp sep sha-ni smap smep sse sse2 sse4.1 sse4.2 '
+        'sse4a ssse3 svm syscall tsc vme xgetbv1 xsave xsavec xsaveopt')),
+}
+# What the silicon has and QEMU gives to no guest: comparing it is LP#2039803.
+RAW_ONLY = frozenset(('acpi', 'ds', 'ds_cpl', 'dtes64', 'est', 'pbe', 'tm', 'tm2', 'xtpr'))
+
+
+class Refused(Exception):
+    """An error of libvirt: ``code``, and ``detail`` without the prefix."""
+
+    def __init__(self, code: int, detail: str, prefix: str = '') -> None:
+        super().__init__(prefix + detail)
+        self.code, self.detail = code, detail
+
+
+@dataclasses.dataclass(frozen=True)
+class Cpu:
+    """What a host's hypervisor can give to a guest: a model of libvirt's CPU map, and what differs from it."""
+
+    model: str = 'Haswell'
+    added: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+
+    def without(self, *features: str) -> Cpu:
+        return dataclasses.replace(self, removed=self.removed | set(features))
+
+    def having(self, *features: str) -> Cpu:
+        return dataclasses.replace(self, added=self.added | set(features))
+
+    @property
+    def vendor(self) -> str:
+        return MODELS[self.model][0]
+
+    @property
+    def features(self) -> frozenset[str]:
+        return (MODELS[self.model][1] | self.added) - self.removed
+
+    @property
+    def guest_xml(self) -> str:
+        """The ``<cpu>`` of a running host-model guest, as libvirt shows it, with each difference from the model."""
+        policies = [(name, 'require') for name in self.added] + [(name, 'disable') for name in self.removed]
+        features = ''.join(f"<feature policy='{policy}' name='{name}'/>" for name, policy in sorted(policies))
+        return (f"<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>{self.model}</model>"
+                f'<vendor>{self.vendor}</vendor>{features}</cpu>')
+
+
+def expand(xml: str) -> tuple[frozenset[str], str]:
+    """The features that a ``<cpu>`` needs, and its vendor.
+
+    :raises Refused: for a model that libvirt does not know
+    """
+    cpu = ElementTree.fromstring(xml)
+    features: set[str] = set()
+    model = cpu.findtext('model')
+    if model is not None:
+        if model not in MODELS:
+            raise Refused(ERR_INTERNAL_ERROR, f'Unknown CPU model {model}', 'internal error: ')
+        features |= MODELS[model][1]
+    for feature in cpu.iter('feature'):
+        if feature.get('policy', 'require') == 'require':
+            features.add(feature.get('name', ''))
+        else:
+            features.discard(feature.get('name', ''))
+    return frozenset(features), cpu.findtext('vendor') or ''
+
+
+def compare(host: Cpu, xml: str, flags: int) -> int:
+    """virConnectCompareHypervisorCPU.
+
+    :raises Refused: instead of an answer, with ``FAIL_INCOMPATIBLE``
+    """
+    guest = ElementTree.fromstring(xml)
+    if guest.get('mode') in ('host-model', 'host-passthrough'):
+        return COMPARE_SUPERSET
+    if guest.get('mode') is not None and guest.find('arch') is not None:
+        raise Refused(ERR_XML_ERROR, "unexpected 'arch' element in guest CPU", 'XML error: ')
+    features, vendor = expand(xml)
+    if vendor and vendor != host.vendor:
+        wrong = f'host CPU vendor does not match required CPU vendor {vendor}'
+    elif features - host.features:
+        wrong = 'Host CPU does not provide required features: ' + ', '.join(sorted(features - host.features))
+    else:
+        return COMPARE_SUPERSET
+    if flags & FAIL_INCOMPATIBLE:
+        raise Refused(ERR_CPU_INCOMPATIBLE, wrong, 'the CPU is incompatible with host CPU: ')
+    return COMPARE_INCOMPATIBLE
+
+
+def baseline(xml_cpus: Iterable[str], flags: int = 0) -> str:
+    """virConnectBaselineCPU, always expanded: what all of these have."""
+    xml_cpus = list(xml_cpus)
+    first = ElementTree.fromstring(xml_cpus[0])
+    features = frozenset.intersection(*(expand(xml)[0] for xml in xml_cpus))
+    return _expanded(first.findtext('model') or '486', expand(xml_cpus[0])[1], features, flags)
+
+
+def hypervisor_baseline(host: Cpu, xml_cpus: Iterable[str], flags: int = 0) -> str:
+    """virConnectBaselineHypervisorCPU, always expanded: what all of these have, and the host too."""
+    features = host.features | {'invtsc'}
+    for xml in xml_cpus:
+        features &= expand(xml)[0]
+    return _expanded(host.model, host.vendor, features, flags)
+
+
+def _expanded(model: str, vendor: str, features: frozenset[str], flags: int) -> str:
+    if flags & MIGRATABLE:
+        features -= {'invtsc'}
+    listed = ''.join(f"<feature policy='require' name='{name}'/>" for name in sorted(features))
+    named = f'<vendor>{vendor}</vendor>' if vendor else ''
+    return f"<cpu mode='custom' match='exact'><model fallback='forbid'>{model}</model>{named}{listed}</cpu>"
