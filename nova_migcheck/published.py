@@ -24,7 +24,7 @@ from typing import Any, Callable, Iterable, Mapping, Optional
 
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding
-from nova_migcheck.report import OWN_KEYS, Group, Report
+from nova_migcheck.report import OWN_KEYS, Group, Report, summarise
 
 VERSION = '1'
 MAIN, CPU, SITE = 'migcheck', 'migcheck_cpu', 'migcheck_site'
@@ -124,7 +124,7 @@ def _texts(report: Report) -> dict[str, str]:
     if report.default_guest:
         own['default'] = _pack(report.default_guest, report.cpu)
     if report.groups:
-        own['guests'] = [[_pack(group.cpu, report.cpu), ' '.join(group.who)] for group in report.groups]
+        own['guests'] = [[_pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
     if report.dropped:
         own['dropped'] = list(report.dropped)
     texts = {MAIN: f'{VERSION} {report.time:010d} {report.summary} {_json(own)}'}
@@ -151,7 +151,7 @@ def _read(stats: Mapping[str, Any]) -> Report:
     main = texts[MAIN]
     if not (main[_TIME].isdecimal() and main[_TIME].isascii()) or main[12:13] != ' ':
         raise Unreadable(f'{MAIN} has no time')
-    _, _, own_text = main[_REST:].partition(' ')
+    word, _, own_text = main[_REST:].partition(' ')
     own, site = json.loads(own_text), json.loads(texts[SITE][2:]) if SITE in texts else {}
     if not isinstance(own, dict) or not isinstance(site, dict):
         raise Unreadable('it holds something else than JSON objects')
@@ -159,11 +159,20 @@ def _read(stats: Mapping[str, Any]) -> Report:
     if cpu and own.get('tsc_hz') is not None:
         cpu = Cpu.from_dict({**cpu.to_dict(), 'tsc_hz': own['tsc_hz']})
     findings = tuple(Finding.from_dict(f) for f in own.get('f', ()))
+    if summarise(findings) != word:
+        # The verdict on one host is taken for all with its face: a host must not look like others and say something else.
+        raise Unreadable('its findings are not what it sums them up as')
     dropped = tuple(word for word in own.get('dropped', ()) if isinstance(word, str))
     return Report(
         int(main[_TIME]), findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
-        tuple(Group(_unpack(packed, cpu), tuple(who.split())) for packed, who in own.get('guests', ())),
-        {**site.get('migration', {}), **own.get('migration', {})}, {**site.get('storage', {}), **own.get('storage', {})}, dropped)
+        tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
+        _fact('migration', own, site), _fact('storage', own, site), dropped)
+
+
+def _fact(name: str, own: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, Any]:
+    """Both parts of a fact, each only with the keys that belong there."""
+    return {**{key: value for key, value in site.get(name, {}).items() if key not in OWN_KEYS[name]},
+            **{key: value for key, value in own.get(name, {}).items() if key in OWN_KEYS[name]}}
 
 
 def _read_cpu(text: str) -> Cpu:

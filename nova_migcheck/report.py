@@ -8,6 +8,7 @@ from typing import Any, Mapping, Optional
 
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.guestcpus import GuestCpus, guest_by_default
 
 # Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from
 # these, so that the filter can cache what it makes of them.
@@ -18,11 +19,11 @@ OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'other
 class Group:
     """Guests of one host whose CPU is not what that host gives by default.
 
-    :param cpu: what they use
+    :param cpu: what they use, None when it could not be told
     :param who: the first 12 hexadecimal digits of each instance's UUID
     """
 
-    cpu: Cpu
+    cpu: Optional[Cpu]
     who: tuple[str, ...]
 
 
@@ -33,7 +34,7 @@ class Report:
     :param time: when its checks ended, in seconds since the epoch
     :param findings: those that are not ok
     :param cpu: what its hypervisor provides, None when it could not say
-    :param default_guest: the CPU of a guest that no group names, None when that is ``cpu`` itself
+    :param default_guest: the CPU of a guest that no group names, None when it is what the host gives by itself (``guest_by_default``)
     :param groups: guests with another CPU
     :param migration: the ``migration`` fact of the address check
     :param storage: the ``storage`` fact of the storage check
@@ -57,7 +58,9 @@ class Report:
                 return group.cpu
         if 'guests' in self.dropped:
             return None
-        return self.default_guest or self.cpu
+        if self.default_guest is None and self.cpu is not None:
+            return guest_by_default(self.cpu)
+        return self.default_guest
 
     def knows(self, arrived: float, now: float, migcheck: Any) -> bool:
         """Whether what :meth:`guest` says of a guest still holds.
@@ -99,11 +102,12 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any]) -> Rep
     try:
         if facts.get('cpu') is not None:
             cpu = Cpu.from_dict(facts['cpu'])
-        guests = facts.get('guests') or {}
-        if guests.get('default') is not None:
-            default = Cpu.from_dict(guests['default'])
-        groups = tuple(Group(Cpu.from_dict(group['cpu']), tuple(sorted(shorten(uuid) for uuid in group['who'])))
-                       for group in guests.get('groups', ()))
+            guests = GuestCpus.from_dict(facts.get('guests') or {}, cpu)
+            default = guests.default if guests.default != guest_by_default(cpu) else None
+            who: dict[Optional[Cpu], list[str]] = {}
+            for uuid, guest in guests.named.items():
+                who.setdefault(guest, []).append(shorten(uuid))
+            groups = tuple(Group(guest, tuple(sorted(uuids))) for guest, uuids in who.items())
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
     return Report(int(time), tuple(told), cpu, default, groups, _mapping(facts.get('migration')), _mapping(facts.get('storage')))

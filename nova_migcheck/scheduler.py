@@ -127,17 +127,27 @@ class _Judge:
             return self.in_full(stats)
         verdict = self._verdicts.get(face[1])
         if verdict is None:
-            verdict = self._verdicts[face[1]] = self.in_full(stats)
+            target = _read(stats)
+            verdict = self._judge(target)
+            if target is not None:
+                # One that has the face of others and cannot be read says nothing about them.
+                self._verdicts[face[1]] = verdict
         return verdict
 
     def in_full(self, stats: Any) -> Verdict:
         """With this host's own findings, not those of another one in the same state."""
-        try:
-            target = published.read(stats)
-        except published.Unreadable as e:
-            LOG.debug('A report cannot be read: %s', e)
-            target = None
+        return self._judge(_read(stats))
+
+    def _judge(self, target: Optional[Report]) -> Verdict:
         return judge(self._guest, self._source, target, self._now, self._policies)
+
+
+def _read(stats: Any) -> Optional[Report]:
+    try:
+        return published.read(stats)
+    except published.Unreadable as e:
+        LOG.debug('A report cannot be read: %s', e)
+        return None
 
 
 def _guest(move: moves.Move, source: Optional[Report], spec_obj: Any, now: float) -> Guest:

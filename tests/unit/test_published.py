@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nova_migcheck import published, report
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.guestcpus import GuestCpus, guest_by_default
 from nova_migcheck.report import Group, Report
 
 NAMES = published._NAMES_1.decode().split()
@@ -151,4 +152,32 @@ def test_guests_that_do_not_fit_are_unknown_not_default():
 def test_guest():
     assert FULL.guest(UUID) == SMALLER
     assert FULL.guest('aaaaaaaa-0000-0000-0000-000000000000') == FULL.default_guest
-    assert dataclasses.replace(FULL, default_guest=None).guest('aaaaaaaa-0000-0000-0000-000000000000') == HOST
+    assert dataclasses.replace(FULL, default_guest=None).guest('aaaaaaaa-0000-0000-0000-000000000000') == guest_by_default(HOST)
+    assert dataclasses.replace(FULL, cpu=None, default_guest=None).guest('aaaaaaaa-0000-0000-0000-000000000000') is None
+
+
+def test_the_guests_of_the_cpu_check():
+    other = dataclasses.replace(SMALLER, model='Haswell')
+    gathered = GuestCpus.gather(HOST, {UUID: other, UUID.replace('2f', '3f'): None, UUID.replace('2f', '4f'): guest_by_default(HOST)})
+    back = published.read(published.write(report.build(1_764_000_000, [], {'cpu': HOST.to_dict(), 'guests': gathered.to_dict(HOST)})))
+    assert back.guest(UUID) == other
+    assert back.guest(UUID.replace('2f', '3f')) is None
+    assert back.guest(UUID.replace('2f', '4f')) == guest_by_default(HOST)
+    assert back.findings == ()
+
+
+@pytest.mark.parametrize('broken', [
+    lambda main: main.replace('endpoint/volumes=failure', '-'),
+    lambda main: main.replace('"f":[{', '"f":[{"check":"cpu","outcome":"failure"},{'),
+])
+def test_a_host_that_does_not_say_what_its_face_says_is_not_believed(broken):
+    texts = published.write(FULL)
+    with pytest.raises(published.Unreadable):
+        published.read({**texts, published.MAIN: broken(texts[published.MAIN])})
+
+
+def test_what_is_compared_is_taken_from_the_part_that_is_in_the_face():
+    texts = published.write(FULL)
+    lying = texts[published.MAIN].replace('"migration":{', '"migration":{"mtu":576,')
+    assert lying != texts[published.MAIN]
+    assert published.read({**texts, published.MAIN: lying}).migration['mtu'] == 9000
