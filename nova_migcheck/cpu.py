@@ -43,6 +43,7 @@ class Cpu:
     :param tsc_scaling: whether the host can give a guest another TSC frequency than its own; None when it is not known
     :param libvirt: version of the libvirt that described this CPU, as ``virConnectGetLibVersion`` counts (9000000 is
         9.0.0); it tells which names that libvirt knew. None when it is not known
+    :param hidden: features that a host does not show and may nevertheless give to a guest that already has them
     :param forbids: features that the host must not have (``policy='forbid'``)
     :param at_most: the host must have nothing besides these (``match='strict'``); None for any, as Nova's guests are
     """
@@ -55,12 +56,13 @@ class Cpu:
     tsc_hz: Optional[int] = None
     tsc_scaling: Optional[bool] = None
     libvirt: Optional[int] = None
+    hidden: frozenset[str] = frozenset()
     forbids: frozenset[str] = frozenset()
     at_most: Optional[frozenset[str]] = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'features', cpunames.canonical(self.features))
-        object.__setattr__(self, 'forbids', cpunames.canonical(self.forbids))
+        for key in ('features', 'hidden', 'forbids'):
+            object.__setattr__(self, key, cpunames.canonical(getattr(self, key)))
         if self.at_most is not None:
             object.__setattr__(self, 'at_most', cpunames.canonical(self.at_most))
 
@@ -71,8 +73,9 @@ class Cpu:
         for key in ('vendor', 'model', 'tsc_hz', 'tsc_scaling', 'libvirt'):
             if getattr(self, key) is not None:
                 value[key] = getattr(self, key)
-        if self.forbids:
-            value['forbids'] = ' '.join(sorted(self.forbids))
+        for key in ('hidden', 'forbids'):
+            if getattr(self, key):
+                value[key] = ' '.join(sorted(getattr(self, key)))
         if self.at_most is not None:
             value['at_most'] = ' '.join(sorted(self.at_most))
         return value
@@ -88,7 +91,8 @@ class Cpu:
         return cls(arch=_word(value, 'arch'), virt=_word(value, 'virt'), vendor=_optional_word(value, 'vendor'),
                    model=_optional_word(value, 'model'), features=_names(value, 'features'),
                    tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ), tsc_scaling=_flag(value, 'tsc_scaling'),
-                   libvirt=_integer(value, 'libvirt', 10 ** 9), forbids=_names(value, 'forbids'),
+                   libvirt=_integer(value, 'libvirt', 10 ** 9), hidden=_names(value, 'hidden'),
+                   forbids=_names(value, 'forbids'),
                    at_most=None if value.get('at_most') is None else _names(value, 'at_most'))
 
 
@@ -115,10 +119,20 @@ def lacks(missing: Iterable[str]) -> str:
     return f'lacks {", ".join(missing)} that the guest uses'
 
 
-def compare(guest: Cpu, host: Cpu) -> Comparison:
+def hides(names: Iterable[str]) -> str:
+    """The reason for features that a host does not show."""
+    return (f'does not show {", ".join(sorted(names))}, which its QEMU hides on this CPU and may still give to a guest '
+            'that has it')
+
+
+def compare(guest: Cpu, host: Cpu, known: Optional[frozenset[str]] = None) -> Comparison:
     """Whether ``guest`` can run on ``host``.
 
     The order of the tests is libvirt's: a wrong vendor is reported without the features, which would then only mislead.
+    A name that the host's libvirt does not know makes the answer unknown; a feature that is certainly missing beside it
+    makes it incompatible.
+
+    :param known: the names that the host's libvirt knows; by default it is told from the two versions of libvirt
     """
     if guest.arch != host.arch and (guest.arch, host.arch) != ('i686', 'x86_64'):
         return Comparison(INCOMPATIBLE, reason=f'has architecture {host.arch}, the guest needs {guest.arch}')
@@ -133,7 +147,8 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
     if forbidden:
         return Comparison(INCOMPATIBLE, reason=f'has {", ".join(sorted(forbidden))} that the guest forbids')
     missing = guest.features - host.features
-    unsaid = cpunames.not_known_to(host.libvirt, missing, guest.libvirt)
+    nameless = _not_known(missing, guest, host, known)
+    unsaid = nameless | (missing & host.hidden)
     certain = tuple(sorted(missing - unsaid))
     if certain:
         return Comparison(INCOMPATIBLE, certain, lacks(certain))
@@ -143,11 +158,19 @@ def compare(guest: Cpu, host: Cpu) -> Comparison:
     tsc = _compare_tsc(guest, host)
     if tsc.outcome == INCOMPATIBLE:
         return tsc
-    if unsaid:
-        names = ', '.join(sorted(unsaid))
-        return Comparison(UNKNOWN, reason=f'cannot say whether it has {names}: its libvirt '
-                                          f'{cpunames.version_text(host.libvirt)} does not know the name')
-    return tsc
+    if nameless:
+        libvirt = f'libvirt {cpunames.version_text(host.libvirt)}' if host.libvirt else 'libvirt'
+        return Comparison(UNKNOWN, reason=f'cannot say whether it has {", ".join(sorted(nameless))}: its {libvirt} knows '
+                                          'no such CPU feature')
+    return Comparison(UNKNOWN, reason=hides(unsaid)) if unsaid else tsc
+
+
+def _not_known(names: frozenset[str], guest: Cpu, host: Cpu, known: Optional[frozenset[str]]) -> frozenset[str]:
+    if known is not None:
+        return names - known
+    if host.libvirt is None:
+        return frozenset()
+    return frozenset(name for name in names if not cpunames.known_to(host.libvirt, name, guest.libvirt))
 
 
 def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:

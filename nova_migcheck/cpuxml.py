@@ -35,8 +35,8 @@ ALWAYS_FROM_KVM = frozenset({'topoext'})
 _DOCTYPE = re.compile(r'<!\s*(DOCTYPE|ENTITY)', re.IGNORECASE)
 _POLICIES = ('force', 'require', 'optional', 'disable', 'forbid')
 _HOSTS_OWN = ('host-passthrough', 'maximum')
-# The smallest model that libvirt and QEMU know: fpu, pse, vme.
-_SMALLEST = '486'
+# The smallest model of x86, and what it means: the same to every libvirt.
+_SMALLEST, _SMALLEST_HAS = '486', frozenset({'fpu', 'pse', 'vme'})
 
 
 class UnknownModel(LookupError):
@@ -157,6 +157,7 @@ def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None
             features -= NOT_BY_DEFAULT
         elif definition.check == 'none' and own_host is not None:
             features &= own_host.features | definition.named('require')
+        features = _with_vmx_as_started(definition, features)
     at_most = None
     if definition.match == 'strict':
         at_most = features | definition.named('optional', 'disable', 'force')
@@ -178,17 +179,16 @@ def host(definition: Definition, expand: Expand, libvirt: Optional[int] = None) 
                tsc_hz=definition.tsc_hz, tsc_scaling=definition.tsc_scaling)
 
 
-def guest_to_xml(cpu: Cpu, smallest: frozenset[str] = frozenset({'fpu', 'pse', 'vme'})) -> str:
-    """A ``<cpu>`` element whose meaning is exactly ``cpu``, to ask a libvirt that knows nothing else of the guest.
-
-    :param smallest: what the model 486 means to that libvirt, which has not changed in any
-    """
+def guest_to_xml(cpu: Cpu) -> str:
+    """A ``<cpu>`` element whose meaning is exactly ``cpu``, to ask a libvirt that knows nothing else of the guest."""
+    x86 = cpu.arch in ('x86_64', 'i686')
     lines = [f'<cpu mode="custom" match="{"exact" if cpu.at_most is None else "strict"}">',
-             f'<model fallback="forbid">{_SMALLEST}</model>']
+             f'<model fallback="forbid">{_SMALLEST if x86 else _text(cpu.model or "")}</model>']
     if cpu.vendor:
         lines.append(f'<vendor>{_text(cpu.vendor)}</vendor>')
     policies = dict.fromkeys(sorted(cpu.at_most or ()), 'optional')
-    policies.update(dict.fromkeys(sorted(smallest - cpu.features), 'disable'))
+    if x86:
+        policies.update(dict.fromkeys(sorted(_SMALLEST_HAS - cpu.features), 'disable'))
     policies.update(dict.fromkeys(sorted(cpu.features), 'require'))
     policies.update(dict.fromkeys(sorted(cpu.forbids), 'forbid'))
     lines += [f'<feature policy="{policy}" name={quoteattr(name)}/>' for name, policy in policies.items()]
@@ -215,6 +215,16 @@ def _model(definition: Definition, expand: Expand) -> frozenset[str]:
     if definition.model is None:
         return frozenset()
     return cpunames.canonical(expand(definition.model, definition.arch or 'x86_64'))
+
+
+def _with_vmx_as_started(definition: Definition, features: frozenset[str]) -> frozenset[str]:
+    """``features`` without those of VMX that only today's definition of the model has.
+
+    They belong to the models since libvirt 9.10, and say nothing of a guest without VMX nor of one that an older
+    libvirt started, whose XML names none of them.
+    """
+    named = any(name.startswith('vmx-') for name, _ in definition.features)
+    return features if named and 'vmx' in features else cpunames.without_vmx_details(features)
 
 
 def _needed_tsc(definition: Definition, virt: str, features: frozenset[str], own_host: Optional[Cpu]) -> Optional[int]:

@@ -59,7 +59,8 @@ class GuestCpus:
         :param from_host: whether guests are configured to take the host's CPU
         """
         default = guest_by_default(host)
-        counts = collections.Counter(_key(cpu) for cpu in guests.values() if cpu is not None)
+        counts = collections.Counter(_key(cpu) for cpu in guests.values()
+                                     if cpu is not None and (cpu.arch, cpu.virt) == (host.arch, host.virt))
         if counts and not (from_host and _key(default) in counts):
             # The smallest of equals, so that two rounds do not differ.
             most = min(counts, key=lambda key: (-counts[key], sorted(key.features), str(key)))
@@ -105,8 +106,8 @@ class GuestCpus:
 
 
 def _key(cpu: Cpu) -> Cpu:
-    """What makes two CPUs the same. The model's name does not, where the features tell all."""
-    return dataclasses.replace(cpu, model=None) if cpu.arch in ('x86_64', 'i686') else cpu
+    """What makes two CPUs the same: not who described them, and not the model's name where the features tell all."""
+    return dataclasses.replace(cpu, model=None if cpu.arch in ('x86_64', 'i686') else cpu.model, libvirt=None)
 
 
 def _difference(cpu: Cpu, host: Cpu) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import re
 from typing import Any, Optional, Union
 
 from nova_migcheck import cpunames, cpuxml
-from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, lacks
+from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, hides, lacks
 
 # Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags, virCPUCompareResult, virErrorNumber.
 _EXPAND_FEATURES = 1
@@ -20,6 +20,8 @@ _COMPARE_INCOMPATIBLE, _COMPARE_IDENTICAL, _COMPARE_SUPERSET = 0, 1, 2
 _ERR_NO_SUPPORT, _ERR_CPU_INCOMPATIBLE = 3, 91
 
 _X86 = ('x86_64', 'i686')
+_AMD = ('AMD', 'Hygon')
+_QEMU_10_1 = 10_001_000  # as virConnectGetVersion counts
 _FEATURE = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
 
@@ -62,7 +64,8 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
     except Exception as error:
         raise CannotSay(_why(error)) from None
     return Cpu(arch=arch, virt=virt_type, vendor=definition.vendor, model=definition.model, features=features,
-               tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version)
+               tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version,
+               hidden=_hidden(conn, virt_type, definition.vendor) - features)
 
 
 def expander(conn: Any) -> cpuxml.Expand:
@@ -135,7 +138,7 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
             answer = conn.compareCPU(xml, _FAIL_INCOMPATIBLE)
     except Exception as error:
         if _code(error) == _ERR_CPU_INCOMPATIBLE:
-            return _incompatible(error, guest, how)
+            return _unless_hidden(conn, guest, _incompatible(error, guest, how))
         return Comparison(UNKNOWN, reason=f'libvirt cannot compare: {_why(error)}{how}')
     if answer == _COMPARE_INCOMPATIBLE:  # it should have raised, and named the features
         return Comparison(INCOMPATIBLE, reason=f'is incompatible by the word of its libvirt, which names nothing{how}')
@@ -152,6 +155,15 @@ def _incompatible(error: Exception, guest: Union[Cpu, str], how: str) -> Compari
     return Comparison(INCOMPATIBLE, missing, reason + how)
 
 
+def _unless_hidden(conn: Any, guest: Union[Cpu, str], found: Comparison) -> Comparison:
+    vendor, virt = (guest.vendor, guest.virt) if isinstance(guest, Cpu) else (None, None)
+    if not found.missing or not frozenset(found.missing) <= cpunames.ARCH_CAPABILITIES:
+        return found
+    if not frozenset(found.missing) <= _hidden(conn, virt, vendor):
+        return found
+    return Comparison(UNKNOWN, reason=hides(found.missing))
+
+
 def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
     # "Host CPU does not provide required features: hle, rtm; try using 'Haswell-noTSX' CPU model"
     names = message.partition(';')[0].rpartition(':')[2].split(',') if ':' in message else []
@@ -164,6 +176,17 @@ def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
     if isinstance(guest, Cpu) and cpunames.canonical(found) <= guest.features - guest.forbids:
         return tuple(sorted(cpunames.canonical(found)))
     return ()
+
+
+def _hidden(conn: Any, virt: Optional[str], vendor: Optional[str]) -> frozenset[str]:
+    """What the hypervisor gives to a guest that has it, and does not show.
+
+    QEMU 10.1 stopped to enable by itself, on AMD, what belongs to Intel's arch-capabilities register. KVM still
+    emulates it (libvirt's release notes, 12.5.0), but neither domain capabilities nor compareHypervisorCPU tell.
+    """
+    if virt != 'kvm' or vendor not in _AMD or conn.getVersion() < _QEMU_10_1:
+        return frozenset()
+    return cpunames.ARCH_CAPABILITIES
 
 
 def _required(xml: str) -> frozenset[str]:

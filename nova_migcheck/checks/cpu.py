@@ -88,8 +88,8 @@ class CpuCheck(Check):
             return
         libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print to stderr
         try:
-            # As Nova connects: credentials come from libvirt's auth.conf or not at all. Not read-only: libvirt gives its
-            # domain capabilities to writers only.
+            # As Nova connects: credentials come from libvirt's auth.conf or not at all. Not read-only: domain
+            # capabilities are given to writers only.
             conn = libvirt.openAuth(uri, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
         except libvirt.libvirtError as error:
             yield self.unknown(uri, f'libvirtd does not answer: {error}', origin,
