@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from typing import Any, Mapping, NoReturn, Optional
@@ -28,8 +29,10 @@ from nova_migcheck.finding import Finding
 # Most that one check may yield, in lines and bytes. A host with more than this to say is not read by anybody.
 MAX_LINES = 1000
 MAX_BYTES = 512 * 1024
-# Address space of one check, in bytes: a healthy round with keystoneauth1 and libvirt maps less than 400 MiB.
-MAX_MEMORY = 1024 * 1024 * 1024
+# Memory of one check, in bytes: its data, which counts a thread's whole stack. A healthy round with keystoneauth1 has 40 MiB.
+MAX_MEMORY = 512 * 1024 * 1024
+# Bytes of a thread's stack, instead of 8 MiB: a check may have a hundred threads that wait.
+STACK = 1024 * 1024
 # Seconds given to a killed process to be gone. One in uninterruptible sleep never is, and must not be waited for.
 REAP = 0.5
 
@@ -120,7 +123,8 @@ def _run(name: str, check: Mapping[str, Any]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         signal.alarm(0)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+        threading.stack_size(STACK)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # A check, or a library below it, that prints must not be able to fill anything.
         nowhere = os.open(os.devnull, os.O_RDWR)
