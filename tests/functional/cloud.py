@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import time
+import types
 import uuid
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 from unittest import mock
@@ -89,8 +90,11 @@ class Host:
 
     def check(self) -> None:
         """A round of checks now."""
-        with per_host.running_for(self):
-            self.driver._migcheck.reporter.fresh(-1)
+        if self.driver._migcheck is not None:  # [migcheck] mode = off
+            reporter = self.driver._migcheck.reporter
+            # Not fresh(): it is content with a round that was already under way.
+            with per_host.running_for(self), reporter._running:
+                reporter._round()
 
     def was_asked(self) -> bool:
         """Whether a live migration to here was checked or begun on this host."""
@@ -121,6 +125,12 @@ class Migration:
         """host -> the reason in the event that the plugin left for it."""
         return {event['host']: event['details'] for event in self.action['events']
                 if event['event'].startswith('migcheck_refused_')}
+
+    @property
+    def message(self) -> str:
+        """Why the conductor gave up, as ``openstack server event show`` prints it."""
+        return next(event['details'] or '' for event in self.action['events']
+                    if event['event'] == 'conductor_live_migrate_instance')
 
     @property
     def texts(self) -> str:
@@ -187,7 +197,8 @@ class DatabaseWatch(fixtures.Fixture):
         queries = self._queries.get()
         if queries is not None:
             queries.append(statement)
-        if not statement.lstrip().upper().startswith(('SELECT', 'PRAGMA')):
+        # Of all that is written, what is waited for stands in these tables.
+        if any(statement.startswith((f'UPDATE {table}', f'INSERT INTO {table}')) for table in ('instance', 'migrations')):
             connection.info['wrote'] = True
 
     def _commit(self, connection: Any) -> None:
@@ -265,6 +276,7 @@ class Cloud(fixtures.Fixture):
         self.log = Log(logging.DEBUG if debug else logging.INFO)
         self.database = DatabaseWatch()
         self.hosts: dict[str, Host] = {}
+        self._options: dict[str, dict[tuple[Optional[str], str], Any]] = {}
         #: The queries of each request that the scheduler answered.
         self.scheduler_queries: list[list[str]] = []
         self._heading_for: dict[str, Host] = {}
@@ -362,6 +374,9 @@ class Cloud(fixtures.Fixture):
             if not hasattr(fakelibvirt, name):
                 use(fixtures.MonkeyPatch(f'nova.tests.fixtures.libvirt.{name}', value))
         use(fixtures.MonkeyPatch('nova.tests.fixtures.libvirt.Domain.migrateToURI3', self._migrate))
+        # How often Nova looks at a guest that migrates; every 0.5 s is for real ones.
+        use(fixtures.MonkeyPatch('nova.virt.libvirt.driver.time', types.SimpleNamespace(
+            **{**vars(time), 'sleep': lambda seconds: time.sleep(min(seconds, 0.05))})))
         use(fixtures.MonkeyPatch(
             'nova.virt.libvirt.host.Host.get_connection', lambda _host: per_host.current().hypervisor))
         use(fixtures.MonkeyPatch(
@@ -410,6 +425,7 @@ class Cloud(fixtures.Fixture):
         with per_host.running_for(host), mock.patch('nova.virt.driver.load_compute_driver', load_for_host):
             host.service = self.nova.start_service('compute', host=name)
         self.nova.addCleanup(host.service.stop)
+        self._options[name] = dict(host.options)
         return host
 
     def _note_where_guests_go(self, host: Host, manager: Any) -> None:
@@ -420,6 +436,21 @@ class Cloud(fixtures.Fixture):
             return prepare(context, instance, *args, **kwargs)
 
         manager.pre_live_migration = noted
+
+    def restore(self) -> None:
+        """As it was when it came up: no servers, every host well and its report published, nothing called or logged yet."""
+        for server in self.api.get_servers(detail=False):
+            self.delete(server['id'])
+        for name, host in self.hosts.items():
+            host.options.clear()
+            host.options.update(self._options[name])
+            host.hypervisor.cpu = self._cpus[name]
+            for script in (name, f'{name}.path'):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._script(script))
+        if self._plugin:
+            self.check()
+        self.forget_calls()
 
     # -- looking at it
 
@@ -452,6 +483,13 @@ class Cloud(fixtures.Fixture):
             node.stats = dict(stats)
             node.save()
 
+    def allocated_on(self, consumer: str) -> set[str]:
+        """Hosts on which placement holds something for a server or a migration record."""
+        providers = self.placement.get(f'/allocations/{consumer}').body['allocations']
+        names = {provider['uuid']: provider['name']
+                 for provider in self.placement.get('/resource_providers').body['resource_providers']}
+        return {names[provider] for provider in providers}
+
     def host_of(self, server: str) -> str:
         return self.instance(server).host
 
@@ -471,13 +509,19 @@ class Cloud(fixtures.Fixture):
         self._write_script(f'{source}.path', {target: [finding.to_dict() for finding in findings]})
 
     def _write_script(self, name: str, said: Any) -> None:
-        with open(os.path.join(self.script, f'{name}.json'), 'w', encoding='utf-8') as file:
+        with open(self._script(name), 'w', encoding='utf-8') as file:
             json.dump(said, file)
+
+    def _script(self, name: str) -> str:
+        return os.path.join(self.script, f'{name}.json')
 
     def check(self, *hosts: str) -> None:
         """A round of checks on each host and the publication of its report; on all of them when none is named."""
-        for name in hosts or self.hosts:
-            self.hosts[name].check()
+        rounds = [threading.Thread(target=self.hosts[name].check) for name in hosts or self.hosts]
+        for one in rounds:
+            one.start()
+        for one in rounds:
+            one.join()
         self.publish(*hosts)
 
     # -- using it
@@ -532,14 +576,20 @@ class Cloud(fixtures.Fixture):
 
     def _ended(self, server: str, before: int) -> Optional[Migration]:
         newest = next(iter(self.migrations(server)), None)
+        if newest is None or newest.id <= before or newest.status not in MIGRATION_ENDED:
+            return None
         instance = self.instance(server)
-        if newest is None or newest.id <= before or newest.status not in MIGRATION_ENDED or instance.task_state:
+        # Nova gives up events of a check that was refused twice; the conductor's own is the last to be finished.
+        if instance.task_state or not self._events_finished(server, 'conductor_'):
             return None
-        action = next(action for action in self.actions(server) if action['action'] == 'live-migration')
-        conductor = [event for event in action['events'] if event['event'] == 'conductor_live_migrate_instance']
-        if not all(event['finish_time'] for event in conductor):
-            return None
-        return Migration(newest.status, instance.host, self.api.get_server(server)['status'], action)
+        return Migration(newest.status, instance.host, self.api.get_server(server)['status'], self.actions(server)[0])
+
+    def _events_finished(self, server: str, prefix: str = '') -> bool:
+        """Whether nothing of the server's newest action goes on."""
+        with self.cell() as context:
+            newest = objects.InstanceActionList.get_by_instance_uuid(context, server)[0]
+            events = objects.InstanceActionEventList.get_by_action(context, newest.id)
+        return all(event.finish_time for event in events if event.event.startswith(prefix))
 
     def _newest_migration(self, server: str) -> int:
         return max((migration.id for migration in self.migrations(server)), default=0)
@@ -574,9 +624,7 @@ class Cloud(fixtures.Fixture):
 
     def _move(self, server: str, body: Mapping[str, Any], vm_state: str) -> str:
         """Do something with a server, and wait for the state it leads to; the host where it is then."""
-        done = len(self.api.get_instance_actions(server))
         self.api.post_server_action(server, body)
-        self.database.wait_for(lambda: len(self.api.get_instance_actions(server)) > done, f'the start of {body}')
         self._until(server, vm_state)
         return self.host_of(server)
 
@@ -592,9 +640,7 @@ class Cloud(fixtures.Fixture):
                 raise AssertionError(f'{server} is in ERROR: {self.api.get_server(server).get("fault")}')
             if instance.vm_state != vm_state or instance.task_state:
                 return False
-            newest = self.api.get_instance_actions(server)[0]
-            events = self.api.get_instance_action_details(server, newest['request_id'])['events']
-            return all(event['finish_time'] for event in events)
+            return self._events_finished(server)
 
         self.database.wait_for(reached, f'{vm_state} of {server}')
         return server
