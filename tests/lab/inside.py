@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run one check inside a namespace, in a process forked from a clean one that has the heavy imports done."""
+"""Run one check inside a namespace, in a process forked from a clean one that has the heavy imports done.
+
+They are not only heavy: Python may lie in a home directory that the user of a check may not enter.
+"""
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401
 import contextlib
 import ctypes
-import encodings.idna  # noqa: F401  (a later import may not be allowed: the Python may lie in somebody's home)
+import encodings.idna  # noqa: F401
 import importlib
 import multiprocessing
 import os
@@ -14,6 +18,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+import cryptography.hazmat.primitives.serialization
 import cryptography.x509  # noqa: F401
 import pyroute2  # noqa: F401
 

@@ -26,11 +26,16 @@ from tests.lab import inside
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
-# A fresh sysfs shows the devices of the namespace. The resolver is the hosts file, and a name server that is not there.
+# A fresh sysfs shows the devices of the namespace. /etc may be written to: it is an overlay in memory. The resolver is the hosts file,
+# and a name server that is not there.
 _HOLD = """
 set -eu
 hostname {name}
 mount -t sysfs sysfs /sys
+mkdir {files}/etc
+mount -t tmpfs tmpfs {files}/etc
+mkdir {files}/etc/upper {files}/etc/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir={files}/etc/upper,workdir={files}/etc/work /etc
 for file in hosts resolv.conf nsswitch.conf; do mount --bind {files}/$file /etc/$file; done
 ip link set lo up
 echo ready
@@ -132,6 +137,11 @@ class Namespace(fixtures.Fixture):
         done = subprocess.run(self.inside(*command), input=text, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f'{" ".join(command)}: {done.stderr}'
         return done.stdout
+
+    def write(self, path: str, content: Union[str, bytes], mode: str = '644') -> None:
+        """Put a file somewhere under its own ``/etc``."""
+        text = content if isinstance(content, str) else content.decode()
+        self.run('sh', '-c', f'mkdir -p $(dirname {path}) && cat > {path} && chmod {mode} {path}', text=text)
 
     def ip(self, *commands: str) -> None:
         """Run ``ip`` commands, all in one process."""
