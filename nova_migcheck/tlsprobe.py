@@ -53,7 +53,7 @@ def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsF
         seen = _certificate(peer, deadline)
         if seen is not None and e.verify_code in (62, 64) and tlsfiles.matches(seen, name):
             return '', True
-        told = '' if seen is None else f'; it is for {", ".join(tlsfiles.names_of(seen))}, {tlsfiles.outdated(seen) or "its dates are good"}'
+        told = f'; it is for {", ".join(tlsfiles.names_of(seen))}, {tlsfiles.outdated(seen) or "its dates are good"}' if seen else ''
         return f'its certificate is refused: {e.verify_message}{told}', e.verify_code not in _CERTAIN
     except socket.timeout:
         return 'it accepts connections but does not answer the TLS handshake', False

@@ -13,7 +13,7 @@ import pytest
 from nova_migcheck.finding import Outcome
 from tests.lab import certificates, namespaces
 from tests.lab.namespaces import Found, Namespace
-from tests.lab.two_hosts import HOSTS, TRANSPORT, TwoHosts, settings
+from tests.lab.two_hosts import ADDRESS, HOSTS, TRANSPORT, TwoHosts, settings
 
 pytestmark = pytest.mark.root
 
@@ -42,7 +42,7 @@ def test_healthy(hosts: TwoHosts, fact: Mapping[str, Any], connect: str) -> None
         for known in (fact, {}):
             found = hosts.transport(connect, known, **options)
             assert not found.text
-            assert [str(ok) for ok in found.only(Outcome.OK)][0].startswith(f'transport: {connect} is 10.77.0.12, by mig0')
+            assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12, by mig0')
             assert len(found.only(Outcome.OK)) == 3
             assert found.seconds < 1
 
@@ -253,7 +253,7 @@ def test_ipv6_everywhere(hosts: TwoHosts) -> None:
             host.address(interface, f'{network}::{number}/64')
         host.hosts.write('::1 localhost', 'fd66::11 node1', 'fd66::12 node2', 'fd77::11 node1-mig', 'fd77::12 node2-mig')
     hosts.listen('fd77::12')
-    fact = hosts.target.check('nova_migcheck.checks.address:AddressCheck', settings('node2', my_ip='fd66::12', **BY_NAME)).facts['migration']
+    fact = hosts.target.check(ADDRESS, settings('node2', my_ip='fd66::12', **BY_NAME)).facts['migration']
     for connect in ('fd77::12', 'node2-mig'):
         for options in (OWN, {'migration_networks': ['fd77::/64']}, {'migration_interface': 'mig0'}, {}):
             found = hosts.transport(connect, fact, **options)
