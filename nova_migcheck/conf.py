@@ -78,7 +78,7 @@ nova-scheduler and by nova-compute, each from its own nova.conf: set it alike on
 """),
     cfg.ListOpt(
         'checks',
-        default=['address', 'cpu', 'endpoint', 'transport'],
+        default=['address', 'cpu', 'endpoint', 'tls', 'transport'],
         help="""
 The checks that run, by the names of their ``nova_migcheck.checks`` entry points. One that cannot be loaded is a finding, and
 blocks nothing by itself.

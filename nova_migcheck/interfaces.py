@@ -18,6 +18,8 @@ IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
 # linux/if_addr.h; 0x01 reads "secondary" for IPv4 and "temporary" (RFC 8981) for IPv6
 _SECONDARY, _OPTIMISTIC, _DADFAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x04, 0x08, 0x20, 0x40
+# Kinds of links that put a second MAC address, or none, on the wire of another.
+_SAME_WIRE = ('macvlan', 'macvtap', 'ipvlan', 'ipvtap')
 # linux/rtnetlink.h, enum rtm_type
 _ROUTE_KINDS = {1: 'unicast', 2: 'local', 3: 'broadcast', 4: 'anycast', 5: 'multicast', 6: 'blackhole', 7: 'unreachable',
                 8: 'prohibit', 9: 'throw'}
@@ -27,7 +29,7 @@ _ROUTE_KINDS = {1: 'unicast', 2: 'local', 3: 'broadcast', 4: 'anycast', 5: 'mult
 class Interface:
     """One link.
 
-    :param parent: index of the link it is stacked on (VLAN, macvlan), 0 for none
+    :param parent: index of the link whose wire it shares (macvlan, ipvlan), 0 for none
     :param master: index of the bridge, bond or VRF that it belongs to, 0 for none; ``port_of`` is that one's kind
     """
 
@@ -173,11 +175,14 @@ class Kernel:
         except NetlinkError:
             return None
         info = link.get_attr('IFLA_LINKINFO')
+        kind = (info.get_attr('IFLA_INFO_KIND') if info else None) or ''
+        # IFLA_LINK of a veth is its other end, which may be an index of another namespace.
+        stacked = kind in _SAME_WIRE and link.get_attr('IFLA_LINK_NETNSID') is None
         return Interface(
             index=link['index'], name=link.get_attr('IFLA_IFNAME'), mtu=link.get_attr('IFLA_MTU') or 0,
             up=bool(link['flags'] & _IFF_UP), carrier=bool(link['flags'] & _IFF_LOWER_UP),
-            loopback=bool(link['flags'] & _IFF_LOOPBACK), parent=link.get_attr('IFLA_LINK') or 0,
-            kind=(info.get_attr('IFLA_INFO_KIND') if info else None) or '', master=link.get_attr('IFLA_MASTER') or 0,
+            loopback=bool(link['flags'] & _IFF_LOOPBACK), parent=(link.get_attr('IFLA_LINK') or 0) if stacked else 0,
+            kind=kind, master=link.get_attr('IFLA_MASTER') or 0,
             port_of=(info.get_attr('IFLA_INFO_SLAVE_KIND') if info else None) or '')
 
 

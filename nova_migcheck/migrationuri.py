@@ -14,9 +14,9 @@ from typing import Optional
 
 from nova_migcheck.checks.base import Settings
 
+NATIVE_TLS = 'live_migration_with_native_tls'
 # The options that decide, for a check's OPTIONS.
-OPTIONS = ('virt_type', 'live_migration_uri', 'live_migration_scheme', 'live_migration_tunnelled',
-           'live_migration_with_native_tls')
+OPTIONS = ('virt_type', 'live_migration_uri', 'live_migration_scheme', 'live_migration_tunnelled', NATIVE_TLS)
 
 # libvirt's and ssh's registered ports; libssh and libssh2 are libvirt's own ways to speak ssh.
 _PORTS = {'tcp': 16509, 'tls': 16514, 'ssh': 22, 'libssh': 22, 'libssh2': 22}
@@ -34,6 +34,7 @@ class Destination:
     :param data: the name to which QEMU sends the guest; None when it goes through libvirt's connection (tunnelled), ''
         when libvirt takes a name that is not known here
     :param pkipath: directory of the TLS files, when the URI names one
+    :param verify: False when the URI tells libvirt not to look at the target's certificate
     """
 
     uri: str
@@ -42,6 +43,7 @@ class Destination:
     port: Optional[int]
     data: Optional[str]
     pkipath: str = ''
+    verify: bool = True
 
 
 def destination(settings: Settings, connect: str, inbound: bool, libvirt_host: str) -> Destination:
@@ -75,8 +77,15 @@ def destination(settings: Settings, connect: str, inbound: bool, libvirt_host: s
         data = None
     elif inbound and virt_type in ('kvm', 'qemu'):
         data = connect
-    pkipath = urllib.parse.parse_qs(parts.query).get('pkipath', [''])[0]
-    return Destination(uri, parts.hostname, transport, parts.port or _PORTS.get(transport), data, pkipath)
+    extra = {name: values[0] for name, values in urllib.parse.parse_qs(parts.query).items()}
+    return Destination(uri, parts.hostname, transport, parts.port or _PORTS.get(transport), data, extra.get('pkipath', ''),
+                       extra.get('no_verify', '0') == '0')
+
+
+def tls_origin(settings: Settings) -> str:
+    """The option that says by which transport libvirt connects."""
+    uri = settings.get('libvirt', 'live_migration_uri')
+    return settings.origin('libvirt', 'live_migration_uri' if uri else 'live_migration_scheme')
 
 
 def _escape(name: str) -> str:

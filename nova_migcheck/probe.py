@@ -55,10 +55,15 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """One attempt to talk to the service behind a port; ``problem`` is empty when it answered as it should."""
+    """One attempt to talk to the service behind a port.
+
+    :param problem: empty when it answered as it should
+    :param unsure: whether libvirt itself may see it otherwise
+    """
 
     probe: Probe
     problem: str = ''
+    unsure: bool = False
 
 
 @contextlib.asynccontextmanager

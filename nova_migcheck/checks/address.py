@@ -229,8 +229,9 @@ class _Host:
         first = next((ip for ip in answer.addresses if ip in [line.address for line in lines]), lines[0].address)
         detail = f'{answer.name} has different addresses in {self.hosts.path}: {told}; {first} is tried first'
         meant = {link.index for link in self.meant.interfaces}
-        if len(real) > 1 and not all({a.interface for a in self.network.holding(ip)} & meant and self.meant.covers(ip)
-                                     for ip in real):
+        right = all({a.interface for a in self.network.holding(ip)} & meant and self.meant.covers(ip) for ip in real)
+        # Where the name itself says what is meant, it must mean one interface.
+        if len(real) > 1 and not (right and (len(meant) == 1 or self.meant.rule != intent.INBOUND)):
             yield self.check.failure(answer.name, detail, f'{self.hosts.path}:{lines[0].number}', 'keep one line for the name')
         else:
             yield self.check.warning(answer.name, detail, f'{self.hosts.path}:{lines[0].number}', 'keep one line for the name')

@@ -7,10 +7,11 @@ The source's resolver and the source's routes decide where the bytes of a migrat
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from typing import ClassVar, Iterator, Mapping, Optional, Sequence
+from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
-from nova_migcheck import intent, migrationuri, probe
+from nova_migcheck import intent, libvirtconf, migrationuri, probe, tlsfiles, tlsprobe
 from nova_migcheck.checks.base import Check, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.hostsfile import HostsFile
@@ -67,7 +68,7 @@ class TransportCheck(Check):
                 return
             meant = intent.of_host(settings, network, answers[own].addresses if own else ())
             origin = f'[libvirt] {_INBOUND} of {name}' if inbound else f'[DEFAULT] host of {name}'
-            way = _Way(self, name, target, kernel, network, hosts, meant)
+            way = _Way(self, name, target, inbound, kernel, network, hosts, meant)
             usable = {}
             for used in dict.fromkeys(filter(None, (to.connect, to.data))):
                 comes_from = origin if used == connect else f'host name of {name}' if used == to.data else to.uri
@@ -82,6 +83,7 @@ class TransportCheck(Check):
     def _ports(self, settings: Settings, to: migrationuri.Destination, usable: Mapping[str, Sequence[IPAddress]],
                target: HostMigration, deadline: float) -> Iterator[Finding]:
         """libvirt's port and QEMU's ports, on every address of the names, at once (T1, T2)."""
+        yield from self._client_certificates(settings, to)
         services, found = asyncio.run(_probe(to, usable, target.qemu_ports, deadline))
         if to.port is None:
             yield self.unknown(to.uri, f'it is not known how libvirt connects by {to.transport}', remedy='check it by hand')
@@ -89,13 +91,30 @@ class TransportCheck(Check):
         for address, probes in found.items():
             yield self._qemu(to, address, probes, target)
 
+    def _client_certificates(self, settings: Settings, to: migrationuri.Destination) -> Iterator[Finding]:
+        """What this host presents as a source, where TLS is wanted (T3)."""
+        wanted = []
+        # Where libvirt's own files say that a target asks for no client certificate, nothing is missing.
+        libvirtd_conf, qemu_conf = (libvirtconf.read_if_any(path) for path in (libvirtconf.LIBVIRTD_CONF, libvirtconf.QEMU_CONF))
+        if to.transport == 'tls' and not libvirtd_conf.get('tls_no_verify_certificate'):
+            wanted.append((tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings)))
+        asked = qemu_conf.get('migrate_tls_x509_verify', qemu_conf.get('default_tls_x509_verify', 1))
+        if settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None and asked:
+            wanted.append((tlsfiles.of_qemu('client', qemu_conf), settings.origin('libvirt', migrationuri.NATIVE_TLS)))
+        for files, origin in wanted:
+            for trouble in tlsfiles.troubles(files, visible=os.path.exists(libvirtconf.QEMU_CONF)):
+                yield self.found(trouble.outcome, trouble.path, trouble.detail, origin, trouble.remedy)
+
     def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service]) -> Iterator[Finding]:
         """libvirt tries the addresses one after the other: one that is refused costs nothing, a silent one minutes."""
-        good = [service for service in services if not service.problem]
+        good = [service for service in services if not service.problem or service.unsure]
         for position, service in enumerate(services):
             at = _at(service.probe.address, service.probe.port)
             if not service.problem:
                 yield self.ok(at, f'{to.transport} answers', to.uri)
+                continue
+            if service.unsure:
+                yield self.unknown(at, f'libvirt at {to.connect}, {at}: {service.problem}', to.uri, 'compare with virsh from this host')
                 continue
             waits = service.probe.reach in (probe.Reach.SILENT, probe.Reach.OPEN)
             comes_first = not good or position < services.index(good[0])
@@ -123,10 +142,11 @@ class TransportCheck(Check):
 class _Way:
     """Judges names and addresses of the target as this host sees them."""
 
-    def __init__(self, check: TransportCheck, target: str, fact: HostMigration, kernel: Kernel, network: HostNetwork,
+    def __init__(self, check: TransportCheck, target: str, fact: HostMigration, inbound: bool, kernel: Kernel, network: HostNetwork,
                  hosts: HostsFile, meant: intent.Intent) -> None:
         self.check, self.target, self.fact, self.kernel, self.network = check, target, fact, kernel, network
         self.hosts, self.meant = hosts, meant
+        self.stated = fact.stated or inbound
 
     def name(self, answer: Answer, origin: str) -> Iterator[Finding]:
         """Every answer for one name (A1, A3, A5, A6, A7)."""
@@ -213,7 +233,7 @@ class _Way:
         if self.meant.stated:
             return Outcome.FAILURE, text
         # my_ip is no statement, and the target's inbound address is one.
-        return (Outcome.OK, '') if self.fact.stated else (Outcome.WARNING, text)
+        return (Outcome.OK, '') if self.stated else (Outcome.WARNING, text)
 
     def _conflict(self, answer: Answer, found: Sequence[Finding]) -> Iterator[Finding]:
         """Two hosts-file lines with different addresses for the name (A3), unless the target holds all of them."""
@@ -246,12 +266,17 @@ class _Way:
 
 async def _probe(to: migrationuri.Destination, usable: Mapping[str, Sequence[IPAddress]], ports: tuple[int, int],
                  deadline: float) -> tuple[list[probe.Service], dict[IPAddress, list[probe.Probe]]]:
-    ask = {'tcp': probe.libvirt}.get(to.transport, probe.ssh)
-    services = [ask(ip, to.port, deadline) for ip in usable.get(to.connect, ())] if to.port else []
+    services = [_ask(to, ip, to.port, deadline) for ip in usable.get(to.connect, ())] if to.port else []
     data = list(usable.get(to.data, ())) if to.data else []
     answered, paths = await asyncio.gather(
         asyncio.gather(*services), asyncio.gather(*(probe.qemu(ip, ports, deadline) for ip in data)))
     return list(answered), dict(zip(data, paths))
+
+
+def _ask(to: migrationuri.Destination, ip: IPAddress, port: int, deadline: float) -> Awaitable[probe.Service]:
+    if to.transport == 'tls':
+        return tlsprobe.tls(ip, port, deadline, to.connect, tlsfiles.of_libvirt_client(to.pkipath), to.verify)
+    return (probe.libvirt if to.transport == 'tcp' else probe.ssh)(ip, port, deadline)
 
 
 def _at(address: IPAddress, port: int) -> str:
