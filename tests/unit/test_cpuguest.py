@@ -159,16 +159,25 @@ def test_what_most_guests_have() -> None:
     assert GuestCpus.gather(HOST, {}) == GuestCpus(default)
     found = GuestCpus.gather(HOST, {'a': default, 'b': older, 'c': older, 'd': None})
     assert found == GuestCpus(default, {'b': older, 'c': older, 'd': None})
-    assert found.to_dict() == {'default': default.to_dict(), 'groups': [{'cpu': older.to_dict(), 'who': ['b', 'c']}],
-                               'unsaid': ['d']}
+    assert found.to_dict(HOST) == {'groups': [{'cpu': older.to_dict(), 'who': ['b', 'c']}], 'unsaid': ['d']}
+    assert GuestCpus.from_dict(found.to_dict(HOST), HOST) == found
     # Configured to have a model of their own, or nobody as foretold: what most have.
     assert GuestCpus.gather(HOST, {'a': custom, 'b': custom, 'c': default}, from_host=False) == GuestCpus(
         custom, {'c': default})
+    assert GuestCpus(custom).to_dict(HOST) == {'default': custom.to_dict()}
+    assert GuestCpus.from_dict({'default': custom.to_dict()}, HOST) == GuestCpus(custom)
     assert GuestCpus.gather(HOST, {'a': custom, 'b': custom, 'c': older}).default == custom
     # A guest of another type says nothing of what guests here have.
     assert GuestCpus.gather(HOST, {'a': dataclasses.replace(custom, virt='qemu')}).default == default
     # Who described it, and the model's name, make no other CPU.
     assert GuestCpus.gather(HOST, {'a': dataclasses.replace(default, model='x', libvirt=1)}).named == {}
+
+
+@pytest.mark.parametrize('value', [None, [], {'default': 1}, {'groups': 1}, {'groups': [1]}, {'groups': [{'who': ['a']}]},
+                                   {'groups': [{'cpu': HOST.to_dict(), 'who': [1]}]}, {'unsaid': 'a'}])
+def test_what_is_no_guests(value: object) -> None:
+    with pytest.raises(ValueError):
+        GuestCpus.from_dict(value, HOST)
 
 
 def test_the_files_of_libvirt(tmp_path: object) -> None:
