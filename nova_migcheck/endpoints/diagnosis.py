@@ -14,6 +14,8 @@ from nova_migcheck.finding import Finding, Outcome
 
 NAME = 'endpoint'
 
+_WORST_FIRST = (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK)
+
 # URLs and addresses that a text lists before it counts the rest.
 _LISTED = 10
 
@@ -72,7 +74,7 @@ def diagnose(picture: Picture, needed: Mapping[str, str], origin_of: Callable[[s
         found += findings
     found += _logins(picture, needed, origin_of)
     found += [_missing(gone, needed) for gone in picture.missing]
-    yield from sorted(found, key=lambda f: (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING).index(f.outcome))
+    yield from sorted(found, key=lambda f: _WORST_FIRST.index(f.outcome))
     for target, endpoints in asked.items():
         well = [answer for answer in picture.answers.get(target, {}).values() if answer.fault is None]
         if well:

@@ -19,19 +19,21 @@ _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EN
                 errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
-def ask(target: Target, address: str, deadline: float, proxy: str = '') -> Answer:
+def ask(target: Target, address: str, deadline: float, seconds: float, proxy: str = '', greet: bool = True) -> Answer:
     """Probe ``target`` at ``address``, which is the proxy's where one is used.
 
     :param deadline: on :func:`time.monotonic`'s clock; no single wait is longer than up to it
+    :param seconds: the whole time that was given, for the text
+    :param greet: whether to begin the protocol, or only to connect (for what is not HTTP)
     """
     timeout = max(0.05, deadline - time.monotonic())
     shown = without_credentials(proxy)
     try:
         if target.scheme in WEB:
             return _web(target, address, proxy, shown, timeout)
-        return _greet(target, address, timeout)
+        return _greet(target, address, timeout, seconds, greet)
     except Exception as error:
-        fault, detail = classify(error, timeout)
+        fault, detail = classify(error, seconds)
         if fault is Fault.TLS and target.scheme in ('https', 'amqps'):
             left = max(0.05, deadline - time.monotonic())
             detail = tls.explain(error, target.host, address, target.port, target.tls, left) if not proxy else detail
@@ -46,8 +48,8 @@ def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -
     return Answer(address, fault, detail, reply.status, reply.skew, shown)
 
 
-def _greet(target: Target, address: str, timeout: float) -> Answer:
-    greet = greeting.GREETINGS.get(target.scheme)
+def _greet(target: Target, address: str, timeout: float, seconds: float, speak: bool) -> Answer:
+    greet = greeting.GREETINGS.get(target.scheme) if speak else greeting.tcp
     if greet is None:
         return Answer(address, Fault.INVALID, f'{target.scheme}:// is not one of http, https, tcp, ntp')
     kind = socket.SOCK_DGRAM if target.scheme == 'ntp' else socket.SOCK_STREAM
@@ -58,7 +60,7 @@ def _greet(target: Target, address: str, timeout: float) -> Answer:
         try:
             sock.connect((address, target.port))
         except (TimeoutError, socket.timeout):
-            return Answer(address, Fault.SILENT, f'no answer in {timeout:.0f} s')
+            return Answer(address, Fault.SILENT, waited(seconds))
         if target.scheme == 'amqps':
             sock = stack.enter_context(
                 tls.context(target.tls).wrap_socket(sock, server_hostname=tls.server_name(target.host)))
@@ -68,16 +70,19 @@ def _greet(target: Target, address: str, timeout: float) -> Answer:
     return Answer(address, None, greeted.said, skew=greeted.skew)
 
 
-def classify(error: BaseException, timeout: float) -> tuple[Fault, str]:
+def waited(seconds: float) -> str:
+    return f'no answer within the deadline of {seconds:g} s'
+
+
+def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
     """What an exception of requests, urllib3, keystoneauth1, ssl or a socket means.
 
-    :param timeout: seconds that were waited for, for the text
+    :param seconds: the deadline, for the text
     """
     inside = list(tls.causes(error))
     names = {type(e).__name__ for e in inside}
-    waited = f'no answer in {timeout:.{0 if timeout >= 1 else 1}f} s'
     if names & {'ConnectTimeoutError', 'ConnectTimeout'}:
-        return Fault.SILENT, waited
+        return Fault.SILENT, waited(seconds)
     for found in inside:
         if isinstance(found, tls.UnusableFile):
             return Fault.TLS, str(found)
@@ -92,7 +97,7 @@ def classify(error: BaseException, timeout: float) -> tuple[Fault, str]:
         if isinstance(found, OSError) and found.errno == errno.ETIMEDOUT:
             return Fault.SILENT, 'connection timed out'
     if 'ReadTimeout' in names or any(isinstance(e, (TimeoutError, socket.timeout)) for e in inside):
-        return Fault.NO_ANSWER, waited
+        return Fault.NO_ANSWER, waited(seconds)
     if names & {'RemoteDisconnected', 'ProtocolError'} \
             or any(isinstance(e, (ConnectionError, ssl.SSLError)) for e in inside):
         return Fault.CLOSED, 'connection closed before an answer'

@@ -24,10 +24,15 @@ from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target, Tls, 
 # Seconds after which what has not answered is suspected, and asked for elsewhere while there is time. A connection on a
 # healthy network takes milliseconds, with one lost SYN one second.
 _SUSPECT_AFTER = 1.2
+_LOOK_AGAIN = 0.25
 # Seconds before the deadline by which a thread gives up itself: it then says more than that it was too late.
 _MARGIN = 0.2
 # Addresses of nova.conf at which a dead service is looked for.
 _ELSEWHERE = 3
+
+# A broker that was heard to greet is only connected to until it is due again: RabbitMQ logs a warning for each client that
+# leaves after the greeting, and nothing for one that only connects. A silent one shows in Nova's own heartbeats.
+_GREETED_SELDOM = ('amqp', 'amqps')
 
 # What two sections may have different and still log in alike.
 _NOT_LOGIN = frozenset({
@@ -71,11 +76,15 @@ class Survey:
         self._pending: set[tuple[Any, ...]] = set()
         self._names: dict[str, list[tuple[Target, str]]] = {}
         self._addresses: dict[str, Any] = {}
-        self._asked: set[Target] = set()
+        self._asked: dict[Target, float] = {}
+        self._suspect_after = min(_SUSPECT_AFTER, settings.timeout / 3)
         self._by_catalog: dict[str, tuple[list[Endpoint], list[Missing]]] = {}
         self._alternatives: dict[Target, list[Target]] = {}
         self._sections = [s for s in sources.sections(settings) if s.needed_for]
-        self._memory = self._remembered(settings.memory)
+        self._interval = settings.get('migcheck', 'catalog_interval', 600)
+        memory = settings.memory if isinstance(settings.memory, Mapping) else {}
+        self._memory = self._remembered(memory.get('catalogs'))
+        self._greeted = self._young(memory.get('greeted'))
         self.picture = Picture(seconds=settings.timeout)
 
     def run(self) -> Picture:
@@ -83,18 +92,26 @@ class Survey:
         for endpoint in sources.configured(self._settings):
             self._need(endpoint)
         self._log_in()
-        self._wait(self._start + min(_SUSPECT_AFTER, self._settings.timeout / 3))
+        self._wait(self._start + self._suspect_after)
         self._suspect()
-        self._wait(self._deadline)
+        while self._pending and time.monotonic() < self._deadline:
+            self._wait(min(self._deadline, time.monotonic() + _LOOK_AGAIN))
+            self._suspect()
         self._give_up()
         self._find_elsewhere()
         return self.picture
 
     def memory(self) -> dict[str, Any]:
-        """The last known catalogs, for the next round."""
+        """What the next round is to know: the last known catalogs, and which brokers greeted when."""
         known = dict(self._memory)
         known.update((group, found) for group, found in self.picture.logins.items() if isinstance(found, Catalog))
-        return {group: found.to_json() for group, found in known.items()}
+        greeted = {}
+        for target, answers in self.picture.answers.items():
+            for address, answer in answers.items():
+                if target.scheme in _GREETED_SELDOM and answer.fault is None:
+                    key = f'{target.url} {address}'
+                    greeted[key] = self._greeted.get(key, time.time())
+        return {'catalogs': {group: found.to_json() for group, found in known.items()}, 'greeted': greeted}
 
     # -- waiting
 
@@ -142,7 +159,7 @@ class Survey:
     def _probe(self, target: Target) -> None:
         if target in self._asked:
             return
-        self._asked.add(target)
+        self._asked[target] = time.monotonic()
         try:
             host, _port = target.host, target.port
             proxy = web.proxy_for(target.url) if target.scheme in probe.WEB else ''
@@ -171,7 +188,9 @@ class Survey:
             self.picture.answers[target] = {host: Answer(host, fault, detail)}
             return
         for address in found:
-            self._spawn(('ask', target, address), probe.ask, target, address, self._deadline - _MARGIN, proxy)
+            greet = target.scheme not in _GREETED_SELDOM or f'{target.url} {address}' not in self._greeted
+            self._spawn(('ask', target, address), probe.ask, target, address, self._deadline - _MARGIN,
+                        self._settings.timeout, proxy, greet)
 
     # -- catalogs
 
@@ -182,18 +201,24 @@ class Survey:
         found = {group: Catalog.from_json(value) for group, value in memory.items()}
         return {group: value for group, value in found.items() if value is not None}
 
+    def _young(self, times: Any) -> dict[str, float]:
+        """Those that are not older than the interval."""
+        if not isinstance(times, Mapping):
+            return {}
+        now = time.time()
+        return {key: when for key, when in times.items() if isinstance(when, (int, float)) and 0 <= now - when < self._interval}
+
     def _log_in(self) -> None:
         """Each user once; not at all where the last catalog is young: a login a minute from each host is a load."""
         leaders: dict[Any, str] = {}
         for section in self._sections:
-            options = self._settings.options.get(section.group, {})
+            options = self._settings.options.get(sources.login_group(self._settings, section.group), {})
             if options.get('auth_type'):
                 login = tuple(sorted((name, repr(value)) for name, value in options.items() if name not in _NOT_LOGIN))
                 self.picture.shared_login[section.group] = leaders.setdefault(login, section.group)
-        interval = self._settings.get('migcheck', 'catalog_interval', 600)
         for leader in leaders.values():
             known = self._memory.get(leader)
-            if known and 0 <= time.time() - known.fetched < interval:
+            if known and self._young({leader: known.fetched}):
                 self._use(leader, known)
             else:
                 self._start_login(leader)
@@ -236,13 +261,14 @@ class Survey:
                 self._use(leader, known)
             elif used and leader not in self.picture.logins and ('login', leader) not in self._pending \
                     and (used[1] or not all(self._is_well(endpoint.target) for endpoint in used[0])):
-                # The catalog in memory may be out of date: nothing is held against the host until it is fetched again.
+                # The catalog in memory may be out of date: what it lists is dead, or it lacks something.
                 self._start_login(leader)
         named = [e.target for needed in self.picture.endpoints.values() for e in needed
                  if not e.from_catalog and e.target.scheme in probe.WEB]
         live = list(dict.fromkeys(target.host for target in named if self._is_well(target)))
         for target in list(self.picture.endpoints):
-            if target.scheme in probe.WEB and self.picture.endpoints[target] and self._is_dead(target):
+            if target.scheme in probe.WEB and self.picture.endpoints[target] and target not in self._alternatives \
+                    and live and self._is_dead(target):
                 for host in [h for h in live if h != target.host][:_ELSEWHERE]:
                     parts = urllib.parse.urlsplit(target.url)
                     url = urllib.parse.urlunsplit(parts._replace(netloc=f'{in_url(host)}:{target.port}'))
@@ -257,8 +283,9 @@ class Survey:
     def _is_dead(self, target: Target) -> bool:
         """It cannot be reached, as far as is known by now."""
         answers = self.picture.answers.get(target)
-        return not answers or all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER))
-                                  for a in answers.values())
+        if not answers:
+            return time.monotonic() - self._asked[target] > self._suspect_after
+        return all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER)) for a in answers.values())
 
     def _find_elsewhere(self) -> None:
         for target, others in self._alternatives.items():
@@ -267,7 +294,7 @@ class Survey:
                 self.picture.elsewhere[target] = well
 
     def _give_up(self) -> None:
-        waited = f'no answer in {self._settings.timeout:.0f} s'
+        waited = probe.waited(self._settings.timeout)
         for key in self._pending:
             if key[0] == 'name':
                 for target, _proxy in self._names[key[1]]:
