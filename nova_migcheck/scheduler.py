@@ -15,10 +15,10 @@ from oslo_log import log as logging
 from stevedore import extension
 
 from nova_migcheck import conf as confs
-from nova_migcheck import moves, published
+from nova_migcheck import moves, published, targets
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
-from nova_migcheck.verdict import Guest, Policies, Verdict, judge
+from nova_migcheck.verdict import Policies, Verdict
 
 LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
@@ -83,7 +83,9 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         if move is None:
             return hosts, []
         now = time.time()
-        judge_one = _Judge(self._policies, _guest(move, source, spec_obj, now), source, now)
+        guest = targets.guest(spec_obj.instance_uuid, source, move.arrived, now, CONF.migcheck,
+                              targets.needs(spec_obj), move.kind == moves.LIVE)
+        judge_one = targets.Judge(self._policies, guest, source, now)
         judged = [(host, judge_one(host.stats)) for host in hosts]
         rejected = [(host, verdict) for host, verdict in judged if verdict.rejections]
         _log(judge_one, rejected, [x for x in judged if x[1].warnings], move, spec_obj.instance_uuid)
@@ -110,58 +112,8 @@ class MigrationTargetFilter(filters.BaseHostFilter):
                 return move, None
 
 
-class _Judge:
-    """Judges the hosts of one request. What is alike on many hosts is judged once."""
-
-    def __init__(self, policies: Policies, guest: Guest, source: Optional[Report], now: float) -> None:
-        self._policies, self._guest, self._source, self._now = policies, guest, source, now
-        self._verdicts: dict[Any, Verdict] = {}
-        # A time of ten digits compares as text.
-        self._oldest, self._newest = (f'{int(now + d):010d}' for d in (-policies.stale_after, policies.stale_after))
-        # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
-        self._each = guest.cpu is not None and guest.cpu.tsc_hz is not None
-
-    def __call__(self, stats: Any) -> Verdict:
-        face = published.face(stats) if stats else None
-        if face is None or self._each or not self._oldest <= face[0] <= self._newest:
-            return self.in_full(stats)
-        verdict = self._verdicts.get(face[1])
-        if verdict is None:
-            target = _read(stats)
-            verdict = self._judge(target)
-            if target is not None:
-                # One that has the face of others and cannot be read says nothing about them.
-                self._verdicts[face[1]] = verdict
-        return verdict
-
-    def in_full(self, stats: Any) -> Verdict:
-        """With this host's own findings, not those of another one in the same state."""
-        return self._judge(_read(stats))
-
-    def _judge(self, target: Optional[Report]) -> Verdict:
-        return judge(self._guest, self._source, target, self._now, self._policies)
-
-
-def _read(stats: Any) -> Optional[Report]:
-    try:
-        return published.read(stats)
-    except published.Unreadable as e:
-        LOG.debug('A report cannot be read: %s', e)
-        return None
-
-
-def _guest(move: moves.Move, source: Optional[Report], spec_obj: Any, now: float) -> Guest:
-    running = move.kind == moves.LIVE
-    from_volume = 'is_bfv' in spec_obj and bool(spec_obj.is_bfv)
-    # Whether it has a config drive, which is a local disk too, the request does not say: nova-compute will look at it.
-    local = not from_volume or bool(spec_obj.flavor.ephemeral_gb or spec_obj.flavor.swap)
-    needs = frozenset(name for name, needed in (('volumes', from_volume), ('local-disk', local)) if needed)
-    known = running and source is not None and source.knows(move.arrived, now, CONF.migcheck)
-    cpu = source.guest(spec_obj.instance_uuid) if known and source else None
-    return Guest(cpu, needs, running)
-
-
-def _log(judge_one: _Judge, rejected: list[tuple[Any, Verdict]], warned: list[tuple[Any, Verdict]], move: moves.Move, instance: str) -> None:
+def _log(judge_one: targets.Judge, rejected: list[tuple[Any, Verdict]], warned: list[tuple[Any, Verdict]], move: moves.Move,
+         instance: str) -> None:
     """One line per rejected host, up to a limit; then one line per reason."""
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
     limit = CONF.migcheck.max_logged_hosts
