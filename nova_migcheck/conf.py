@@ -78,7 +78,11 @@ nova-scheduler and by nova-compute, each from its own nova.conf: set it alike on
 """),
     cfg.ListOpt(
         'checks',
+<<<<<<< HEAD
         default=['address', 'cpu', 'endpoint', 'tls', 'transport'],
+=======
+        default=['address', 'cpu', 'endpoint', 'storage', 'transport'],
+>>>>>>> storage
         help="""
 The checks that run, by the names of their ``nova_migcheck.checks`` entry points. One that cannot be loaded is a finding, and
 blocks nothing by itself.
@@ -241,6 +245,28 @@ What happens to Nova's own comparison of CPUs on the target, which rejects ident
 Related options:
 
 * ``[workarounds] skip_cpu_compare_on_dest``
+"""),
+    cfg.StrOpt(
+        'instances_shared',
+        default='auto',
+        choices=[
+            ('auto', 'What the source of a migration has decides: disks on a shared file system go only to a host that has the same one; '
+                     'local disks may go anywhere, as a block migration.'),
+            ('yes', 'It must be on a shared file system: a host where it is not is no target, wherever the server comes from.'),
+            ('no', 'It is not compared with that of other hosts.'),
+        ],
+        help="""
+Whether the instances directory of this host is on a file system that it shares with other hosts. It plays no part for servers whose disks
+are all volumes, nor with ``[libvirt] images_type = rbd``.
+
+The default catches a share that was not mounted after a reboot: stock Nova takes that host for one with local disks, copies the disks into
+its own directory and deletes them from the share. Set ``no`` on a host to which servers are moved off the share on purpose. A request for a
+block migration is not taken for such a wish, since with one Nova refuses every host but those that lack the share.
+
+Related options:
+
+* ``[DEFAULT] instances_path``
+* ``[libvirt] images_type``
 """),
     cfg.ListOpt(
         'extra_endpoints',

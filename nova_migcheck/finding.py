@@ -46,7 +46,7 @@ class Finding:
     :param origin: where the subject comes from: a file and line, an option, the service catalog
     :param remedy: what the operator can do
     :param scope: empty when every migration is concerned, else what a server must have for this to matter
-        (``volumes``, ``encryption``, ``shared-disk``)
+        (``volumes``, ``encryption``, ``local-disk``)
     """
 
     check: str

@@ -19,7 +19,7 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Report
 from nova_migcheck.reporter import Reporter
 from nova_migcheck.settings import Reader
-from nova_migcheck.verdict import Guest, Policies, Verdict, judge, settle
+from nova_migcheck.verdict import Guest, Policies, Verdict, between, judge, settle
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Hook:
                 moves.arrived(context, instance.uuid, instance.host), now, self._conf.migcheck):
             # It came there after the source's last report: the source itself will look at the CPU that it has now.
             cpu = compared = None
-        guest = Guest(cpu, self._needs(context, instance, target))
+        guest = Guest(cpu, self._needs(context, instance, source, target))
         verdict = judge(guest, source, target, now, self.policies, compared, self._conf.host)
         self._settle(context, instance, self._conf.host, verdict)
         return compared
@@ -108,9 +108,9 @@ class Hook:
                         'Features: %s', asked.reason or asked.outcome, counted.reason or counted.outcome, instance=instance)
         return asked
 
-    def _needs(self, context: Any, instance: Any, target: Optional[Report]) -> frozenset[str]:
+    def _needs(self, context: Any, instance: Any, source: Optional[Report], target: Optional[Report]) -> frozenset[str]:
         """Which of the findings with a scope concern this server. Costs a query only where there is such a finding."""
-        if target is None or not any(f.scope for f in target.findings):
+        if target is None or not any(f.scope for f in (*target.findings, *(between(source, target) if source else ()))):
             return frozenset()
         needs = set()
         bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
@@ -118,6 +118,8 @@ class Hook:
             needs.add('volumes')
         if any('encrypted' in bdm and bdm.encrypted for bdm in bdms) or _has_vtpm(instance):
             needs.add('encryption')
+        if any(bdm.is_local for bdm in bdms) or instance.config_drive:
+            needs.add('local-disk')
         return frozenset(needs)
 
     def tell_source(self, migrate_data: Any) -> None:

@@ -12,7 +12,7 @@ from nova_migcheck.guestcpus import GuestCpus, guest_by_default
 
 # Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from
 # these, so that the filter can cache what it makes of them.
-OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'others'), 'storage': ('free_bytes', 'total_bytes', 'path')}
+OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'others'), 'storage': ('free_bytes', 'total_bytes', 'device')}
 
 
 @dataclasses.dataclass(frozen=True)

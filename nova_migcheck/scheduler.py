@@ -152,7 +152,10 @@ def _read(stats: Any) -> Optional[Report]:
 
 def _guest(move: moves.Move, source: Optional[Report], spec_obj: Any, now: float) -> Guest:
     running = move.kind == moves.LIVE
-    needs = frozenset({'volumes'}) if 'is_bfv' in spec_obj and spec_obj.is_bfv else frozenset()
+    from_volume = 'is_bfv' in spec_obj and bool(spec_obj.is_bfv)
+    # Whether it has a config drive, which is a local disk too, the request does not say: nova-compute will look at it.
+    local = not from_volume or bool(spec_obj.flavor.ephemeral_gb or spec_obj.flavor.swap)
+    needs = frozenset(name for name, needed in (('volumes', from_volume), ('local-disk', local)) if needed)
     known = running and source is not None and source.knows(move.arrived, now, CONF.migcheck)
     cpu = source.guest(spec_obj.instance_uuid) if known and source else None
     return Guest(cpu, needs, running)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from nova_migcheck import cpu as cpus
-from nova_migcheck import networks
+from nova_migcheck import networks, storages
 from nova_migcheck.conf import IGNORE, REJECT, WARN, policy
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import OWN_KEYS, Report
@@ -54,7 +54,7 @@ class Guest:
     """What is to be migrated.
 
     :param cpu: what it uses; None when that is not known (or plays no part: see ``running``)
-    :param needs: which findings with a scope concern it: ``volumes``, ``encryption``
+    :param needs: which findings with a scope concern it: ``volumes``, ``encryption``, ``local-disk``
     :param running: False when it is started anew on the target (cold migration, evacuation): then neither its CPU nor the
         migration network plays a part
     """
@@ -101,10 +101,10 @@ def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now:
         return _by(policies.strictest(policies.on_stale), stale(target.time, now, policies.stale_after)) + _guest_on(
             guest, None, policies, compared, name)
     verdict = _guest_on(guest, target, policies, compared, name)
-    findings = [f for f in target.findings if not f.scope or f.scope in guest.needs]
+    findings = list(target.findings)
     if guest.running and source is not None:
         findings += between(source, target)
-    return settle(findings, policies) + verdict
+    return settle([f for f in findings if not f.scope or f.scope in guest.needs], policies) + verdict
 
 
 def settle(findings: list[Finding], policies: Policies) -> Verdict:
@@ -138,7 +138,10 @@ def _common(name: str, report: Report) -> dict[str, Any]:
 
 
 # Fact -> what compares it between the source and the target.
-_PAIRS: Mapping[str, Any] = {'migration': networks.compare}
+_PAIRS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], list[Finding]]] = {
+    'migration': networks.compare,
+    'storage': storages.compare,
+}
 
 
 def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison],

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from nova_migcheck import mounts
+
+PATH = '/var/lib/nova/instances'
+ROOT = '21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw'
+
+
+def table(*lines):
+    return list(mounts.parse([ROOT, *lines]))
+
+
+def line(number, parent, root, point, system, source, options='rw'):
+    return f'{number} {parent} 0:50 {root} {point} rw,relatime shared:2 - {system} {source} {options}'
+
+
+@pytest.mark.parametrize('lines, number', [
+    ([], 21),
+    ([line(30, 21, '/', PATH, 'nfs4', 's:/e')], 30),
+    ([line(30, 21, '/', PATH + '-old', 'nfs4', 's:/e')], 21),
+    ([line(30, 21, '/', '/var', 'xfs', '/dev/vdb'), line(31, 30, '/', PATH, 'nfs4', 's:/e')], 31),
+    # Mounted over itself: the last one is seen.
+    ([line(30, 21, '/', PATH, 'nfs4', 's:/e'), line(31, 30, '/', PATH, 'tmpfs', 'none')], 31),
+    # A later mount over a parent hides the share below it.
+    ([line(30, 21, '/', PATH, 'nfs4', 's:/e'), line(31, 21, '/', '/var/lib', 'tmpfs', 'none')], 31),
+    (['rubbish', '1 2 3', line('x', 21, '/', PATH, 'nfs4', 's:/e')], 21),
+])
+def test_the_mount_that_a_path_is_on(lines, number):
+    assert mounts.covering(PATH, table(*lines)).number == number
+
+
+def test_a_table_that_makes_no_sense_ends_too():
+    assert mounts.covering(PATH, []) is None
+    loop = [line(30, 31, '/', '/var', 'xfs', 'a'), line(31, 30, '/', PATH, 'xfs', 'b')]
+    assert mounts.covering(PATH, list(mounts.parse(loop))) is None
+
+
+def test_escaped_names_and_read_only():
+    mount, = mounts.parse([line(30, 21, '/', r'/mnt/a\040b', 'nfs', 's:/e', 'ro,hard')])
+    assert mount.point == '/mnt/a b' and mount.read_only
+    assert not table()[0].read_only
+
+
+@pytest.mark.parametrize('system, source, options, root, path, expected', [
+    ('nfs4', 'NFS.example.org.:/export//nova/', 'rw,addr=10.0.0.5', '/', '', (['10.0.0.5', 'nfs.example.org'], '/export/nova')),
+    ('nfs', '[FD00::0005]:/export', 'rw', '/', '/sub', (['fd00::5'], '/export/sub')),
+    ('nfs4', 's:/', 'rw', '/', '', (['s'], '/')),
+    ('ceph', '10.0.0.2:6789,10.0.0.1:6789:/nova', 'rw', '/', '', (['10.0.0.1:6789', '10.0.0.2:6789'], '/nova')),
+    ('ceph', 'nova@b7f4.cephfs=/nova', 'rw', '/', '', (['b7f4.cephfs'], '/nova')),
+    ('ceph', '10.0.0.1:6789:/', 'rw', '/nova', '', (['10.0.0.1:6789'], '/nova')),
+    ('fuse.glusterfs', 'gluster1:nova', 'rw', '/', '', (['gluster1'], '/nova')),
+    ('fuse.glusterfs', 'gluster1:/nova', 'rw', '/', '', (['gluster1'], '/nova')),
+    ('cifs', '//files/nova', 'rw', '/', '/x', (['files'], '/nova/x')),
+    ('lustre', '10.0.0.1@tcp:10.0.0.2@tcp:/nova', 'rw', '/', '', (['10.0.0.1@tcp', '10.0.0.2@tcp'], '/nova')),
+    ('fuse.ceph-fuse', 'ceph-fuse', 'rw', '/', '', ([], '')),
+    ('ocfs2', '/dev/mapper/nova', 'rw', '/', '', ([], '')),
+    ('ext4', '/dev/vdb', 'rw', '/', '', ([], '')),
+])
+def test_what_another_host_can_compare(system, source, options, root, path, expected):
+    mount, = mounts.parse([line(30, 21, root, PATH, system, source, options)])
+    assert mount.export(PATH + path) == expected
+
+
+def test_this_machine_s_own_table():
+    assert mounts.covering('/', mounts.read()).point == '/'

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nova_migcheck.finding import Outcome
+from nova_migcheck.storages import SCOPE, compare
+
+PATH = '/var/lib/nova/instances'
+LOCAL = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': '/', 'type': 'ext4', 'shared': False}
+NFS = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': PATH, 'type': 'nfs4', 'family': 'nfs', 'shared': True,
+       'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'], 'export': '/export', 'inode': 128, 'marker': 4711}
+GLUSTER = {**NFS, 'type': 'fuse.glusterfs', 'family': 'glusterfs', 'source': 'g1:/nova', 'servers': ['g1'], 'export': '/nova', 'inode': 1}
+CEPH_FUSE = {key: value for key, value in {**NFS, 'type': 'fuse.ceph-fuse', 'family': 'ceph'}.items()
+             if key not in ('source', 'servers', 'export')}
+RBD = {'images': 'rbd', 'expect': 'auto', 'path': PATH, 'pool': 'vms'}
+LVM = {'images': 'lvm', 'expect': 'auto', 'path': PATH}
+
+
+def but(fact, **changes):
+    return {key: value for key, value in {**fact, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize('source, target, expected', [
+    (LOCAL, LOCAL, None),
+    (LOCAL, NFS, None),
+    (NFS, LOCAL, 'failure'),
+    (NFS, but(LOCAL, expect='no'), None),
+    (but(NFS, expect='no'), LOCAL, None),
+    (NFS, NFS, None),
+    (NFS, but(NFS, type='nfs'), None),
+    # The same by the server's name here and by its address there; another one of its addresses; another server.
+    (NFS, but(NFS, source='10.0.0.5:/export', servers=['10.0.0.5']), None),
+    (NFS, but(NFS, source='10.0.0.6:/export', servers=['10.0.0.6']), 'unknown'),
+    (NFS, but(NFS, source='10.0.0.6:/export', servers=['10.0.0.6'], marker=4712), 'failure'),
+    (NFS, but(NFS, source='10.0.0.6:/export', servers=['10.0.0.6'], inode=129), 'failure'),
+    (NFS, but(NFS, source='10.0.0.6:/export', servers=['10.0.0.6'], inode=None), 'unknown'),
+    # Another directory of the server; the same by NFS 4's pseudo root.
+    (NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129), 'failure'),
+    (NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=None), 'failure'),
+    (NFS, but(NFS, source='nfs1:/', export='/'), 'unknown'),
+    # One name that leads to two servers.
+    (NFS, but(NFS, inode=129), 'failure'),
+    # The image cache's file was written anew a moment ago.
+    (NFS, but(NFS, marker=4712), None),
+    (NFS, GLUSTER, 'failure'),
+    (GLUSTER, but(GLUSTER, source='g2:/nova', servers=['g2']), None),
+    (GLUSTER, but(GLUSTER, source='g2:/nova', servers=['g2'], marker=1), 'failure'),
+    (CEPH_FUSE, CEPH_FUSE, None),
+    (CEPH_FUSE, but(CEPH_FUSE, marker=1), 'failure'),
+    (CEPH_FUSE, but(CEPH_FUSE, marker=None), 'unknown'),
+    (RBD, RBD, None),
+    (RBD, but(RBD, pool='other'), 'warning'),
+    (RBD, LOCAL, 'failure'),
+    (RBD, NFS, 'failure'),
+    (NFS, RBD, 'warning'),
+    (LVM, LVM, None),
+    (LVM, LOCAL, 'warning'),
+    (NFS, {}, None),
+    ({}, LOCAL, None),
+])
+def test_pairs(source, target, expected):
+    found = compare(source, target)
+    assert [str(f.outcome) for f in found] == ([expected] if expected else [])
+    assert {f.scope for f in found} <= {SCOPE} and {f.check for f in found} <= {'storage'}
+
+
+def test_both_are_named_and_what_to_do():
+    failure, = compare(NFS, LOCAL)
+    assert failure.subject == PATH
+    assert failure.detail.startswith(f'{PATH} is on ext4, mounted at /, a local file system; the source has it on nfs4 nfs1:/export')
+    assert 'instances_shared' in failure.remedy
+    other, = compare(NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129))
+    assert 'nfs1:/scratch' in other.detail and 'nfs1:/export' in other.detail
+
+
+_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda x: st.lists(x, max_size=3) | st.dictionaries(
+    st.text(max_size=5), x, max_size=3), max_leaves=5)
+_FACT = st.dictionaries(st.sampled_from([*NFS, 'pool']), _JSON | st.sampled_from(['path', 'rbd', 'lvm', True, False]))
+
+
+@given(_JSON | _FACT, _JSON | _FACT, st.booleans())
+def test_a_hostile_fact_never_raises(source, target, plausible):
+    if plausible and isinstance(source, dict) and isinstance(target, dict):
+        source, target = {**NFS, **source}, {**NFS, **target}
+    assert all(f.outcome in Outcome for f in compare(source, target))
