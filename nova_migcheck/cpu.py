@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Iterable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from nova_migcheck import cpunames
 
@@ -22,7 +22,8 @@ UNKNOWN = 'unknown'
 # Parts per million. libvirt refuses a fixed TSC frequency further than this from the host's (src/qemu/qemu_process.c).
 TSC_TOLERANCE_PPM = 250
 
-_X86 = ('x86_64', 'i686')
+#: Architectures whose CPUs are compared by their features; one guest's XML may name either.
+X86 = ('x86_64', 'i686')
 _WORD = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}')
 _MAX_FEATURES = 2000
 _MAX_HZ = 10 ** 12
@@ -91,9 +92,9 @@ class Cpu:
         return cls(arch=_word(value, 'arch'), virt=_word(value, 'virt'), vendor=_optional_word(value, 'vendor'),
                    model=_optional_word(value, 'model'), features=_names(value, 'features'),
                    tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ), tsc_scaling=_flag(value, 'tsc_scaling'),
-                   libvirt=_integer(value, 'libvirt', 10 ** 9), hidden=_names(value, 'hidden'),
-                   forbids=_names(value, 'forbids'),
-                   at_most=None if value.get('at_most') is None else _names(value, 'at_most'))
+                   libvirt=_integer(value, 'libvirt', 10 ** 9), hidden=_optional_names(value, 'hidden') or frozenset(),
+                   forbids=_optional_names(value, 'forbids') or frozenset(),
+                   at_most=_optional_names(value, 'at_most'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +126,14 @@ def hides(names: Iterable[str]) -> str:
             'that has it')
 
 
-def compare(guest: Cpu, host: Cpu, known: Optional[frozenset[str]] = None) -> Comparison:
+def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None) -> Comparison:
     """Whether ``guest`` can run on ``host``.
 
     The order of the tests is libvirt's: a wrong vendor is reported without the features, which would then only mislead.
     A name that the host's libvirt does not know makes the answer unknown; a feature that is certainly missing beside it
     makes it incompatible.
 
-    :param known: the names that the host's libvirt knows; by default it is told from the two versions of libvirt
+    :param known: whether the host's libvirt knows a name; by default that is told from the two versions of libvirt
     """
     if guest.arch != host.arch and (guest.arch, host.arch) != ('i686', 'x86_64'):
         return Comparison(INCOMPATIBLE, reason=f'has architecture {host.arch}, the guest needs {guest.arch}')
@@ -141,7 +142,7 @@ def compare(guest: Cpu, host: Cpu, known: Optional[frozenset[str]] = None) -> Co
     if guest.vendor and guest.vendor != host.vendor:
         vendor = host.vendor or 'unknown to its libvirt'
         return Comparison(INCOMPATIBLE, reason=f'has a CPU of vendor {vendor}, the guest needs {guest.vendor}')
-    if guest.arch not in _X86:
+    if guest.arch not in X86:
         return _compare_other_architecture(guest, host)
     forbidden = guest.forbids & host.features
     if forbidden:
@@ -160,14 +161,14 @@ def compare(guest: Cpu, host: Cpu, known: Optional[frozenset[str]] = None) -> Co
         return tsc
     if nameless:
         libvirt = f'libvirt {cpunames.version_text(host.libvirt)}' if host.libvirt else 'libvirt'
-        return Comparison(UNKNOWN, reason=f'cannot say whether it has {", ".join(sorted(nameless))}: its {libvirt} knows '
-                                          'no such CPU feature')
+        return Comparison(UNKNOWN, reason=f'cannot say whether it has {", ".join(sorted(nameless))}: its {libvirt} '
+                                          'knows no such CPU feature')
     return Comparison(UNKNOWN, reason=hides(unsaid)) if unsaid else tsc
 
 
-def _not_known(names: frozenset[str], guest: Cpu, host: Cpu, known: Optional[frozenset[str]]) -> frozenset[str]:
+def _not_known(names: frozenset[str], guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]]) -> frozenset[str]:
     if known is not None:
-        return names - known
+        return frozenset(name for name in names if not known(name))
     if host.libvirt is None:
         return frozenset()
     return frozenset(name for name in names if not cpunames.known_to(host.libvirt, name, guest.libvirt))
@@ -213,13 +214,17 @@ def _optional_word(value: Mapping[str, Any], key: str) -> Optional[str]:
 
 
 def _names(value: Mapping[str, Any], key: str) -> frozenset[str]:
-    text = value.get(key, '')
+    text = value.get(key)
     if not isinstance(text, str) or len(text) > 65 * _MAX_FEATURES:
         raise ValueError(f'{key} of a CPU is a string of names')
     names = text.split()
     if len(names) > _MAX_FEATURES or not all(_WORD.fullmatch(name) for name in names):
         raise ValueError(f'{key} of a CPU holds something that is no name')
     return frozenset(names)
+
+
+def _optional_names(value: Mapping[str, Any], key: str) -> Optional[frozenset[str]]:
+    return None if value.get(key) is None else _names(value, key)
 
 
 def _integer(value: Mapping[str, Any], key: str, most: int) -> Optional[int]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any, Optional, Union
 
-from nova_migcheck import cpunames, cpuxml
-from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, hides, lacks
+from nova_migcheck import cpuguest, cpunames, cpuxml
+from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, hides, lacks
 
 # Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags, virCPUCompareResult, virErrorNumber.
 _EXPAND_FEATURES = 1
@@ -19,7 +19,6 @@ _FAIL_INCOMPATIBLE = 1
 _COMPARE_INCOMPATIBLE, _COMPARE_IDENTICAL, _COMPARE_SUPERSET = 0, 1, 2
 _ERR_NO_SUPPORT, _ERR_CPU_INCOMPATIBLE = 3, 91
 
-_X86 = ('x86_64', 'i686')
 _AMD = ('AMD', 'Hygon')
 _QEMU_10_1 = 10_001_000  # as virConnectGetVersion counts
 _FEATURE = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
@@ -45,7 +44,7 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
         try:
             definition = cpuxml.parse_definition(conn.getDomainCapabilities(None, arch, None, virt_type, 0))
         except cpuxml.Undefined as error:
-            if arch in _X86 or arch == 's390x':
+            if arch in X86 or arch == 's390x':
                 raise CannotSay(str(error)) from None
             # On Arm libvirt knows the host's own CPU only.
             return Cpu(arch=arch, virt=virt_type, vendor=raw.vendor, model=raw.model, libvirt=version,
@@ -56,8 +55,8 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
         except Exception as error:
             if _code(error) != _ERR_NO_SUPPORT:
                 raise
-            features = cpuxml.host_features(definition, expander(conn))
-    except (CannotSay, cpuxml.UnknownModel, cpuxml.Undefined) as error:
+            features = cpuguest.host_features(definition, expander(conn))
+    except (CannotSay, cpuguest.UnknownModel, cpuxml.Undefined) as error:
         raise CannotSay(str(error)) from None
     except ValueError as error:
         raise CannotSay(f'libvirt answered something unexpected: {error}') from None
@@ -68,7 +67,7 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
                hidden=_hidden(conn, virt_type, definition.vendor) - features)
 
 
-def expander(conn: Any) -> cpuxml.Expand:
+def expander(conn: Any) -> cpuguest.Expand:
     """``expand(model, arch)`` that asks this libvirt, once for each model.
 
     Not ``baselineHypervisorCPU``, which would leave only what the host itself provides.
@@ -84,14 +83,14 @@ def expander(conn: Any) -> cpuxml.Expand:
                 else:
                     answer = conn.baselineCPU([wanted], _EXPAND_FEATURES)
             except Exception as error:
-                raise cpuxml.UnknownModel(f'libvirt cannot tell what the CPU model {model} is: {_why(error)}') from None
+                raise cpuguest.UnknownModel(f'libvirt cannot tell what the CPU model {model} is: {_why(error)}') from None
             known[model, arch] = _required(answer)
         return known[model, arch]
 
     return expand
 
 
-def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuxml.Expand] = None) -> Cpu:
+def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.Expand] = None) -> Cpu:
     """The CPU of a running guest.
 
     :param domain_xml: its live XML, ``XMLDesc(0)``: ``VIR_DOMAIN_XML_MIGRATABLE`` leaves out what was disabled live
@@ -103,11 +102,11 @@ def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuxml.Exp
         definition = cpuxml.parse_definition(domain_xml)
         if definition.virt is not None and definition.virt != host.virt:
             host = host_cpu(conn, definition.virt)
-        if definition.mode == 'custom' and definition.arch not in (*_X86, 's390x', None):
+        if definition.mode == 'custom' and definition.arch not in (*X86, 's390x', None):
             # Arm: no models that libvirt could expand; the name of the model and what is added to it is all there is.
             return Cpu(arch=definition.arch or host.arch, virt=definition.virt or host.virt, vendor=definition.vendor,
                        model=definition.model, features=definition.named('require'), libvirt=host.libvirt)
-        return cpuxml.guest(definition, expand or expander(conn), host, host.libvirt)
+        return cpuguest.guest(definition, expand or expander(conn), host, host.libvirt)
     except (ValueError, LookupError) as error:
         raise CannotSay(str(error)) from None
 

@@ -7,7 +7,7 @@ Two facts for the comparison that is made when a migration is decided:
     :meth:`nova_migcheck.cpu.Cpu.to_dict` of what the hypervisor gives to a guest of ``[libvirt] virt_type``. It is
     asked anew in each round (about 3 ms): it changes when libvirtd restarts, QEMU is upgraded or the microcode is.
 ``guests``
-    :meth:`nova_migcheck.guestcpus.GuestCpus.to_dict`: what the guests have, where it differs from the default.
+    :meth:`nova_migcheck.guestcpus.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
 
 A guest's XML is read once: what it said is kept by UUID and libvirt's domain ID, which a guest gets anew at each start.
 So for a host-passthrough guest what the host provided when it was first seen is kept too, and a host that has lost a
@@ -109,7 +109,7 @@ class CpuCheck(Check):
             guests = _Guests(settings.memory)
             found = guests.read(conn, host)
             from_host = settings.get('libvirt', 'cpu_mode') in (None, '', 'host-model', 'host-passthrough', 'maximum')
-            yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict(host))
+            yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict())
             yield Keep(guests.to_keep())
             for uuid, why in guests.unsaid.items():
                 yield self.unknown(uuid, f'the CPU of this running guest cannot be told: {why}',

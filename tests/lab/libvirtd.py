@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real libvirtd, of this machine's libvirt, with directories of its own: nothing of the machine's own libvirt is touched."""
+"""A real libvirtd with directories of its own: nothing of the machine's own libvirt is touched."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ cgroup_controllers = [ ]
 stdio_handler = "file"
 """
 
-# Runs in a mount namespace of its own and becomes libvirtd, so that the process that was started is the one to be ended.
+# Runs in a mount namespace of its own and becomes libvirtd, so that the process that was started is the one to end.
 _START = """
 set -eu
 hostname {name}
@@ -47,6 +47,7 @@ mount --bind {root}/lib /var/lib/libvirt
 mount --bind {root}/cache /var/cache/libvirt
 mount --bind {root}/log /var/log/libvirt
 for other in {others}; do [ ! -e $other ] || mount --bind /dev/null $other; done
+if [ {kvm} = no ] && [ -e /dev/kvm ]; then mount --bind /dev/null /dev/kvm; fi
 if [ -x {root}/qemu-wrapper ]; then
     touch {root}/qemu-real
     mount --bind {qemu} {root}/qemu-real
@@ -55,7 +56,8 @@ fi
 exec taskset -c {core} /usr/sbin/libvirtd --pid-file {root}/libvirtd.pid
 """
 
-# The same QEMU, every CPU of which lacks features: -global changes what libvirt finds when it probes, -cpu what a guest gets.
+# The same QEMU, every CPU of which lacks features: -global changes what libvirt finds when it probes, -cpu what a guest
+# gets.
 _WRAPPER = """#!/bin/bash
 arguments=({global_off})
 while [ $# -gt 0 ]; do
@@ -86,15 +88,17 @@ class Libvirtd(fixtures.Fixture):
 
     :param name: its host name
     :param without: QEMU names of CPU features that its QEMU does not have
+    :param kvm: False for a node without KVM
     :param cache: directory with the result of an earlier probe of the same QEMU, and where the result goes; None to
         probe (seconds). Not used together with ``without``.
 
     ``uri`` is where it listens; ``root`` its directory.
     """
 
-    def __init__(self, name: str = 'node', without: Sequence[str] = (), cache: Optional[pathlib.Path] = None) -> None:
+    def __init__(self, name: str = 'node', without: Sequence[str] = (), cache: Optional[pathlib.Path] = None,
+                 kvm: bool = True) -> None:
         super().__init__()
-        self.name, self.without, self.cache = name, without, cache
+        self.name, self.without, self.cache, self.kvm = name, without, cache, kvm
         self.process: Optional[subprocess.Popen[bytes]] = None
 
     def _setUp(self) -> None:
@@ -107,16 +111,23 @@ class Libvirtd(fixtures.Fixture):
             shutil.copytree(self.cache, self.root / 'cache', dirs_exist_ok=True)
         (self.root / 'etc/libvirtd.conf').write_text(_LIBVIRTD_CONF.format(host_uuid=uuid.uuid4()))
         (self.root / 'etc/qemu.conf').write_text(_QEMU_CONF)
-        if self.without:
+        self.lose(self.without)
+        self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'
+        self.start()
+        self.addCleanup(self._end_guests)
+        self.addCleanup(self.stop)
+
+    def lose(self, without: Sequence[str]) -> None:
+        """Take features from the CPUs of its QEMU, from the next :meth:`start` on."""
+        self.without = without
+        if without:
+            # libvirt knows by QEMU's time of change whether to probe it again, and that is the same.
+            shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
             wrapper = self.root / 'qemu-wrapper'
             wrapper.write_text(_WRAPPER.format(
                 root=self.root, suffix=''.join(f',{name}=off' for name in self.without),
                 global_off=' '.join(f'-global x86_64-cpu.{name}=off' for name in self.without)))
             wrapper.chmod(0o755)
-        self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'
-        self.start()
-        self.addCleanup(self._end_guests)
-        self.addCleanup(self.stop)
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers.
@@ -125,10 +136,11 @@ class Libvirtd(fixtures.Fixture):
         """
         # libvirtd probes QEMU again whenever it wakes on another core, so it is kept on one.
         script = _START.format(name=self.name, root=self.root, qemu=QEMU, others=' '.join(_OTHER_EMULATORS),
-                               core=min(os.sched_getaffinity(0)))
+                               core=min(os.sched_getaffinity(0)), kvm='yes' if self.kvm else 'no')
         with open(self.root / 'libvirtd.err', 'wb') as errors:
-            self.process = subprocess.Popen(['unshare', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script],
-                                            stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+            self.process = subprocess.Popen(
+                ['unshare', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script],
+                stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         deadline = time.monotonic() + 30
         socket = self.root / 'run/libvirt-sock'
         while not self._answers(socket):
@@ -145,7 +157,7 @@ class Libvirtd(fixtures.Fixture):
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(20)
-            if self.cache is not None and not self.without and not self.cache.is_dir():
+            if self.cache is not None and self.kvm and not self.without and not self.cache.is_dir():
                 shutil.copytree(self.root / 'cache', self.cache)
             self.process = None
 

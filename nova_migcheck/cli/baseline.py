@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-migcheck baseline``: the largest CPU that all hosts can give to a guest, as lines for nova.conf."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, Mapping, Optional
+
+from cliff import show
+
+from nova_migcheck import cpuguest
+from nova_migcheck.cli import main
+from nova_migcheck.cli.compare import Names, add_cpu_map, read_definition
+from nova_migcheck.cpu import X86, Cpu
+from nova_migcheck.cpumap import CpuMap
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What all hosts can give.
+
+    :param model: the largest model of libvirt that is in it
+    :param extra: features besides the model's
+    :param lost: host -> what it provides and a guest of this CPU would not get
+    """
+
+    model: str
+    extra: tuple[str, ...]
+    lost: Mapping[str, tuple[str, ...]]
+
+    def lines(self) -> list[str]:
+        """For nova.conf, with what is lost as comments."""
+        lines = ['[libvirt]', 'cpu_mode = custom', f'cpu_models = {self.model}']
+        if self.extra:
+            lines.append(f'cpu_model_extra_flags = {",".join(self.extra)}')
+        for host, lost in self.lost.items():
+            lines.append(f'# {host} loses {", ".join(lost) if lost else "nothing"}')
+        return lines
+
+
+def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap) -> Common:
+    """The largest CPU that each of ``hosts`` provides.
+
+    Only a model that is wholly in it is chosen, so that Nova's own check at its start accepts it on every host.
+
+    :raises ValueError: when they have none in common, with the reason
+    """
+    for what in ('arch', 'virt', 'vendor'):
+        by_value: dict[Optional[str], str] = {}
+        for name, cpu in hosts.items():
+            by_value.setdefault(getattr(cpu, what), name)
+        if len(by_value) > 1:
+            differ = ', '.join(f'{name} has {value}' for value, name in by_value.items())
+            raise ValueError(f'guests cannot move between all of them, the {_WHAT[what]} differs: {differ}')
+    first = next(iter(hosts.values()))
+    if first.arch not in X86:
+        raise ValueError(f'a common CPU can be told of x86 hosts only, these are {first.arch}')
+    everywhere = frozenset.intersection(*(cpu.features for cpu in hosts.values())) - _NEVER_A_GUESTS
+    best, best_features = '', frozenset[str]()
+    for model in cpu_map.models(first.arch):
+        features = cpu_map.expand(model, first.arch)
+        vendor = cpu_map.vendor(model, first.arch)
+        # ">=": of equals the one that libvirt lists later, which is the newer one.
+        if features <= everywhere and vendor in (None, first.vendor) and len(features) >= len(best_features):
+            best, best_features = model, features
+    if not best:
+        raise ValueError('no CPU model that libvirt knows is provided by all of them')
+    return Common(best, tuple(sorted(everywhere - best_features)),
+                  {name: tuple(sorted(cpu.features - everywhere - _NEVER_A_GUESTS))
+                   for name, cpu in hosts.items()})
+
+
+# Beside what is not migratable: what a host's own CPU has and libvirt never passes to QEMU (src/qemu/qemu_capabilities.c).
+_NEVER_A_GUESTS = cpuguest.NOT_BY_DEFAULT | {'cmt', 'mbm_local', 'mbm_total', 'osxsave', 'ospke'}
+_WHAT = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vendor of the CPU'}
+
+
+class Baseline(show.ShowOne):  # type: ignore[misc]
+    """The largest CPU that all given hosts provide, as [libvirt] lines for nova.conf, and what each host would lose.
+
+    Exit code 0: there is one, 1: there is none, 255: a file is not readable.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('files', metavar='FILE', nargs='+',
+                            help='what a host provides: its domain capabilities (virsh domcapabilities)')
+        add_cpu_map(parser)
+        return parser
+
+    def hosts(self, parsed_args: argparse.Namespace, cpu_map: CpuMap) -> dict[str, Cpu]:
+        """Host -> what it provides. Here is where other sources than files come in.
+
+        :raises ValueError: for a file that says nothing of a host
+        """
+        hosts = {}
+        for path in parsed_args.files:
+            try:
+                hosts[path] = cpuguest.host(read_definition(path), cpu_map.expand)
+            except (ValueError, cpuguest.UnknownModel) as error:
+                text = str(error.args[0])
+                raise ValueError(text if text.startswith(path) else f'{path}: {text}') from None
+        return hosts
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        cpu_map = CpuMap(parsed_args.cpu_map)
+        hosts = self.hosts(parsed_args, cpu_map)
+        self._exit_code = main.OK
+        try:
+            self._found: Optional[Common] = common(hosts, cpu_map)
+        except ValueError as error:
+            self._found, self._exit_code = None, main.FAILURE
+            return ('reason',), (str(error),)
+        return ('cpu_mode', 'cpu_models', 'cpu_model_extra_flags', 'lost'), (
+            'custom', self._found.model, Names(self._found.extra),
+            {host: list(lost) for host, lost in self._found.lost.items()})
+
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Any, data: Any) -> int:
+        """Lines for nova.conf, unless a format was asked for."""
+        if self._found is None or parsed_args.formatter != 'table':
+            return int(super().produce_output(parsed_args, column_names, data) or 0)
+        self.app.stdout.write('\n'.join(self._found.lines()) + '\n')
+        return 0
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        super().run(parsed_args)
+        return self._exit_code
