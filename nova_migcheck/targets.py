@@ -14,31 +14,28 @@ from nova_migcheck.verdict import Guest, Policies, Verdict, judge
 LOG = logging.getLogger(__name__)
 
 
-def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: float, migcheck: Any, needs: frozenset[str],
-          running: bool = True) -> Guest:
+def needs(request_spec: Any) -> frozenset[str]:
+    """Which findings with a scope concern the server of a RequestSpec."""
+    from_volume = 'is_bfv' in request_spec and bool(request_spec.is_bfv)
+    # Whether it has a config drive, which is a local disk too, the request does not say: nova-compute will look at it.
+    local = not from_volume or bool(request_spec.flavor.ephemeral_gb or request_spec.flavor.swap)
+    return frozenset(name for name, needed in (('volumes', from_volume), ('local-disk', local)) if needed)
+
+
+def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: float, migcheck: Any,
+          needs: frozenset[str] = frozenset(), running: bool = True) -> Guest:
     """The server that moves, as far as it is known before any nova-compute is asked.
 
     :param source: the report of the host that it leaves, None when there is none
     :param arrived: when it came to that host, in seconds since the epoch; 0 when it was started there
     :param now: seconds since the epoch
     :param migcheck: ``CONF.migcheck``
-    :param needs: see :func:`needs`
+    :param needs: from :func:`needs`
     :param running: False when it is started anew on the target
     """
     known = running and source is not None and source.knows(arrived, now, migcheck)
     cpu = source.guest(instance_uuid) if known and source else None
     return Guest(cpu, needs, running)
-
-
-def needs(spec: Any) -> frozenset[str]:
-    """Which findings with a scope concern a server, as far as its request says: ``volumes``, ``local-disk``.
-
-    :param spec: its ``RequestSpec``
-    """
-    from_volume = 'is_bfv' in spec and bool(spec.is_bfv)
-    # Whether it has a config drive, which is a local disk too, the request does not say: nova-compute will look at it.
-    local = not from_volume or bool(spec.flavor.ephemeral_gb or spec.flavor.swap)
-    return frozenset(name for name, needed in (('volumes', from_volume), ('local-disk', local)) if needed)
 
 
 class Judge:
