@@ -19,7 +19,7 @@ from oslo_messaging import opts as messaging
 from oslo_utils import uuidutils
 
 from nova_migcheck import conf as confs
-from nova_migcheck import moves, published
+from nova_migcheck import moves, published, targets
 from nova_migcheck.report import Report
 
 CONF = nova.conf.CONF
@@ -99,7 +99,7 @@ class Server:
     :param host: where it is
     :param state: its ``vm_state``
     :param arrived: when it came there by a migration, in seconds since the epoch; 0 when it never did
-    :param volumes: whether it boots from a volume
+    :param needs: which findings with a scope concern it
     """
 
     uuid: str
@@ -108,7 +108,7 @@ class Server:
     cell: str
     state: str
     arrived: float = 0.0
-    volumes: bool = False
+    needs: frozenset[str] = frozenset()
 
 
 def configure(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Any:
@@ -186,7 +186,7 @@ def _by_uuid(uuid: str, timeout: float) -> Server:
         spec = _global(objects.RequestSpec.get_by_instance_uuid, context, uuid)
     except exception.RequestSpecNotFound:
         return dataclasses.replace(found, cell=_name(cell))
-    return dataclasses.replace(found, cell=_name(cell), volumes='is_bfv' in spec and bool(spec.is_bfv))
+    return dataclasses.replace(found, cell=_name(cell), needs=targets.needs(spec))
 
 
 # What is asked of each cell.

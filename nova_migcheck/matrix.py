@@ -15,7 +15,6 @@ from typing import Any, Hashable, Iterator, Optional, Protocol, Sequence
 
 from nova_migcheck import published
 from nova_migcheck.cpu import Cpu
-from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
 from nova_migcheck.verdict import Guest, Policies, Verdict, is_fresh, judge
 
@@ -82,7 +81,7 @@ class Matrix:
     stale_after: float
 
     def verdict(self, row: Row, target: int) -> Verdict:
-        """The same as the scheduler's filter comes to, for a server without volumes."""
+        """The same as the scheduler's filter comes to, but that what matters to some servers only is a warning with its scope."""
         return self.own[target] + self.pairs[row.kind][self.kinds[target]]
 
     def state(self, row: Row, target: int) -> State:
@@ -145,7 +144,7 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
             key = cpu, host.stats.get(published.SITE) if report else None, report is None
             if key not in sources:
                 sources[key] = len(guests)
-                guests.append((Guest(cpu), report))
+                guests.append((Guest(cpu, _ALL), report))
             rows.append(Row(number, sources[key], who))
     # The frequency of a TSC differs on every host, and concerns few guests.
     exact = any(guest.cpu is not None and guest.cpu.tsc_hz is not None for guest, _report in guests)
@@ -159,17 +158,31 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
             own.append(judge(Guest(), None, report, now, policies))
             key, alone = None, None
         else:
-            own.append(judge(Guest(), None, dataclasses.replace(report, cpu=None), now, policies))
+            own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
             alone = dataclasses.replace(report, findings=())
             key = host.stats.get(published.CPU), host.stats.get(published.SITE), exact and report.cpu and report.cpu.tsc_hz
         if key not in targets:
             targets[key] = len(bare)
             bare.append(alone)
         kinds.append(targets[key])
-    pairs = [[Verdict() if target is None else judge(guest, source, target, now, policies) for target in bare] for guest, source in guests]
+    pairs = [[Verdict() if target is None else _soften(judge(guest, source, target, now, policies)) for target in bare]
+             for guest, source in guests]
     return Matrix(hosts, rows, own, kinds, pairs, now, policies.stale_after)
 
 
-def only_for(host: Host) -> list[Finding]:
-    """What a host says that matters to some servers only (those with volumes, say), and is no part of the matrix."""
-    return [finding for finding in host.report.findings if finding.scope] if host.report else []
+class _All(frozenset):  # type: ignore[type-arg]
+    """Needs of which every scope is one."""
+
+    def __contains__(self, _scope: object) -> bool:
+        return True
+
+
+_ALL = _All()
+
+
+def _soften(verdict: Verdict) -> Verdict:
+    """What concerns some servers only is a warning here, where no server is meant."""
+    if all(not finding.scope for finding in verdict.rejections):
+        return verdict
+    return Verdict(tuple(f for f in verdict.rejections if not f.scope),
+                   tuple(f for f in verdict.rejections if f.scope) + verdict.warnings)

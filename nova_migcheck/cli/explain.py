@@ -83,6 +83,6 @@ def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[fleet.Host],
     """
     now = time.time()
     source = next((host.report for host in found.hosts if host.name == server.host and host.cell == server.cell), None)
-    guest = targets.guest(server.uuid, source, server.arrived, now, migcheck, server.volumes)
+    guest = targets.guest(server.uuid, source, server.arrived, now, migcheck, server.needs)
     judge_one = targets.Judge(Policies.from_conf(migcheck), guest, source, now)
     return [(host, Verdict() if host.name == server.host else judge_one.in_full(host.stats)) for host in hosts]
