@@ -194,7 +194,7 @@ def _by_uuid(uuid: str, timeout: float) -> Server:
 def _hosts(context: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
     services = {service.host: service for service in objects.ServiceList.get_by_binary(context, 'nova-compute', include_disabled=True)}
     group = servicegroup.API()
-    found = {}
+    found: dict[str, tuple[str, Any]] = {}
     for node in objects.ComputeNodeList.get_all(context):
         # A host of ironic has many nodes, and none of them is ever live-migrated to.
         if node.hypervisor_type != 'ironic':

@@ -141,7 +141,7 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
         if servers and known and report:
             found += [(group.cpu, group.who) for group in report.groups]
         for cpu, who in found:
-            key = cpu, host.stats.get(published.SITE) if report else None, report is None
+            key: Hashable = (cpu, host.stats.get(published.SITE) if report else None, report is None)
             if key not in sources:
                 sources[key] = len(guests)
                 guests.append((Guest(cpu, _ALL), report))
@@ -154,20 +154,30 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
     own = []
     for host in hosts:
         report = host.report
+        kind: Hashable = None
+        alone: Optional[Report] = None
         if report is None or not is_fresh(report.time, now, policies.stale_after):
-            own.append(judge(Guest(), None, report, now, policies))
-            key, alone = None, None
+            own.append(_alike(judge(Guest(), None, report, now, policies), report, now, policies))
         else:
             own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
             alone = dataclasses.replace(report, findings=())
-            key = host.stats.get(published.CPU), host.stats.get(published.SITE), exact and report.cpu and report.cpu.tsc_hz
-        if key not in targets:
-            targets[key] = len(bare)
+            kind = host.stats.get(published.CPU), host.stats.get(published.SITE), exact and report.cpu and report.cpu.tsc_hz
+        if kind not in targets:
+            targets[kind] = len(bare)
             bare.append(alone)
-        kinds.append(targets[key])
+        kinds.append(targets[kind])
     pairs = [[Verdict() if target is None else _soften(judge(guest, source, target, now, policies)) for target in bare]
              for guest, source in guests]
     return Matrix(hosts, rows, own, kinds, pairs, now, policies.stale_after)
+
+
+def _alike(verdict: Verdict, report: Optional[Report], now: float, policies: Policies) -> Verdict:
+    """Without the age of a report that is too old, which would make each such host a kind of its own."""
+    if report is None or report.time > now:
+        return verdict
+    detail = f'its report is older than {policies.stale_after:g} s and is not believed'
+    return Verdict(tuple(dataclasses.replace(f, detail=detail) for f in verdict.rejections),
+                   tuple(dataclasses.replace(f, detail=detail) for f in verdict.warnings))
 
 
 class _All(frozenset):  # type: ignore[type-arg]

@@ -51,7 +51,7 @@ class Explain(FleetListing):
                 raise fleet.Unavailable(f'{host.name} is in cell {host.cell} and server {server.uuid} in {server.cell}: Nova does not '
                                         'live-migrate between cells')
             hosts = [host]
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for host, verdict in judge(server, found, hosts, conf.migcheck):
             if host.name == server.host:
                 word = SOURCE

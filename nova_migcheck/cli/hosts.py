@@ -38,7 +38,7 @@ class Hosts(FleetListing):
         hosts = [fleet.host(name) for name in parsed_args.hosts] or list(fleet.hosts)
         names = list(conf.migcheck.checks)
         names += sorted({finding.check for host in hosts if host.report for finding in host.report.findings} - set(names))
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for host in hosts:
             report = host.report
             state = MISSING if report is None else FRESH if is_fresh(report.time, now, conf.migcheck.stale_after) else STALE

@@ -48,7 +48,7 @@ class Listing(lister.Lister):  # type: ignore[misc]
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         # The examples stand on lines of their own.
-        parser.formatter_class = type('Help', (parser.formatter_class, argparse.RawDescriptionHelpFormatter), {})
+        parser.formatter_class = _help(parser.formatter_class)
         group = parser.add_argument_group('configuration')
         group.add_argument('--config-file', metavar='FILE', action='append', default=[],
                            help="read this nova.conf instead of Nova's usual ones; may be given more than once")
@@ -101,6 +101,12 @@ class Listing(lister.Lister):  # type: ignore[misc]
         self.app.stdout.flush()
         self.app.stderr.write(f'{text}\n')
         self.app.stderr.flush()
+
+
+def _help(wraps: Any) -> Any:
+    class Help(wraps, argparse.RawDescriptionHelpFormatter):  # type: ignore[misc]
+        """cliff's, that leaves the lines of the examples alone."""
+    return Help
 
 
 def brief(finding: Finding) -> str:

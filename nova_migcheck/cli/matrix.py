@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import collections
 import os
 import tempfile
 import time
@@ -54,10 +53,7 @@ class Matrix(FleetListing):
             if conf.migcheck.mode != 'enforce':
                 notes.append(f'[migcheck] mode = {conf.migcheck.mode}: what is called rejected would be, in mode enforce.')
             _write(parsed_args.html, matrixpage.render(matrix, notes, BEYOND))
-            states = collections.Counter[State]()
-            for sources, targets, state, _verdict in folded:
-                states[state] += len(sources) * len(targets)
-            self.say(f'{parsed_args.html}: {len(fleet.hosts)} hosts; ' + ', '.join(f'{count} pairs {state}' for state, count in states.items()))
+            self.say(f'{parsed_args.html}: {len(fleet.hosts)} hosts.')
             self._done = True
             return (), ()
         if self.on_terminal(parsed_args) and not parsed_args.columns:

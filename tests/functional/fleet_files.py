@@ -44,7 +44,7 @@ def report_of(number: int, now: float) -> dict[str, str]:
     findings = {FAILING: (FAILURE,), WARNING: (HOSTILE,)}.get(kind, ())
     migration = {'host': f'compute{number}', 'inbound': f'10.77.0.{number % 250}', 'networks': ['10.77.0.0/16'], 'mtu': 9000}
     groups = (Group(HASWELL, (UUIDS['old1'].replace('-', '')[:12],)),) if number == 1 else ()
-    return published.write(Report(int(now) - (4000 if kind == STALE else 20), findings, cpu, None, groups, migration))
+    return published.write(Report(int(now) - (40000 if kind == STALE else 20), findings, cpu, None, groups, migration))
 
 
 def main(directory: str, count: int) -> None:
@@ -57,7 +57,7 @@ def main(directory: str, count: int) -> None:
     urls = {name: f'sqlite:///{os.path.join(directory, name)}.sqlite' for name in ('api', 'cell0', 'cell1', 'cell2')}
     path = os.path.join(directory, 'nova.conf')
     with open(path, 'w', encoding='utf-8') as file:
-        file.write(f'[DEFAULT]\ntransport_url = fake:/\n[api_database]\nconnection = {urls["api"]}\n'
+        file.write(f'[DEFAULT]\ntransport_url = fake:/\nservice_down_time = 3600\n[migcheck]\nstale_after = 3600\n[api_database]\nconnection = {urls["api"]}\n'
                    f'[database]\nconnection = {urls["cell0"]}\n')
     rpc.init(fleet.configure([path]))
     migration.db_sync(database='api')
@@ -89,7 +89,7 @@ def _host(cell_context, number: int, now: float) -> None:
     name = f'compute{number}'
     service = objects.Service(cell_context, host=name, binary='nova-compute', topic='compute', disabled=number % 10 == 7)
     service.create()
-    service.last_seen_up = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=4000 if number % 10 == STALE else 5)
+    service.last_seen_up = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=40000 if number % 10 == STALE else 5)
     service.save()
     objects.ComputeNode(
         cell_context, uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), host=name, service_id=service.id, hypervisor_hostname=name,
