@@ -125,6 +125,11 @@ def without_credentials(text: str) -> str:
     return _NEXT_USERINFO.sub(r'\g<before>', _USERINFO.sub(strip, text))
 
 
+def printable(text: str) -> str:
+    """``text`` without what could command a terminal."""
+    return _UNPRINTABLE.sub(' ', text)
+
+
 def _clean(text: Any) -> str:
     """A field as it may be stored and shown: bounded, printable, without credentials."""
     text = text if isinstance(text, str) else str(text)
@@ -132,4 +137,4 @@ def _clean(text: Any) -> str:
         text = text[:MAX_FIELD - 1] + '…'
     if '@' in text:
         text = without_credentials(text)
-    return _UNPRINTABLE.sub(' ', text)
+    return printable(text)

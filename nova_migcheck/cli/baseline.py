@@ -76,7 +76,7 @@ _NEVER_A_GUESTS = cpuguest.NOT_BY_DEFAULT | {'cmt', 'mbm_local', 'mbm_total', 'o
 _WHAT = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vendor of the CPU'}
 
 
-class Baseline(show.ShowOne):  # type: ignore[misc]
+class Baseline(show.ShowOne):
     """The largest CPU that all given hosts provide, as [libvirt] lines for nova.conf, and what each host would lose.
 
     Exit code 0: there is one, 1: there is none, 255: a file is not readable.

@@ -14,7 +14,7 @@ OK, FAILURE, WARNING, BROKE = 0, 1, 2, 255
 _USAGE = 2  # what argparse and cliff exit with when they do not understand the command line
 
 
-class Commands(commandmanager.CommandManager):  # type: ignore[misc]
+class Commands(commandmanager.CommandManager):
     """The subcommands, imported when they are used: some need nova, the others must not wait for it nor fail with it."""
 
     def load_commands(self, namespace: str) -> None:
@@ -25,7 +25,7 @@ class Commands(commandmanager.CommandManager):  # type: ignore[misc]
         self.commands.update((point.name, point) for point in points)
 
 
-class Migcheck(app.App):  # type: ignore[misc]
+class Migcheck(app.App):
     """The application. An error is one sentence on stderr, with a traceback under ``--debug`` only."""
 
     def __init__(self) -> None:

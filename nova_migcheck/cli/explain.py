@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-migcheck explain``: for one server, each host: would it be accepted as a live migration target now, and why not."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any, Sequence
+
+from nova_migcheck import targets
+from nova_migcheck.cli import main
+from nova_migcheck.cli.fleetlisting import FleetListing, printable
+from nova_migcheck.cli.listing import Findings
+from nova_migcheck.matrix import State, state
+from nova_migcheck.verdict import Policies, Verdict
+
+if TYPE_CHECKING:
+    from nova_migcheck import fleet
+
+SOURCE = 'source'
+_EXIT = {State.ACCEPTED: main.OK, State.WARNED: main.WARNING, State.REJECTED: main.FAILURE}
+
+BEYOND = ("Judged by what the hosts have published, as the scheduler's filter does. Not looked at: Nova's other filters and weights, free "
+          "resources and placement, aggregates, server groups, Nova's own CPU comparison; and what nova-compute checks afresh when the "
+          'migration is decided (the CPU as it is then, the path from the source).')
+
+
+class Explain(FleetListing):
+    """Explain for one server which hosts it can be live-migrated to, and what stands in the way of the others."""
+
+    EXAMPLES = (
+        ('explain web1', 'all hosts of its cell'),
+        ('explain 2f0f1c4e-8a4b-4d0e-9b5e-0c6f5d3d2a11 --host compute2', 'one host; exit code 0 if it would be accepted'),
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('server', metavar='SERVER', help='its name or its UUID')
+        parser.add_argument('--host', metavar='HOST', help='this host only')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        conf = self.configure(parsed_args)
+        from nova_migcheck import fleet
+        server = fleet.server(parsed_args.server, parsed_args.cell_timeout)
+        found = self.read_fleet()
+        hosts = [host for host in found.hosts if host.cell == server.cell]
+        if parsed_args.host:
+            host = found.host(parsed_args.host)
+            if host not in hosts:
+                raise fleet.Unavailable(f'{host.name} is in cell {host.cell} and server {server.uuid} in {server.cell}: Nova does not '
+                                        'live-migrate between cells')
+            hosts = [host]
+        rows: list[tuple[Any, ...]] = []
+        for host, verdict in judge(server, found, hosts, conf.migcheck):
+            if host.name == server.host:
+                word = SOURCE
+            else:
+                word = str(state(verdict))
+                self.worsen(_EXIT[state(verdict)])
+            reasons = [finding.to_dict() for finding in verdict.rejections]
+            warnings = [finding.to_dict() for finding in verdict.warnings]
+            if self.nested(parsed_args):
+                rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings)))
+            else:
+                rows.append((printable(host.name), host.service, word, Findings(reasons + warnings)))
+        if parsed_args.formatter == 'table':
+            others = len(found.hosts) - len(hosts)
+            self.say(f'Server {printable(server.name)} ({server.uuid}) is {server.state} on {printable(server.host)}'
+                     + (f', in cell {printable(server.cell)}; the {others} hosts of other cells are no targets.'
+                        if others and not parsed_args.host else '.'))
+            self.say(BEYOND)
+        if self.nested(parsed_args):
+            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings'), rows
+        return ('host', 'service', 'verdict', 'reasons'), rows
+
+
+def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[fleet.Host],
+          migcheck: Any) -> list[tuple[fleet.Host, Verdict]]:
+    """What the scheduler's filter comes to for each of the hosts, the source included; that one gets an empty verdict.
+
+    :param migcheck: ``CONF.migcheck``
+    """
+    now = time.time()
+    source = next((host.report for host in found.hosts if host.name == server.host and host.cell == server.cell), None)
+    guest = targets.guest(server.uuid, source, server.arrived, now, migcheck, server.needs)
+    judge_one = targets.Judge(Policies.from_conf(migcheck), guest, source, now)
+    return [(host, Verdict() if host.name == server.host else judge_one.in_full(host.stats)) for host in hosts]

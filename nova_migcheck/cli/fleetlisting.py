@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands about all hosts share: Nova's databases, and what is said of a cell that is away."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import TYPE_CHECKING, Any, Optional
+
+from nova_migcheck.cli import main
+from nova_migcheck.cli.listing import Listing
+from nova_migcheck.finding import printable as printable
+
+if TYPE_CHECKING:
+    from nova_migcheck import fleet
+
+# Worst last: a failure (1) outweighs a warning (2).
+_SEVERITY = (main.OK, main.WARNING, main.FAILURE, main.BROKE)
+
+
+class FleetListing(Listing):
+    """A command that reads Nova's databases."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('--cell-timeout', metavar='SECONDS', type=float, default=20.0,
+                            help='wait so long for the databases of all cells (default 20)')
+        return parser
+
+    def configure(self, parsed_args: argparse.Namespace) -> Any:
+        """Nova's configuration, ready for its databases.
+
+        :raises nova_migcheck.fleet.Unavailable: when it is not there
+        """
+        if importlib.util.find_spec('nova.conf') is None:
+            raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
+        from nova_migcheck import fleet
+        self._timeout = parsed_args.cell_timeout
+        conf = fleet.configure(parsed_args.config_file, parsed_args.config_dir)
+        if conf.migcheck.mode != 'enforce' and parsed_args.formatter == 'table':
+            self.say(f'[migcheck] mode = {conf.migcheck.mode} here: what is called rejected would be, in mode enforce.')
+        return conf
+
+    def read_fleet(self) -> fleet.Fleet:
+        """All hosts. A cell that is away is said on stderr, and worsens the exit code."""
+        from nova_migcheck import fleet
+        found = fleet.read(self._timeout)
+        for note in found.notes():
+            self.say(f'{note}; its hosts are not shown.')
+        if found.away:
+            self.worsen(main.WARNING)
+        self.hangs |= found.silent
+        return found
+
+    def worsen(self, code: int) -> None:
+        """Exit with ``code`` unless something worse was found."""
+        self.code = max(self.code, code, key=_SEVERITY.index)
+
+
+def age(seconds: Optional[float]) -> str:
+    """An age for people."""
+    if seconds is None:
+        return ''
+    sign, seconds = ('-', -seconds) if seconds < 0 else ('', seconds)
+    for unit, length in (('d', 86400), ('h', 3600), ('min', 60)):
+        if seconds >= 2 * length:
+            return f'{sign}{seconds // length:.0f} {unit}'
+    return f'{sign}{seconds:.0f} s'

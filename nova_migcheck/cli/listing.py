@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the listing commands share: where nova.conf is, how a list is shown on a terminal, the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from typing import Any, ClassVar, Iterable, Sequence
+
+from cliff import columns, lister
+
+from nova_migcheck.cli import main
+from nova_migcheck.finding import Finding, Outcome
+
+# Outcome -> exit code.
+EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
+
+
+class Findings(columns.FormattableColumn):
+    """Findings: objects for machines, a line each for people."""
+
+    def human_readable(self) -> str:
+        return '\n'.join(brief(Finding.from_dict(finding)) for finding in self._value)
+
+
+class Words(columns.FormattableColumn):
+    """A mapping or a list of words: as it is for machines, ``a=b c=d`` for people."""
+
+    def human_readable(self) -> str:
+        if isinstance(self._value, dict):
+            return ' '.join(f'{key}={value}' for key, value in self._value.items())
+        return ' '.join(self._value)
+
+
+class Listing(lister.Lister):
+    """A command that prints a list. ``EXAMPLES`` are shown by ``--help``: the command line, then what it is for."""
+
+    EXAMPLES: ClassVar[Sequence[tuple[str, str]]] = ()
+
+    #: The exit code, set by take_action().
+    code = main.OK
+    #: Whether a thread may still hang when all is printed, so that the process must not wait for it.
+    hangs = False
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        # The examples stand on lines of their own.
+        parser.formatter_class = _help(parser.formatter_class)
+        group = parser.add_argument_group('configuration')
+        group.add_argument('--config-file', metavar='FILE', action='append', default=[],
+                           help="read this nova.conf instead of Nova's usual ones; may be given more than once")
+        group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
+                           help='read the *.conf files of this directory too')
+        return parser
+
+    def get_epilog(self) -> str:
+        """The examples, and what the exit code says."""
+        lines = [f'Example, {purpose}:\n\n    nova-migcheck {line}' for line, purpose in self.EXAMPLES]
+        lines.append('Exit code: 0 all well, 1 a failure, 2 a warning or something that could not be told, 255 the command itself failed.')
+        return '\n\n'.join(lines)
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Print the list.
+
+        :returns: the exit code
+        """
+        if not self.app.options.debug:
+            _only(self.app.LOG)
+        for path in parsed_args.config_file:
+            with open(path, encoding='utf-8'):
+                pass  # oslo.config's own message does not say why a file cannot be read
+        for path in parsed_args.config_dir:
+            os.listdir(path)
+        super().run(parsed_args)
+        if self.hangs:
+            self.app.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.code)
+        return self.code
+
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
+        """On a terminal a table that fits it and has colours; all else is cliff's."""
+        if self.on_terminal(parsed_args) and not parsed_args.max_width and not parsed_args.fit_width:
+            from nova_migcheck.cli import terminal
+            self.formatter = terminal.Table()
+        return int(super().produce_output(parsed_args, column_names, data) or 0)
+
+    def on_terminal(self, parsed_args: argparse.Namespace) -> bool:
+        """Whether a person looks at a table."""
+        return bool(parsed_args.formatter == 'table' and self.app.stdout.isatty())
+
+    def nested(self, parsed_args: argparse.Namespace) -> bool:
+        """Whether the output can hold objects in objects."""
+        return parsed_args.formatter in ('json', 'yaml')
+
+    def say(self, text: str) -> None:
+        """A remark beside the output."""
+        self.app.stdout.flush()
+        self.app.stderr.write(f'{text}\n')
+        self.app.stderr.flush()
+
+
+def _help(wraps: Any) -> Any:
+    class Help(wraps, argparse.RawDescriptionHelpFormatter):
+        """cliff's, that leaves the lines of the examples alone."""
+    return Help
+
+
+def brief(finding: Finding) -> str:
+    """A finding without its remedy."""
+    text = finding.detail or finding.subject
+    if finding.subject and finding.subject not in text:
+        text = f'{finding.subject}: {text}'
+    return f'{finding.check}: {text}' + (f' ({finding.origin})' if finding.origin else '')
+
+
+def _only(ours: logging.Logger) -> None:
+    """Errors come as one sentence from us; what libraries log and warn of on the way is for ``--debug``."""
+    warnings.simplefilter('ignore')
+    logging.getLogger().setLevel(logging.CRITICAL)
+    ours.setLevel(logging.INFO)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-migcheck matrix``: every source against every target."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from typing import Any, Sequence
+
+from nova_migcheck import matrix as matrices
+from nova_migcheck.cli import hostnames, main
+from nova_migcheck.cli.explain import BEYOND
+from nova_migcheck.cli.fleetlisting import FleetListing, printable
+from nova_migcheck.cli.listing import Findings, Words
+from nova_migcheck.matrix import State
+from nova_migcheck.verdict import Policies
+
+_EXIT = {State.ACCEPTED: main.OK, State.WARNED: main.WARNING, State.REJECTED: main.FAILURE}
+
+
+class Matrix(FleetListing):
+    """Show for every source and every target whether live migrations are accepted, and why not.
+
+    Hosts that are alike are folded into one line. A server is taken to have the CPU that its host gives by default.
+    """
+
+    EXAMPLES = (
+        ('matrix', 'the whole fleet'),
+        ('matrix --html matrix.html', 'as a page to click through'),
+        ('matrix --server-cpu', 'with a line of their own for servers whose CPU is not what their host gives by default'),
+        ('matrix -f json', 'for a program: each pair of groups of alike hosts'),
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('--html', metavar='FILE', help='write a page that needs no network instead of printing')
+        parser.add_argument('--server-cpu', action='store_true', help='judge servers with a CPU of their own apart')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        conf = self.configure(parsed_args)
+        fleet = self.read_fleet()
+        matrix = matrices.build(fleet.hosts, Policies.from_conf(conf.migcheck), conf.migcheck, time.time(), parsed_args.server_cpu)
+        folded = list(matrix.folded())
+        for _sources, _targets, state, _verdict in folded:
+            self.worsen(_EXIT[state])
+        self._done = False
+        if parsed_args.html:
+            from nova_migcheck.cli import matrixpage
+            notes = [f'{note}; its hosts are not shown.' for note in fleet.notes()]
+            if conf.migcheck.mode != 'enforce':
+                notes.append(f'[migcheck] mode = {conf.migcheck.mode}: what is called rejected would be, in mode enforce.')
+            _write(parsed_args.html, matrixpage.render(matrix, notes, BEYOND))
+            self.say(f'{parsed_args.html}: {len(fleet.hosts)} hosts.')
+            self._done = True
+            return (), ()
+        if self.on_terminal(parsed_args) and not parsed_args.columns:
+            from nova_migcheck.cli import grid
+            grid.show(matrix, self.app.stdout)
+            self._done = True
+            return (), ()
+        columns = ('sources', 'targets', 'verdict', 'cell', 'servers', 'rejections', 'warnings')
+        rows = []
+        for sources, targets, state, verdict in folded:
+            left = [matrix.hosts[row.host].name for row in sources]
+            right = [matrix.hosts[target].name for target in targets]
+            cell = matrix.hosts[targets[0]].cell
+            who = [uuid for row in sources for uuid in row.who]
+            no, but = Findings([f.to_dict() for f in verdict.rejections]), Findings([f.to_dict() for f in verdict.warnings])
+            if self.nested(parsed_args):
+                rows.append((Words(left), Words(right), str(state), cell, Words(who), no, but))
+            else:
+                servers = f' ({len(who)} of their servers)' if who else ''
+                rows.append((printable(hostnames.fold(left)) + servers, printable(hostnames.fold(right)), str(state), printable(cell),
+                             '', no, but))
+        if self.nested(parsed_args):
+            return columns, rows
+        return ('sources', 'targets', 'verdict', 'cell', 'reasons'), [
+            (*row[:4], '\n'.join(filter(None, (row[5].human_readable(), row[6].human_readable())))) for row in rows]
+
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any) -> int:
+        return 0 if self._done else super().produce_output(parsed_args, column_names, data)
+
+
+def _write(path: str, text: str) -> None:
+    """Replace a file in one step, with the permissions that a new file gets."""
+    fd, temporary = tempfile.mkstemp(prefix='.nova-migcheck-', dir=os.path.dirname(path) or '.')
+    try:
+        with os.fdopen(fd, 'w', encoding='utf-8') as file:
+            file.write(text)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(fd, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A round of checks in Prometheus' text format, for the textfile collector of node_exporter."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Sequence
+
+from nova_migcheck.finding import Outcome, worst
+from nova_migcheck.runner import Round
+
+
+def write(path: str, outcome: Round, checks: Sequence[str]) -> None:
+    """Replace ``path`` in one step, so that no reader sees half of it.
+
+    :param checks: those that ran, the ones without a finding included
+    :raises OSError: when it cannot be written
+    """
+    # The collector reads *.prom: a name without that, and on the same file system.
+    fd, temporary = tempfile.mkstemp(prefix='.nova-migcheck-', dir=os.path.dirname(path) or '.')
+    try:
+        with os.fdopen(fd, 'w', encoding='utf-8') as file:
+            file.write(text(outcome, checks))
+            os.fchmod(fd, 0o644)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def text(outcome: Round, checks: Sequence[str]) -> str:
+    """The metrics. The age of the last round is ``time() - nova_migcheck_round_timestamp_seconds``."""
+    # One check may report under several names: that of endpoints also tells of the clock.
+    checks = [*checks, *dict.fromkeys(finding.check for finding in outcome.findings if finding.check not in checks)]
+    lines = [
+        '# HELP nova_migcheck_check Whether the check has this outcome now (1) or not (0).',
+        '# TYPE nova_migcheck_check gauge',
+    ]
+    for check in checks:
+        found = worst(finding.outcome for finding in outcome.findings if finding.check == check)
+        lines += [f'nova_migcheck_check{{check="{_label(check)}",outcome="{each}"}} {int(each is found)}' for each in Outcome]
+    lines += [
+        '# HELP nova_migcheck_findings How many things the check found, by outcome.',
+        '# TYPE nova_migcheck_findings gauge',
+    ]
+    for check in checks:
+        outcomes = [finding.outcome for finding in outcome.findings if finding.check == check]
+        lines += [f'nova_migcheck_findings{{check="{_label(check)}",outcome="{each}"}} {outcomes.count(each)}' for each in Outcome]
+    lines += [
+        '# HELP nova_migcheck_check_cpu_seconds CPU time that the check used, of those that came to their end.',
+        '# TYPE nova_migcheck_check_cpu_seconds gauge',
+        *(f'nova_migcheck_check_cpu_seconds{{check="{_label(check)}"}} {seconds:g}' for check, seconds in outcome.cpu_seconds.items()),
+        '# HELP nova_migcheck_round_seconds How long the last round of checks took.',
+        '# TYPE nova_migcheck_round_seconds gauge',
+        f'nova_migcheck_round_seconds {outcome.seconds:.3f}',
+        '# HELP nova_migcheck_round_timestamp_seconds When the last round of checks began.',
+        '# TYPE nova_migcheck_round_timestamp_seconds gauge',
+        f'nova_migcheck_round_timestamp_seconds {outcome.started:.3f}',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _label(value: str) -> str:
+    return value.replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n')

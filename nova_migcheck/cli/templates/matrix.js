@@ -1,0 +1,274 @@
+'use strict';
+(() => {
+  const data = JSON.parse(document.getElementById('data').textContent);
+  const $ = (id) => document.getElementById(id);
+  const ACCEPTED = 0, WARNED = 1, REJECTED = 2, SAME = 3, APART = 4;
+  const NAMES = ['accepted', 'warned', 'rejected', 'same', 'apart'];
+  const SAID = ['accepted', 'accepted with a warning', 'rejected', 'the same host', 'in another cell'];
+  const SIGNS = ['✓', '!', '✗', '·', ''];
+  const {hosts, rows, verdicts, pairs, findings} = data;
+  const text = findings.map((f) => [f.check, f.subject, f.detail, f.origin, f.remedy].join(' ').toLowerCase());
+  const level = Uint8Array.from(verdicts, ([no, but]) => no.length ? REJECTED : but.length ? WARNED : ACCEPTED);
+  const collator = new Intl.Collator('en', {numeric: true});
+  let sources = [], targets = [];  // what is shown: {label, members, first}
+  let hit = null;  // per verdict: whether it matches the filters of check and reason
+  let active = {row: 0, col: 0};
+
+  const element = (tag, className, content) => {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (content !== undefined) made.textContent = content;
+    return made;
+  };
+  const option = (select, value) => { const made = element('option', '', value); made.value = value; select.append(made); };
+  for (const check of [...new Set(findings.map((f) => f.check))].sort()) option($('check'), check);
+
+  // What becomes of a pair of shown items: their members are alike.
+  const own = (target) => hosts[target.first].own;
+  const pair = (source, target) => pairs[rows[source.first].kind][hosts[target.first].kind];
+  const state = (source, target) => {
+    const row = rows[source.first], host = hosts[target.first];
+    if (hosts[row.host].cell !== host.cell) return APART;
+    if (target.members.length === 1 && source.members.every((r) => rows[r].host === target.first)) return SAME;
+    return Math.max(level[own(target)], level[pair(source, target)]);
+  };
+  const sourceName = (r) => hosts[rows[r].host].name + (rows[r].who.length ? ' (' + rows[r].who.length + ' of its servers)' : '');
+  const targetName = (h) => hosts[h].name;
+
+  const fold = (items, key, name, on) => {
+    const groups = new Map();
+    items.forEach((item) => {
+      const k = on ? key(item) : item;
+      if (!groups.has(k)) groups.set(k, {members: [], first: item});
+      groups.get(k).members.push(item);
+    });
+    return [...groups.values()].map((group) => {
+      const rest = group.members.length - 1;
+      return {...group, label: name(group.first) + (rest ? ' +' + rest : '')};
+    });
+  };
+  const words = (id) => $(id).value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+  const named = (items, name, wanted) => !wanted.length ? items : items.map((item) => ({...item, members: item.members.filter(
+    (m) => wanted.some((word) => name(m).toLowerCase().includes(word)))})).filter((item) => item.members.length).map((item) => ({
+      ...item, first: item.members[0], label: name(item.members[0]) + (item.members.length > 1 ? ' +' + (item.members.length - 1) : '')}));
+
+  // The reason that an item meets most, for sorting.
+  const reasonOf = (verdict, check) => {
+    const f = findings[[...verdicts[verdict][0], ...verdicts[verdict][1]][0]];
+    return f ? (check ? f.check : f.check + ' ' + (f.detail || f.subject)) : '\uffff';
+  };
+  const sorted = (items, others, isSource) => {
+    const by = $('sort').value;
+    const name = isSource ? sourceName : targetName;
+    const keys = new Map();
+    for (const item of items) {
+      const counts = new Map();
+      let refused = 0;
+      for (const other of others) {
+        const [s, t] = isSource ? [item, other] : [other, item];
+        const st = state(s, t);
+        if (st !== REJECTED && st !== WARNED) continue;
+        if (st === REJECTED) refused += other.members.length;
+        if (by === 'check' || by === 'reason') {
+          const v = !isSource && level[own(t)] ? own(t) : level[pair(s, t)] ? pair(s, t) : own(t);
+          counts.set(v, (counts.get(v) || 0) + other.members.length);
+        }
+      }
+      const most = [...counts].sort((a, b) => b[1] - a[1])[0];
+      keys.set(item, by === 'refused' ? -refused : by === 'kind' ? (isSource ? rows[item.first].kind : hosts[item.first].kind * 1e6 + hosts[item.first].own)
+        : most ? reasonOf(most[0], by === 'check') : '\uffff');
+    }
+    const compare = (a, b) => typeof a === 'number' ? a - b : a < b ? -1 : a > b ? 1 : 0;
+    return items.sort((a, b) => (by === 'host' ? 0 : compare(keys.get(a), keys.get(b))) || collator.compare(name(a.first), name(b.first)));
+  };
+
+  const update = () => {
+    const folded = $('group').checked;
+    sources = fold(rows.map((_, r) => r), (r) => hosts[rows[r].host].cell + '\0' + rows[r].kind + '\0' + Boolean(rows[r].who.length), sourceName, folded);
+    targets = fold(hosts.map((_, h) => h), (h) => hosts[h].cell + '\0' + hosts[h].kind + '\0' + hosts[h].own, targetName, folded);
+    sources = named(sources, sourceName, words('from'));
+    targets = named(targets, targetName, words('to'));
+    const check = $('check').value, reason = $('reason').value.trim().toLowerCase(), outcome = NAMES.indexOf($('outcome').value);
+    const matching = findings.map((f, i) => (!check || f.check === check) && (!reason || text[i].includes(reason)));
+    hit = check || reason ? Uint8Array.from(verdicts, ([no, but]) => no.some((i) => matching[i]) || but.some((i) => matching[i])) : null;
+    filter = (source, target, st) => (outcome < 0 || st === outcome) && (!hit || (st < SAME && (hit[own(target)] || hit[pair(source, target)])));
+    let cells = 0;
+    if (hit || outcome >= 0) {
+      const keepRow = new Uint8Array(sources.length), keepCol = new Uint8Array(targets.length);
+      sources.forEach((source, r) => targets.forEach((target, c) => {
+        if (filter(source, target, state(source, target))) { keepRow[r] = keepCol[c] = 1; cells++; }
+      }));
+      sources = sources.filter((_, r) => keepRow[r]);
+      targets = targets.filter((_, c) => keepCol[c]);
+    }
+    sources = sorted(sources, targets, true);
+    targets = sorted(targets, sources, false);
+    const shown = (items) => items.reduce((sum, item) => sum + item.members.length, 0);
+    $('count').textContent = `${shown(sources)} sources, ${shown(targets)} targets` + (hit || outcome >= 0 ? `, ${cells} matching cells` : '');
+    active = {row: Math.min(active.row, Math.max(0, sources.length - 1)), col: Math.min(active.col, Math.max(0, targets.length - 1))};
+    table();
+    layout();
+  };
+  let filter = () => true;
+
+  // The table below follows the targets: their filter and their order.
+  const body = document.querySelector('#table tbody');
+  const lines = [...body.rows];
+  const table = () => {
+    const order = targets.flatMap((target) => target.members);
+    const shown = new Set(order);
+    body.replaceChildren(...order.map((h) => lines[h]));
+    $('table').hidden = !shown.size;
+  };
+
+  // The grid holds only the cells in sight, so that a million cost no more than a thousand.
+  const grid = $('grid'), space = $('space'), view = $('view');
+  const size = {};
+  const layout = () => {
+    const style = getComputedStyle(document.documentElement);
+    for (const name of ['size', 'side', 'top']) size[name] = parseFloat(style.getPropertyValue('--' + name));
+    const width = size.side + targets.length * size.size + 2, height = size.top + sources.length * size.size + 2;
+    space.style.width = width + 'px';
+    space.style.height = height + 'px';
+    grid.style.height = Math.min(height + 18, Math.max(240, innerHeight * 0.7)) + 'px';
+    grid.setAttribute('aria-rowcount', sources.length + 1);
+    grid.setAttribute('aria-colcount', targets.length + 1);
+    $('grid-section').classList.toggle('large', sources.length > 60 || targets.length > 34);
+    draw();
+  };
+  const draw = () => {
+    const {size: s, side, top} = size;
+    const wide = Math.min(grid.clientWidth, side + targets.length * s + 2), high = Math.min(grid.clientHeight, top + sources.length * s + 2);
+    view.style.width = wide + 'px';
+    view.style.height = high + 'px';
+    const x = grid.scrollLeft, y = grid.scrollTop;
+    const c0 = Math.max(0, Math.floor(x / s)), c1 = Math.min(targets.length, Math.ceil((x + wide - side) / s) + 1);
+    const r0 = Math.max(0, Math.floor(y / s)), r1 = Math.min(sources.length, Math.ceil((y + high - top) / s) + 1);
+    const out = document.createDocumentFragment();
+    const heads = element('div');
+    heads.setAttribute('role', 'row');
+    heads.setAttribute('aria-rowindex', 1);
+    const corner = element('div', 'corner', 'from ↓ to →');
+    corner.setAttribute('role', 'columnheader');
+    heads.append(corner);
+    for (let c = c0; c < c1; c++) {
+      const head = element('div', 'ch' + (c === active.col ? ' hot' : ''), targets[c].label);
+      head.setAttribute('role', 'columnheader');
+      head.setAttribute('aria-colindex', c + 2);
+      head.title = targets[c].label;
+      head.style.left = side + c * s - x + 'px';
+      heads.append(head);
+    }
+    out.append(heads);
+    for (let r = r0; r < r1; r++) {
+      const line = element('div');
+      line.setAttribute('role', 'row');
+      line.setAttribute('aria-rowindex', r + 2);
+      const head = element('div', 'rh' + (r === active.row ? ' hot' : ''), sources[r].label);
+      head.setAttribute('role', 'rowheader');
+      head.title = sources[r].label;
+      head.style.top = top + r * s - y + 'px';
+      line.append(head);
+      for (let c = c0; c < c1; c++) {
+        const st = state(sources[r], targets[c]);
+        const on = r === active.row && c === active.col;
+        const cell = element('div', 'c ' + NAMES[st] + (filter(sources[r], targets[c], st) ? '' : ' dim') + (on ? ' on' : ''), SIGNS[st]);
+        cell.setAttribute('role', 'gridcell');
+        cell.setAttribute('aria-colindex', c + 2);
+        if (on) { cell.id = 'active'; cell.setAttribute('aria-selected', 'true'); }
+        cell.setAttribute('aria-label', `from ${sources[r].label} to ${targets[c].label}: ${SAID[st]}` + (on ? brief(sources[r], targets[c], st) : ''));
+        cell.dataset.at = r + ' ' + c;
+        cell.style.left = side + c * s - x + 'px';
+        cell.style.top = top + r * s - y + 'px';
+        line.append(cell);
+      }
+      out.append(line);
+    }
+    view.replaceChildren(out);
+    if (sources.length && targets.length) grid.setAttribute('aria-activedescendant', 'active');
+    else grid.removeAttribute('aria-activedescendant');
+  };
+
+  const reasons = (source, target) => [[], []].map((_, k) => [...verdicts[own(target)][k], ...verdicts[pair(source, target)][k]].map((i) => findings[i]));
+  const brief = (source, target, st) => {
+    if (st >= SAME) return '';
+    const [no, but] = reasons(source, target);
+    return [...no, ...but].map((f) => ', ' + f.check + ': ' + (f.detail || f.subject)).join('');
+  };
+  const who = (items, name) => items.members.length > 1 ? items.members.map(name).join(', ') : '';
+  const show = () => {
+    const source = sources[active.row], target = targets[active.col];
+    if (!source || !target) return;
+    const st = state(source, target);
+    $('detail-title').textContent = `From ${source.label} to ${target.label}: ${SAID[st]}`;
+    const made = [];
+    if (st < SAME) {
+      const [no, but] = reasons(source, target);
+      const list = element('ul');
+      for (const [kind, found] of [['rejected', no], ['warned', but]]) for (const f of found) {
+        const item = element('li');
+        item.append(element('span', kind, f.check), ' ', f.detail && f.detail.includes(f.subject) || !f.subject ? f.detail : f.subject + (f.detail ? ': ' + f.detail : ''));
+        if (f.scope) item.append(` (matters to servers with ${f.scope})`);
+        if (f.origin) item.append(element('span', 'origin', 'from ' + f.origin));
+        if (f.remedy) item.append(element('span', 'remedy', '→ ' + f.remedy));
+        list.append(item);
+      }
+      made.push(list.children.length ? list : element('p', '', 'Nothing stands in the way.'));
+    } else made.push(element('p', '', st === SAME ? 'A server is not migrated to the host where it is.' : 'Nova does not live-migrate between its cells.'));
+    for (const [label, names] of [['Sources', who(source, sourceName)], ['Targets', who(target, targetName)]]) if (names) {
+      made.push(element('p', 'who', label + ': ' + names));
+    }
+    const servers = source.members.flatMap((r) => rows[r].who);
+    if (servers.length) made.push(element('p', 'who', 'Servers whose UUID begins with: ' + servers.join(', ')));
+    $('detail-body').replaceChildren(...made);
+  };
+  const reveal = () => {
+    const {size: s, side, top} = size;
+    const left = active.col * s, up = active.row * s;
+    if (left < grid.scrollLeft) grid.scrollLeft = left;
+    else if (left + s + side > grid.scrollLeft + grid.clientWidth) grid.scrollLeft = left + s + side - grid.clientWidth;
+    if (up < grid.scrollTop) grid.scrollTop = up;
+    else if (up + s + top > grid.scrollTop + grid.clientHeight) grid.scrollTop = up + s + top - grid.clientHeight;
+    draw();
+  };
+
+  let asked = false;
+  const soon = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
+  grid.addEventListener('scroll', soon, {passive: true});
+  addEventListener('resize', layout);
+  addEventListener('beforeprint', layout);
+  grid.addEventListener('click', (event) => {
+    const at = event.target.dataset.at;
+    if (!at) return;
+    const [row, col] = at.split(' ').map(Number);
+    active = {row, col};
+    draw();
+    show();
+  });
+  grid.addEventListener('keydown', (event) => {
+    const page = Math.max(1, Math.floor((grid.clientHeight - size.top) / size.size) - 1);
+    const last = {row: sources.length - 1, col: targets.length - 1};
+    const moves = {
+      ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-page, 0], PageDown: [page, 0],
+      Home: [event.ctrlKey ? -1e9 : 0, -1e9], End: [event.ctrlKey ? 1e9 : 0, 1e9],
+    };
+    if (moves[event.key]) {
+      active = {row: Math.min(last.row, Math.max(0, active.row + moves[event.key][0])), col: Math.min(last.col, Math.max(0, active.col + moves[event.key][1]))};
+      reveal();
+    } else if (event.key === 'Enter' || event.key === ' ') {
+      show();
+      $('detail').focus();
+    } else return;
+    event.preventDefault();
+  });
+  $('detail').addEventListener('keydown', (event) => { if (event.key === 'Escape') grid.focus(); });
+  const filters = ['from', 'to', 'outcome', 'check', 'reason', 'sort'];
+  for (const id of filters) $(id).addEventListener('input', update);
+  $('group').addEventListener('input', update);
+  $('controls').addEventListener('submit', (event) => event.preventDefault());
+  $('clear').addEventListener('click', () => { for (const id of filters) $(id).value = id === 'sort' ? 'host' : ''; update(); });
+  $('group').checked = hosts.length > 60;
+  $('controls').hidden = $('grid-section').hidden = false;
+  update();
+  document.documentElement.dataset.ready = Math.round(performance.now());
+})();

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How lists look on a terminal: fitted to its width, with colours that are also words."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Iterable, Optional, Sequence, TextIO
+
+from cliff import columns
+from rich import box, console, table, text
+
+from nova_migcheck.finding import Finding, Outcome
+
+STYLES = {
+    'failure': 'bold red', 'rejected': 'bold red', 'unknown': 'magenta', 'warning': 'yellow', 'warned': 'yellow', 'ok': 'green',
+    'accepted': 'green', 'down': 'red', 'stale': 'magenta', 'missing': 'magenta', 'unreadable': 'magenta', 'disabled': 'yellow',
+    'source': 'dim',
+}
+
+
+def styled(word: str) -> text.Text:
+    """A word in the colour of what it says. Never read as markup."""
+    return text.Text(word, STYLES.get(word, ''))
+
+
+def told(finding: Finding) -> text.Text:
+    """What was found, where it comes from and what to do, a paragraph each."""
+    told = text.Text()
+    before, subject, after = finding.detail.partition(finding.subject) if finding.subject else (finding.detail, '', '')
+    if finding.subject and not subject:
+        told.append(finding.subject, 'bold').append(f': {finding.detail}' if finding.detail else '')
+    else:
+        told.append(before).append(subject, 'bold').append(after)
+    if finding.scope:
+        told.append(f' (matters to servers with {finding.scope})')
+    if finding.origin:
+        told.append(f'\nfrom {finding.origin}', 'dim')
+    if finding.remedy and finding.outcome is not Outcome.OK:
+        told.append(f'\n→ {finding.remedy}', 'cyan')
+    return told
+
+
+def mark(outcome: Outcome) -> text.Text:
+    """A sign for an outcome; never the only thing that tells it."""
+    return text.Text({Outcome.OK: '✓', Outcome.WARNING: '!', Outcome.FAILURE: '✗', Outcome.UNKNOWN: '?'}[outcome],
+                     STYLES[outcome.value])
+
+
+def findings(found: Sequence[Finding]) -> console.Group:
+    """Findings as a person reads them, and their sum."""
+    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style='bold')
+    grid.add_column('outcome', no_wrap=True)
+    grid.add_column('check', no_wrap=True)
+    grid.add_column('what was found, where it comes from, what to do', overflow='fold')
+    for finding in found:
+        word = mark(finding.outcome).append(f' {finding.outcome}')
+        grid.add_row(word, text.Text(finding.check), told(finding))
+    counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in Outcome}
+    total = text.Text(', ').join(text.Text(f'{count} {outcome}', STYLES[outcome.value]) for outcome, count in counts.items() if count)
+    return console.Group(grid, total or text.Text('nothing was found', 'dim'))
+
+
+class Table:
+    """Stands in for cliff's table where a person looks at it."""
+
+    def emit_list(self, column_names: Sequence[str], data: Iterable[Sequence[Any]], stdout: TextIO,
+                  parsed_args: argparse.Namespace) -> None:
+        """A table in the width of the terminal. Columns that are empty in every row are left out."""
+        rows = [list(row) for row in data]
+        shown = [i for i, _name in enumerate(column_names) if not rows or any(str(row[i]) for row in rows)]
+        grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style='bold', row_styles=[''], show_lines=False)
+        for i in shown:
+            long = any(len(str(row[i])) > 30 for row in rows)
+            grid.add_column(text.Text(column_names[i]), overflow='fold', no_wrap=not long, ratio=None)
+        for row in rows:
+            grid.add_row(*(_cell(row[i]) for i in shown))
+        on(stdout).print(grid)
+
+
+def _cell(value: Any) -> text.Text:
+    if isinstance(value, columns.FormattableColumn):
+        content = getattr(value, '_value', None)
+        if isinstance(content, list) and content and isinstance(content[0], dict) and 'check' in content[0]:
+            return text.Text('\n').join(_reason(Finding.from_dict(finding)) for finding in content)
+    return styled('' if value is None else str(value))
+
+
+def _reason(finding: Finding) -> text.Text:
+    reason = text.Text(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
+    return reason.append_text(told(finding))
+
+
+def on(stream: TextIO, width: Optional[int] = None) -> console.Console:
+    """A console on a stream. It writes no colours where the stream is no terminal, or ``NO_COLOR`` is set."""
+    return console.Console(file=stream, highlight=False, markup=False, emoji=False, width=width, soft_wrap=False)
