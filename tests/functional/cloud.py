@@ -70,12 +70,14 @@ STOCK: Conf = {
 class Host:
     """One compute host.
 
+    :ivar nova_conf: the file that its own options are said to stand in
     :ivar options: ``(group, option)`` -> value, where this host's nova.conf differs from the others'; DEFAULT is None
     :ivar calls: names of the public methods of its compute manager, as they were called
     """
 
     name: str
     hypervisor: Hypervisor
+    nova_conf: str
     options: dict[tuple[Optional[str], str], Any] = dataclasses.field(default_factory=dict)
     calls: list[str] = dataclasses.field(default_factory=list)
     service: Any = None
@@ -441,7 +443,7 @@ class Cloud(fixtures.Fixture):
     def start_compute(self, name: str, cpu: Cpu) -> Host:
         """One more compute host; its driver is loaded by Nova from ``[DEFAULT] compute_driver``."""
         from nova.virt import driver as virt_driver
-        host = Host(name, Hypervisor(name, cpu, self.path))
+        host = Host(name, Hypervisor(name, cpu, self.path), os.path.join(self.path, name, 'nova.conf'))
         self.hosts[name] = host
         host.set(None, 'host', name)
         host.set('libvirt', 'connection_uri', host.hypervisor.uri)
@@ -637,16 +639,16 @@ class Cloud(fixtures.Fixture):
             return None
         instance = self.instance(server)
         # Nova gives up events of a check that was refused twice; the conductor's own is the last to be finished.
-        if instance.task_state or not self._events_finished(server, 'conductor_'):
+        if instance.task_state or not self._events_finished(server, 'conductor_', 'compute_live_migration'):
             return None
         return Migration(newest.status, instance.host, self.api.get_server(server)['status'], self.actions(server)[0])
 
-    def _events_finished(self, server: str, prefix: str = '') -> bool:
+    def _events_finished(self, server: str, *prefixes: str) -> bool:
         """Whether nothing of the server's newest action goes on."""
         with self.cell() as context:
             newest = objects.InstanceActionList.get_by_instance_uuid(context, server)[0]
             events = objects.InstanceActionEventList.get_by_action(context, newest.id)
-        return all(event.finish_time for event in events if event.event.startswith(prefix))
+        return all(event.finish_time for event in events if event.event.startswith(prefixes or ''))
 
     def _newest_migration(self, server: str) -> int:
         return max((migration.id for migration in self.migrations(server)), default=0)
