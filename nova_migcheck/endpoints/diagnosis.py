@@ -185,7 +185,7 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
             detail += f'; the same service answers at {elsewhere.url}, an address that nova.conf names too'
         others = sum(is_well(picture, t) for t, endpoints in picture.endpoints.items() if endpoints)
         if others and len(targets) > 1:
-            detail += f'; {others} other endpoints answer'
+            detail += f'; {others} other endpoint{"s answer" if others > 1 else " answers"}'
         yield Finding(NAME, weight.outcome, targets[0] if len(targets) == 1 else address, detail,
                       _origins(e for t in mine for e in t.endpoints),
                       remedies.of(first.answer, _services(first.endpoints), first.endpoints[0].from_catalog,

@@ -87,7 +87,7 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
         if isinstance(found, tls.UnusableFile):
             return Fault.TLS, str(found)
         if isinstance(found, ssl.SSLError) and not _ended(found):
-            return Fault.TLS, str(found.reason or found)
+            return Fault.TLS, str(getattr(found, 'reason', '') or found)
         if isinstance(found, socket.gaierror):
             return Fault.NAME, found.strerror or str(found)
         if isinstance(found, ConnectionRefusedError):
@@ -109,4 +109,4 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
 def _ended(error: ssl.SSLError) -> bool:
     """Whether TLS itself was not refused: the peer went away, or said nothing in time."""
     return (isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or 'timed out' in str(error)
-            or (error.reason or '') == 'UNEXPECTED_EOF_WHILE_READING')
+            or getattr(error, 'reason', '') == 'UNEXPECTED_EOF_WHILE_READING')
