@@ -11,7 +11,7 @@ from nova_migcheck.checks.endpoint import REQUIRED
 from nova_migcheck.endpoints import diagnosis
 from nova_migcheck.endpoints.catalog import Catalog, LoginFailed, Missing
 from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target
-from nova_migcheck.endpoints.survey import Picture
+from nova_migcheck.endpoints.picture import Picture
 from nova_migcheck.finding import MAX_FIELD, Finding, Outcome
 
 OK, WARNING, FAILURE, UNKNOWN = Outcome.OK, Outcome.WARNING, Outcome.FAILURE, Outcome.UNKNOWN
@@ -206,6 +206,14 @@ def test_missing_in_the_catalog() -> None:
     world = World()
     world.picture.missing = [Missing('network', 'network', 'neutron', 'none', 'remedy')]
     assert world.bad() == [(FAILURE, 'network in the service catalog', '')]
+
+
+def test_a_busy_host_cannot_tell() -> None:
+    """What it saw by the clock only warns; a refusal is one however busy it is."""
+    world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.6:1', 'network', Fault.REFUSED)
+    world.picture.starved = True
+    assert world.bad() == [(FAILURE, 'http://10.0.0.6:1', ''), (WARNING, 'http://10.0.0.5:1', '')]
+    assert 'too busy to tell' in world.findings()[1].detail
 
 
 def test_a_finding_stays_short() -> None:
