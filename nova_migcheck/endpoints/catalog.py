@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import logging
 import sys
-import threading
 import time
 from typing import Any, Iterator, Mapping, Optional
 
@@ -17,8 +16,6 @@ from nova_migcheck.endpoints.model import Endpoint, Target, Tls, clean_url
 
 #: Interfaces in Nova's order where an option says nothing (``nova.conf.utils.get_ksa_adapter_opts``).
 _INTERFACES = ('internal', 'public')
-
-_IMPORTING = threading.Lock()
 
 
 class LoginFailed(Exception):
@@ -68,6 +65,13 @@ def _hidden(*modules: str) -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
+def prepare() -> None:
+    """Import keystoneauth1: from a cold disk that takes a second, which is no server's fault."""
+    with _hidden('osprofiler', 'netaddr'):
+        import keystoneauth1.access.service_catalog
+        import keystoneauth1.session  # noqa: F401
+
+
 def _loader(auth_type: str) -> Any:
     """The loader of an auth plugin. keystoneauth1's own are found without reading the entry points of all that is installed.
 
@@ -101,9 +105,8 @@ def login(settings: Settings, group: str, timeout: float) -> Optional[Catalog]:
     :raises LoginFailed: when keystone, or the configuration, says no
     :raises keystoneauth1.exceptions.ClientException: when keystone could not be asked
     """
-    with _IMPORTING, _hidden('osprofiler', 'netaddr'):
-        from keystoneauth1 import exceptions
-        from keystoneauth1 import session as ksa_session
+    from keystoneauth1 import exceptions
+    from keystoneauth1 import session as ksa_session
     # keystoneauth warns of each detour of its discovery; without a handler Python would print that.
     for name in ('keystoneauth', 'keystoneauth1'):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -178,9 +181,8 @@ def look_up(settings: Settings, section: sources.Section, catalog: Catalog) -> E
     """
     if not section.service_type or _overridden(settings, section.group):
         return None
-    with _IMPORTING, _hidden('osprofiler', 'netaddr'):
-        from keystoneauth1 import exceptions
-        from keystoneauth1.access.service_catalog import ServiceCatalogV3
+    from keystoneauth1 import exceptions
+    from keystoneauth1.access.service_catalog import ServiceCatalogV3
     service_type, name, interfaces, region = _wanted(settings, section)
     known = ServiceCatalogV3(catalog.services)
     try:

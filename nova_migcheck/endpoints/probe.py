@@ -87,7 +87,7 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
         if isinstance(found, tls.UnusableFile):
             return Fault.TLS, str(found)
         if isinstance(found, ssl.SSLError) and not _ended(found):
-            return Fault.TLS, str(found.reason or found)
+            return Fault.TLS, str(getattr(found, 'reason', '') or found)
         if isinstance(found, socket.gaierror):
             return Fault.NAME, found.strerror or str(found)
         if isinstance(found, ConnectionRefusedError):
@@ -109,4 +109,18 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
 def _ended(error: ssl.SSLError) -> bool:
     """Whether TLS itself was not refused: the peer went away, or said nothing in time."""
     return (isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or 'timed out' in str(error)
-            or (error.reason or '') == 'UNEXPECTED_EOF_WHILE_READING')
+            or getattr(error, 'reason', '') == 'UNEXPECTED_EOF_WHILE_READING')
+
+
+def resolve(host: str) -> list[str]:
+    """Every address of a name, in the resolver's order, which is the order in which a client tries them.
+
+    :raises socket.gaierror: when it does not resolve
+    """
+    found: dict[str, None] = {}
+    for family, _kind, _proto, _name, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        text = str(address[0])
+        if family == socket.AF_INET6 and len(address) == 4 and address[3] and '%' not in text:
+            text += f'%{socket.if_indextoname(address[3])}'
+        found[text] = None
+    return list(found)
