@@ -7,12 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nova_migcheck import cpunames
 from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, compare
 
+ON_A_BUSY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server', frozenset({'fpu', 'sse2', 'avx', 'avx512f', 'avx512dq', 'invtsc'}),
            tsc_hz=2_500_000_000, tsc_scaling=False, libvirt=9_000_000)
 GUEST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server', frozenset({'fpu', 'sse2', 'avx', 'avx512f', 'avx512dq'}),
@@ -146,6 +147,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3))
 
 
+@ON_A_BUSY_MACHINE
 @given(st.dictionaries(st.sampled_from(['arch', 'virt', 'vendor', 'model', 'features', 'tsc_hz', 'tsc_scaling', 'libvirt',
                                         'hidden', 'forbids', 'at_most', 'other']),
                        JSON | st.sampled_from(['x86_64', 'kvm', 'fpu sse2', 9_000_000]), max_size=12) | JSON)
@@ -161,6 +163,7 @@ def test_hostile_json(value: Any) -> None:
 NAMES = st.frozensets(st.sampled_from(sorted(HOST.features | {'sha-ni', 'sse4.1', 'vmx-ept'})))
 
 
+@ON_A_BUSY_MACHINE
 @given(NAMES, NAMES)
 def test_compatible_exactly_when_nothing_is_missing(guest: frozenset[str], host: frozenset[str]) -> None:
     found = compare(dataclasses.replace(GUEST, features=guest, libvirt=None), dataclasses.replace(HOST, features=host,

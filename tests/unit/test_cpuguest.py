@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nova_migcheck import cpuguest, cpuxml
@@ -14,6 +14,7 @@ from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpumap import CpuMap
 from nova_migcheck.guestcpus import GuestCpus, guest_by_default
 
+ON_A_BUSY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MODELS = {'486': {'fpu', 'vme', 'pse'}, 'Haswell': {'fpu', 'avx2', 'hle', 'rtm'}}
 
 
@@ -128,6 +129,7 @@ def test_unreadable(xml: str, why: str) -> None:
         cpuxml.parse_definition(xml)
 
 
+@ON_A_BUSY_MACHINE
 @given(st.text(alphabet='<>/="\' abcpumodelfrq&;![]-\x00é', max_size=200) | st.builds(
     lambda *parts: ''.join(parts), *[st.sampled_from([
         '<cpu>', '</cpu>', '<domain type="kvm">', '</domain>', '<model>486</model>', '<feature name="avx"/>', '<os>', '</os>',
@@ -142,6 +144,7 @@ def test_hostile_xml(xml: str) -> None:
         pass
 
 
+@ON_A_BUSY_MACHINE
 @given(st.frozensets(st.sampled_from(['fpu', 'vme', 'pse', 'avx2', 'sse4.1', 'a&b', 'c"d'])),
        st.sampled_from([None, 'Intel', 'A<M']))
 def test_guest_to_xml_is_read_back(names: frozenset[str], vendor: str | None) -> None:
