@@ -45,7 +45,7 @@ _KEPT = 512
 Kind = Tuple[str, Optional[str], Optional[str]]
 
 _TIME = slice(2, 12)
-_REST = 13
+REST = 13
 
 # zlib's preset dictionary of format 1: frozen. A name that is not in it only takes more room; with another dictionary a reader would
 # refuse the text (zlib checks), so a new dictionary needs a new version.
@@ -74,12 +74,19 @@ class Unreadable(ValueError):
 def face(stats: Mapping[str, Any]) -> Optional[tuple[str, Kind]]:
     """(time, kind) of a published report, None for what :func:`read` cannot read either. Costs less than a microsecond."""
     text: Any = stats.get(MAIN)
+    if text is None:
+        return None
     try:
         if text[:2] == '1 ' and text[12] == ' ':
-            return text[_TIME], (text[_REST:text.index(' ', _REST)], stats.get(CPU), stats.get(SITE))
+            return text[_TIME], (text[REST:text.index(' ', REST)], stats.get(CPU), stats.get(SITE))
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):
         pass
     return None
+
+
+def beginning(time: float) -> str:
+    """How a report of that time begins, in seconds since the epoch; a later one is a greater text."""
+    return f'{VERSION} {int(time):010d}'
 
 
 def read_kind(kind: Kind) -> Report:
@@ -96,6 +103,17 @@ def read_kind(kind: Kind) -> Report:
     report = read(texts)
     assert report is not None
     return report
+
+
+def read_findings(stats: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Of a report that has a :func:`face` only the findings, with their texts.
+
+    :raises Unreadable: for anything that this version cannot read
+    """
+    try:
+        return tuple(Finding.from_dict(f) for f in json.loads(stats[MAIN][REST:].partition(' ')[2]).get('f', ()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        raise Unreadable(f'{type(e).__name__}: {e}'[:200]) from e
 
 
 def site(report: Report) -> str:
@@ -182,7 +200,7 @@ def _read(stats: Mapping[str, Any]) -> Report:
     main = texts[MAIN]
     if not (main[_TIME].isdecimal() and main[_TIME].isascii()) or main[12:13] != ' ':
         raise Unreadable(f'{MAIN} has no time')
-    word, _, own_text = main[_REST:].partition(' ')
+    word, _, own_text = main[REST:].partition(' ')
     own, site = json.loads(own_text), json.loads(texts[SITE][2:]) if SITE in texts else {}
     if not isinstance(own, dict) or not isinstance(site, dict):
         raise Unreadable('it holds something else than JSON objects')

@@ -75,38 +75,61 @@ class Judge:
     def __init__(self, policies: Policies, guest: Guest, source: Optional[Report], now: float, memory: Optional[Memory] = None) -> None:
         self._policies, self._guest, self._source, self._now = policies, guest, source, now
         self._verdicts = (memory or Memory()).of(guest, source)
-        # A time of ten digits compares as text.
-        self._oldest, self._newest = (f'{int(now + d):010d}' for d in (-policies.stale_after, policies.stale_after))
+        # A version and a time of ten digits compare as text, and so does what begins with them.
+        self._oldest, self._newest = (published.beginning(now + d) for d in (-policies.stale_after, policies.stale_after + 1))
+        # (word, end of the CPU's text) -> the last such host's texts and verdict: comparing them is a tenth of hashing them.
+        self._last: dict[tuple[str, str], tuple[Any, Any, Verdict]] = {}
         self._missing, self._stale = self._judge(None), self._judge(Report(int(now - policies.stale_after) - 1))
         # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
         self._each = guest.cpu is not None and guest.cpu.tsc_hz is not None
 
     def __call__(self, stats: Any) -> Verdict:
         """The verdict, without the texts of the host's own findings: those are in :meth:`in_full`."""
+        text = stats.get(published.MAIN) if stats else None
+        if text.__class__ is not str or not self._oldest <= text < self._newest or self._each:
+            return self._other(stats)
+        cpu, site = stats.get(published.CPU), stats.get(published.SITE)
+        near = text[published.REST:text.find(' ', published.REST)], cpu and cpu[-8:]
+        last = self._last.get(near)
+        if last is not None and last[0] == cpu and last[1] == site:
+            return last[2]
+        verdict = self._by_kind((near[0], cpu, site))
+        self._last[near] = cpu, site, verdict
+        return verdict
+
+    def _other(self, stats: Any) -> Verdict:
+        """Of a host whose report is missing or not believed, or that has to be looked at by itself."""
         face = published.face(stats) if stats else None
         if face is None:
             return self._missing
-        time, kind = face
-        if not self._oldest <= time <= self._newest:
-            return self._stale
-        verdict = self._verdicts.get(kind) if not self._each else None
-        return verdict or self._by_kind(kind, stats)
-
-    def _by_kind(self, kind: published.Kind, stats: Any) -> Verdict:
-        try:
-            target = published.read_kind(kind)
-        except published.Unreadable:
-            return self._missing
-        if self._each and target.cpu is not None:
-            return self.in_full(stats)
-        verdict = self._judge(dataclasses.replace(target, time=int(self._now)))
-        if not self._each and len(self._verdicts) < Memory.KINDS:
-            self._verdicts[kind] = verdict
-        return verdict
+        return self._judge(_read(stats)) if self._is_fresh(face) else self._stale
 
     def in_full(self, stats: Any) -> Verdict:
-        """The verdict with this host's own findings, for the log."""
-        return self._judge(_read(stats))
+        """The verdict with the texts of this host's own findings, for people."""
+        face = published.face(stats) if stats else None
+        if face is None or self._each or not self._is_fresh(face):
+            return self._judge(_read(stats))
+        _word, cpu, site = face[1]
+        try:
+            own = Report(int(self._now), published.read_findings(stats))
+        except published.Unreadable:
+            return self._missing
+        without_cpu = Guest(None, self._guest.needs, self._guest.running)
+        return judge(without_cpu, None, own, self._now, self._policies) + self._by_kind(('-', cpu, site))
+
+    def _is_fresh(self, face: tuple[str, published.Kind]) -> bool:
+        return self._oldest <= published.VERSION + ' ' + face[0] < self._newest
+
+    def _by_kind(self, kind: published.Kind) -> Verdict:
+        verdict = self._verdicts.get(kind)
+        if verdict is None:
+            try:
+                verdict = self._judge(dataclasses.replace(published.read_kind(kind), time=int(self._now)))
+            except published.Unreadable:
+                return self._missing
+            if len(self._verdicts) < Memory.KINDS:
+                self._verdicts[kind] = verdict
+        return verdict
 
     def _judge(self, target: Optional[Report]) -> Verdict:
         return judge(self._guest, self._source, target, self._now, self._policies)
