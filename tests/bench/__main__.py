@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402
 """``python -m tests.bench [HOSTS...]``: what the package costs, as a table of ratios, and whether that is within the promised limits."""
 
 import argparse

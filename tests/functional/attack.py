@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402
 """One process like nova-compute, whose rounds of checks are attacked: run by test_attacks.py on each of Nova's concurrency backends.
 
 ``python -m tests.functional.attack ROUNDS``: prints as JSON what was left behind, and for how long the rest of the process stood still.
