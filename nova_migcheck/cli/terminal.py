@@ -53,7 +53,7 @@ def findings(found: Sequence[Finding]) -> console.Group:
     grid.add_column('check', no_wrap=True)
     grid.add_column('what was found, where it comes from, what to do', overflow='fold')
     for finding in found:
-        word = mark(finding.outcome).append(f' {finding.outcome}')
+        word = mark(finding.outcome).append(f' {finding.outcome}', STYLES[finding.outcome.value])
         grid.add_row(word, text.Text(finding.check), told(finding))
     counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in Outcome}
     total = text.Text(', ').join(text.Text(f'{count} {outcome}', STYLES[outcome.value]) for outcome, count in counts.items() if count)
@@ -86,7 +86,7 @@ def _cell(value: Any) -> text.Text:
 
 
 def _reason(finding: Finding) -> text.Text:
-    reason = text.Text(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
+    reason = text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
     return reason.append_text(told(finding))
 
 

@@ -7,29 +7,41 @@ publishes is written as nova-compute writes it. Every tenth host has something w
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
 import os
+import shutil
+import sqlite3
 import sys
 import time
 import uuid
+from typing import Any
 
 from nova_migcheck import published
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
 
-SKYLAKE = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server-noTSX-IBRS', frozenset(
-    'aes apic avx avx2 avx512bw avx512cd avx512dq avx512f avx512vl bmi1 bmi2 cx16 fma fpu sse sse2 sse4.1 sse4.2 x2apic xsave'.split()))
-HASWELL = Cpu('x86_64', 'kvm', 'Intel', 'Haswell-noTSX', frozenset(
-    'aes apic avx avx2 bmi1 bmi2 cx16 fma fpu sse sse2 sse4.1 sse4.2 x2apic xsave'.split()))
-EPYC = Cpu('x86_64', 'kvm', 'AMD', 'EPYC', frozenset('aes apic avx avx2 bmi1 cx16 fma fpu sse sse2 sse4.1 sse4.2 sse4a svm x2apic'.split()))
+_EVERYWHERE = 'aes apic avx avx2 bmi1 cx16 fma fpu sse sse2 sse4.1 sse4.2 x2apic'
+
+
+def _features(more: str) -> frozenset[str]:
+    return frozenset(f'{_EVERYWHERE} {more}'.split())
+
+
+SKYLAKE = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server-noTSX-IBRS', _features(
+    'avx512bw avx512cd avx512dq avx512f avx512vl bmi2 xsave'))
+HASWELL = Cpu('x86_64', 'kvm', 'Intel', 'Haswell-noTSX', _features('bmi2 xsave'))
+EPYC = Cpu('x86_64', 'kvm', 'AMD', 'EPYC', _features('sse4a svm'))
 
 #: Number of a host, modulo ten -> what is the matter with it; the others are well and have a Skylake.
 HASWELL_HOST, EPYC_HOST, FAILING, WARNING, MISSING, STALE = 2, 5, 3, 6, 8, 9
 
-FAILURE = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused', 'keystone catalog: placement, internal, RegionOne',
-                  'start placement, or correct the catalog')
-HOSTILE = Finding('address', Outcome.WARNING, '</script><img src=x onerror=alert(1)>', 'a name that \x1b[31mtries\x1b[0m things', '/etc/hosts:12')
+FAILURE = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused',
+                  'keystone catalog: placement, internal, RegionOne', 'start placement, or correct the catalog')
+HOSTILE = Finding('address', Outcome.WARNING, '</script><img src=x onerror=alert(1)>', 'a name that \x1b[31mtries\x1b[0m things',
+                  '/etc/hosts:12')
 
 #: Servers. The first two are on compute1; the second of them has the CPU of a Haswell although its host is a Skylake.
 UUIDS = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ('web1', 'old1', 'cell2-web')}
@@ -50,61 +62,80 @@ def report_of(number: int, now: float) -> dict[str, str]:
 def main(directory: str, count: int) -> None:
     from nova import context, objects, rpc
     from nova.db import migration
-    from nova.db.main import api as database
 
     from nova_migcheck import fleet
 
-    urls = {name: f'sqlite:///{os.path.join(directory, name)}.sqlite' for name in ('api', 'cell0', 'cell1', 'cell2')}
+    files = {name: os.path.join(directory, f'{name}.sqlite') for name in ('api', 'cell0', 'cell1', 'cell2')}
     path = os.path.join(directory, 'nova.conf')
     with open(path, 'w', encoding='utf-8') as file:
-        file.write(f'[DEFAULT]\ntransport_url = fake:/\nservice_down_time = 3600\n[migcheck]\nstale_after = 3600\n[api_database]\nconnection = {urls["api"]}\n'
-                   f'[database]\nconnection = {urls["cell0"]}\n')
+        file.write('[DEFAULT]\ntransport_url = fake:/\nservice_down_time = 3600\n[migcheck]\nstale_after = 3600\n'
+                   f'[api_database]\nconnection = sqlite:///{files["api"]}\n[database]\nconnection = sqlite:///{files["cell0"]}\n')
     rpc.init(fleet.configure([path]))
     migration.db_sync(database='api')
     admin = context.get_admin_context()
+    migration.db_sync(database='main')
+    for name in ('cell1', 'cell2'):
+        shutil.copy(files['cell0'], files[name])
     cells = {}
     for name in ('cell0', 'cell1', 'cell2'):
         cells[name] = objects.CellMapping(
             admin, uuid=objects.CellMapping.CELL0_UUID if name == 'cell0' else str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), name=name,
-            transport_url='none:///', database_connection=urls[name])
+            transport_url='none:///', database_connection=f'sqlite:///{files[name]}')
         cells[name].create()
-        with context.target_cell(admin, cells[name]) as cell_context:
-            migration.db_sync(database='main', context=cell_context)
-    now = time.time()
     # With a few hosts there is one more in the second cell; many are shared between the cells.
-    numbers = {'cell1': range(1, (count if count < 10 else count // 2) + 1), 'cell2': range(count // 2 + 1, count + 1) if count >= 10 else [101]}
+    numbers = {'cell1': range(1, (count if count < 10 else count // 2) + 1),
+               'cell2': range(count // 2 + 1, count + 1) if count >= 10 else range(101, 102)}
     homes = {'web1': ('cell1', 1), 'old1': ('cell1', 1), 'cell2-web': ('cell2', numbers['cell2'][-1])}
     for cell, hosts in numbers.items():
-        with context.target_cell(admin, cells[cell]) as cell_context, database.get_context_manager(cell_context).writer.using(cell_context):
-            for number in hosts:
-                _host(cell_context, number, now)
         with context.target_cell(admin, cells[cell]) as cell_context:
+            _host(cell_context, hosts[0])
+            _more_hosts(files[cell], hosts)
             for server, (home, number) in homes.items():
                 if home == cell:
                     _server(admin, cell_context, cells[cell], server, number)
 
 
-def _host(cell_context, number: int, now: float) -> None:
+def _host(context: Any, number: int) -> None:
     from nova import objects
     name = f'compute{number}'
-    service = objects.Service(cell_context, host=name, binary='nova-compute', topic='compute', disabled=number % 10 == 7)
+    service = objects.Service(context, host=name, binary='nova-compute', topic='compute')
     service.create()
-    service.last_seen_up = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=40000 if number % 10 == STALE else 5)
+    service.last_seen_up = datetime.datetime.now(datetime.timezone.utc)
     service.save()
     objects.ComputeNode(
-        cell_context, uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), host=name, service_id=service.id, hypervisor_hostname=name,
+        context, uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), host=name, service_id=service.id, hypervisor_hostname=name,
         hypervisor_type='QEMU', hypervisor_version=7002000, vcpus=8, vcpus_used=0, memory_mb=1, memory_mb_used=0, local_gb=1,
-        local_gb_used=0, cpu_info='', mapped=1, stats={'uptime': '1', **report_of(number, now)}).create()
+        local_gb_used=0, cpu_info='', mapped=1, stats={'uptime': '1', **report_of(number, time.time())}).create()
 
 
-def _server(admin, cell_context, cell, name: str, number: int) -> None:
+def _more_hosts(path: str, numbers: range) -> None:
+    """Copy the rows of the first host, which Nova wrote: a thousand by Nova's objects would take half a minute."""
+    now = time.time()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.row_factory = sqlite3.Row
+        service, node = (dict(connection.execute(f'SELECT * FROM {name}').fetchone()) for name in ('services', 'compute_nodes'))
+        for number in numbers[1:]:
+            name, identity = f'compute{number}', service['id'] + number
+            seen = service['last_seen_up'] if number % 10 != STALE else '2020-01-01 00:00:00.000000'
+            _insert(connection, 'services', {**service, 'id': identity, 'uuid': str(uuid.uuid4()), 'host': name, 'last_seen_up': seen,
+                                             'disabled': number % 10 == 7})
+            _insert(connection, 'compute_nodes', {
+                **node, 'id': identity, 'uuid': str(uuid.uuid4()), 'host': name, 'hypervisor_hostname': name, 'service_id': identity,
+                'stats': json.dumps({'uptime': '1', **report_of(number, now)})})
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    connection.execute(f'INSERT INTO {table} ({",".join(row)}) VALUES ({",".join("?" * len(row))})', tuple(row.values()))
+
+
+def _server(admin: Any, context: Any, cell: Any, name: str, number: int) -> None:
     from nova import objects
-    node = objects.ComputeNode.get_first_node_by_host_for_old_compat(cell_context, f'compute{number}')
+    node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, f'compute{number}')
     objects.InstanceMapping(admin, instance_uuid=UUIDS[name], project_id='project', user_id='user', cell_mapping=cell).create()
-    objects.Instance(cell_context, uuid=UUIDS[name], display_name=name, host=f'compute{number}', node=node.hypervisor_hostname, compute_id=node.id, project_id='project',
-                     user_id='user', vm_state='active', flavor=objects.Flavor(
-                         name='f', flavorid='1', memory_mb=1, vcpus=1, root_gb=0, ephemeral_gb=0, swap=0, rxtx_factor=1.0, extra_specs={}),
-                     old_flavor=None, new_flavor=None).create()
+    flavor = objects.Flavor(name='f', flavorid='1', memory_mb=1, vcpus=1, root_gb=0, ephemeral_gb=0, swap=0, rxtx_factor=1.0,
+                            extra_specs={})
+    objects.Instance(context, uuid=UUIDS[name], display_name=name, host=node.host, node=node.hypervisor_hostname, compute_id=node.id,
+                     project_id='project', user_id='user', vm_state='active', flavor=flavor, old_flavor=None, new_flavor=None).create()
 
 
 if __name__ == '__main__':
