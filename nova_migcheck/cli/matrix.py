@@ -75,8 +75,8 @@ class Matrix(FleetListing):
                 rows.append((Words(left), Words(right), str(state), cell, Words(who), no, but))
             else:
                 servers = f' ({len(who)} of their servers)' if who else ''
-                rows.append((printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state), printable(cell),
-                             '', no, but))
+                rows.append((printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state),
+                             printable(cell), '', no, but))
         if self.nested(parsed_args):
             return columns, rows
         return ('sources', 'targets', 'verdict', 'cell', 'reasons'), [
