@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's databases as files, written by Nova's own code: ``python -m tests.functional.fleet_files DIRECTORY HOSTS``.
+"""Nova's databases as files, written by Nova's own code: ``python -m tests.cli.fleet_files DIRECTORY HOSTS``.
 
 For commands that run as processes of their own. There are two cells with hosts; with an even share of the hosts in each. What a host
 publishes is written as nova-compute writes it. Every tenth host has something wrong, see :func:`report_of`.

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import pathlib
 import pty
 import re
 import sys
@@ -70,7 +71,7 @@ def piped(tmp_path: Any, *argv: str, user: Optional[int] = None, **environment: 
         with open(path, 'w', encoding='utf-8'):
             os.chmod(path, 0o666)
     code = _run(argv, *paths, {'TERM': 'xterm-256color', **environment}, user)
-    out, err = (open(path, encoding='utf-8').read() for path in paths)
+    out, err = (pathlib.Path(path).read_text(encoding='utf-8') for path in paths)
     return Ran(code, out, err)
 
 

@@ -13,9 +13,8 @@ import sys
 import jsonschema
 import pytest
 
-from nova_migcheck.cli import prometheus  # noqa: F401  (the commands must be importable before a process is forked)
-from tests.functional import fleet_files
-from tests.functional.commands import ESCAPE, on_terminal, piped
+from tests.cli import fleet_files
+from tests.cli.commands import ESCAPE, on_terminal, piped
 
 pytestmark = pytest.mark.nova
 
@@ -30,7 +29,7 @@ def valid(name, document):
 
 def _fleet(tmp_path_factory, count):
     directory = tmp_path_factory.mktemp(f'fleet{count}')
-    subprocess.run([sys.executable, '-W', 'ignore', '-m', 'tests.functional.fleet_files', str(directory), str(count)], check=True, cwd=ROOT,
+    subprocess.run([sys.executable, '-W', 'ignore', '-m', 'tests.cli.fleet_files', str(directory), str(count)], check=True, cwd=ROOT,
                    timeout=300, env={**os.environ, 'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}'})
     directory.chmod(0o755)
     directory.parent.chmod(0o755)
@@ -296,6 +295,6 @@ def test_help_has_an_example(tmp_path, command):
 
 
 def test_the_console_script_itself(three):
-    ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', 'hosts', conf(three)], capture_output=True, text=True, timeout=120,
-                         env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', 'hosts', conf(three)], capture_output=True, text=True,
+                         timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert ran.returncode == 1 and 'compute3' in ran.stdout and ran.stderr == ''
