@@ -32,8 +32,7 @@ class FleetListing(Listing):
 
         :raises nova_migcheck.fleet.Unavailable: when it is not there
         """
-        if importlib.util.find_spec('nova.conf') is None:
-            raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
+        require_nova()
         from nova_migcheck import fleet
         self._timeout = parsed_args.cell_timeout
         conf = fleet.configure(parsed_args.config_file, parsed_args.config_dir)
@@ -55,6 +54,12 @@ class FleetListing(Listing):
     def worsen(self, code: int) -> None:
         """Exit with ``code`` unless something worse was found."""
         self.code = max(self.code, code, key=_SEVERITY.index)
+
+
+def require_nova() -> None:
+    """:raises ModuleNotFoundError: where Nova is not installed"""
+    if importlib.util.find_spec('nova') is None:
+        raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
 
 
 def age(seconds: Optional[float]) -> str:

@@ -68,10 +68,11 @@ class Table:
         """A table in the width of the terminal. Columns that are empty in every row are left out."""
         rows = [list(row) for row in data]
         shown = [i for i, _name in enumerate(column_names) if not rows or any(str(row[i]) for row in rows)]
-        grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style='bold', row_styles=[''], show_lines=False)
+        grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style='bold')
         for i in shown:
-            long = any(len(str(row[i])) > 30 for row in rows)
-            grid.add_column(text.Text(column_names[i]), overflow='fold', no_wrap=not long, ratio=None)
+            # What a line is about is not broken: the rest gives way.
+            longest = max((len(str(row[i])) for row in rows), default=0)
+            grid.add_column(text.Text(column_names[i]), overflow='fold', min_width=min(longest, 30) if i == 0 else None)
         for row in rows:
             grid.add_row(*(_cell(row[i]) for i in shown))
         on(stdout).print(grid)

@@ -6,6 +6,7 @@ They are forked from a server process that has imported it. ``exec`` of the cons
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import multiprocessing
@@ -13,10 +14,11 @@ import os
 import pathlib
 import pty
 import re
+import struct
 import sys
 import termios
 import threading
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping
 
 _CONTEXT = multiprocessing.get_context('forkserver')
 _CONTEXT.set_forkserver_preload(['nova_migcheck.fleet', 'nova_migcheck.cli.main', 'nova_migcheck.cli.matrix', 'nova_migcheck.cli.hosts',
@@ -45,7 +47,7 @@ class Ran:
         return ESCAPE.sub('', self.out).replace('\r\n', '\n')
 
 
-def _child(argv: list[str], out: str, err: str, environment: Mapping[str, str], user: Optional[int]) -> None:
+def _child(argv: list[str], out: str, err: str, environment: Mapping[str, str], powerless: bool) -> None:
     os.environ.update(environment)
     if out == err:
         os.setsid()
@@ -55,8 +57,10 @@ def _child(argv: list[str], out: str, err: str, environment: Mapping[str, str], 
             for stream in streams:
                 os.dup2(fd, stream)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, 'w', encoding='utf-8'), os.fdopen(2, 'w', encoding='utf-8')
-    if user is not None:
-        os.setuid(user)
+    if powerless:
+        # Root without its capabilities, who may read only what belongs to root (capset(2), version 3).
+        if ctypes.CDLL(None).capset(struct.pack('Ii', 0x20080522, 0), bytes(24)):
+            raise OSError('capset')
     from nova_migcheck.cli import main
     code = main.main(argv)
     sys.stdout.flush()
@@ -64,13 +68,13 @@ def _child(argv: list[str], out: str, err: str, environment: Mapping[str, str], 
     os._exit(code)
 
 
-def piped(tmp_path: Any, *argv: str, user: Optional[int] = None, **environment: str) -> Ran:
+def piped(tmp_path: Any, *argv: str, powerless: bool = False, **environment: str) -> Ran:
     """Run with output that is no terminal."""
     paths = [str(tmp_path / name) for name in ('stdout', 'stderr')]
     for path in paths:
         with open(path, 'w', encoding='utf-8'):
             os.chmod(path, 0o666)
-    code = _run(argv, *paths, {'TERM': 'xterm-256color', **environment}, user)
+    code = _run(argv, *paths, {'TERM': 'xterm-256color', **environment}, powerless)
     out, err = (pathlib.Path(path).read_text(encoding='utf-8') for path in paths)
     return Ran(code, out, err)
 
@@ -93,7 +97,7 @@ def on_terminal(*argv: str, columns: int = 100, **environment: str) -> Ran:
     try:
         name = os.ttyname(slave)
         environment = {'TERM': 'xterm-256color', 'COLUMNS': str(columns), 'LINES': '40', **environment}
-        code = _run(argv, name, name, environment, None)
+        code = _run(argv, name, name, environment, False)
     finally:
         os.close(slave)
         thread.join(10)
@@ -103,12 +107,11 @@ def on_terminal(*argv: str, columns: int = 100, **environment: str) -> Ran:
 
 def _set_size(fd: int, columns: int) -> None:
     import fcntl
-    import struct
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 40, columns, 0, 0))
 
 
-def _run(argv: Any, out: str, err: str, environment: Mapping[str, str], user: Optional[int]) -> int:
-    process = _CONTEXT.Process(target=_child, args=(list(argv), out, err, dict(environment), user))
+def _run(argv: Any, out: str, err: str, environment: Mapping[str, str], powerless: bool) -> int:
+    process = _CONTEXT.Process(target=_child, args=(list(argv), out, err, dict(environment), powerless))
     process.start()
     process.join(_LIMIT)
     if process.exitcode is None:
