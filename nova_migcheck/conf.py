@@ -220,11 +220,11 @@ reads with ``openstack server event show``. Nova itself mixes the reasons up whe
 """),
     cfg.IntOpt(
         'max_logged_hosts',
-        default=100,
+        default=10,
         min=0,
         help="""
 Rejected hosts that nova-scheduler logs with a line each for one request; the others are counted in one more line per reason. The
-default keeps a log readable in which one bad endpoint rejects a thousand hosts.
+default keeps a log readable in which one bad endpoint rejects a thousand hosts; writing a line costs as much as judging a hundred hosts.
 """),
     cfg.StrOpt(
         'nova_cpu_check',

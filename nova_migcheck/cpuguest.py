@@ -26,7 +26,6 @@ NOT_BY_DEFAULT = frozenset({'invtsc'})
 ALWAYS_FROM_KVM = frozenset({'topoext'})
 
 
-
 class UnknownModel(LookupError):
     """A CPU model that this libvirt does not know."""
 
@@ -86,7 +85,6 @@ def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None
             features -= NOT_BY_DEFAULT
         elif definition.check == 'none' and own_host is not None:
             features &= own_host.features | definition.named('require')
-        features = _with_vmx_as_started(definition, features)
     at_most = None
     if definition.match == 'strict':
         at_most = features | definition.named('optional', 'disable', 'force')
@@ -113,16 +111,6 @@ def _model(definition: Definition, expand: Expand) -> frozenset[str]:
     if definition.model is None:
         return frozenset()
     return cpunames.canonical(expand(definition.model, definition.arch or 'x86_64'))
-
-
-def _with_vmx_as_started(definition: Definition, features: frozenset[str]) -> frozenset[str]:
-    """``features`` without those of VMX that only today's definition of the model has.
-
-    They belong to the models since libvirt 9.10, and say nothing of a guest without VMX nor of one that an older
-    libvirt started, whose XML names none of them.
-    """
-    named = any(name.startswith('vmx-') for name, _ in definition.features)
-    return features if named and 'vmx' in features else cpunames.without_vmx_details(features)
 
 
 def _needed_tsc(definition: Definition, virt: str, features: frozenset[str], own_host: Optional[Cpu]) -> Optional[int]:

@@ -54,13 +54,12 @@ class CpuMap:
             raise UnknownModel(f'the libvirt whose models are in {self.directory} does not know the {arch} CPU model '
                                f'{model}')
         features: frozenset[str] = frozenset()
-        element = models[model]
-        parent = element.find('model')  # libvirt before 5.7 let one model extend another
+        parent = models[model].find('model')
         if parent is not None and parent.get('name') in models and parent.get('name') != model:
-            features = self.expand(str(parent.get('name')), arch)
-        # What a model lost over time is marked as removed: it is no longer part of it.
-        removed = {f.get('name', '') for f in element.findall('feature') if f.get('removed') == 'yes'}
-        return (features | {f.get('name', '') for f in element.findall('feature')}) - removed
+            name = str(parent.get('name'))
+            features = self.expand(name, arch) - _marked(models[name], 'removed')
+        # What is marked belongs to QEMU's model of that name, of today or of before; not to libvirt's.
+        return features | (_marked(models[model]) - _marked(models[model], 'removed', 'added'))
 
     def vendor(self, model: str, arch: str) -> Optional[str]:
         """The vendor of a model, None when it has none or is not known."""
@@ -97,3 +96,9 @@ class CpuMap:
                         yield element
         except ElementTree.ParseError as error:
             raise OSError(f'not readable as XML: {error}') from None
+
+
+def _marked(model: ElementTree.Element, *marks: str) -> frozenset[str]:
+    """The features of a model that have one of ``marks``; all of them without marks."""
+    return frozenset(feature.get('name', '') for feature in model.findall('feature')
+                     if not marks or any(feature.get(mark) == 'yes' for mark in marks))

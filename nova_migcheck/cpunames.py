@@ -34,6 +34,7 @@ ALIASES = {
     'tsc-adjust': 'tsc_adjust',
     'tsc_scale': 'tsc-scale',
     'vmcb_clean': 'vmcb-clean',
+    'vmx-invept-single-context-noglobals': 'vmx-invvpid-single-context-noglobals',
     'xd': 'nx',
 }
 
@@ -88,11 +89,6 @@ def known_to(libvirt: int, name: str, described_by: Optional[int]) -> bool:
     if name.startswith(_VMX):
         return libvirt >= _VMX_SINCE
     return name in _SINCE_6_0 or (libvirt >= 9_000_000 and name in _SINCE_9_0)
-
-
-def without_vmx_details(names: frozenset[str]) -> frozenset[str]:
-    """``names`` without the features of VMX."""
-    return frozenset(name for name in names if not name.startswith(_VMX))
 
 
 def version_text(libvirt: Optional[int]) -> str:

@@ -51,16 +51,18 @@ class GuestCpus:
             default = next(cpu for cpu in guests.values() if cpu is not None and _key(cpu) == most)
         return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != _key(default)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, host: Cpu) -> dict[str, Any]:
         """JSON, whose size does not grow with guests that are like the others::
 
-            {"default": CPU,
+            {"default": CPU,          # absent when it is guest_by_default(host)
              "groups": [{"cpu": CPU, "who": [UUID, ...]}, ...],   # absent when there are none
              "unsaid": [UUID, ...]}   # guests whose CPU is not known; absent when there are none
 
         A ``CPU`` is what :meth:`nova_migcheck.cpu.Cpu.to_dict` gives.
         """
-        value: dict[str, Any] = {'default': self.default.to_dict()}
+        value: dict[str, Any] = {}
+        if _key(self.default) != _key(guest_by_default(host)):
+            value['default'] = self.default.to_dict()
         groups: dict[Cpu, list[str]] = {}
         for uuid, cpu in sorted(self.named.items()):
             if cpu is not None:
@@ -71,6 +73,35 @@ class GuestCpus:
         if unsaid:
             value['unsaid'] = unsaid
         return value
+
+    @classmethod
+    def from_dict(cls, value: Any, host: Cpu) -> GuestCpus:
+        """Read what :meth:`to_dict` wrote.
+
+        :raises ValueError: when it is not that
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError('guests are a JSON object')
+        default = guest_by_default(host) if value.get('default') is None else Cpu.from_dict(value['default'])
+        named: dict[str, Optional[Cpu]] = {}
+        for group in _list(value.get('groups', [])):
+            if not isinstance(group, Mapping):
+                raise ValueError('a group of guests is a JSON object')
+            named.update(dict.fromkeys(_uuids(group.get('who')), Cpu.from_dict(group.get('cpu'))))
+        named.update(dict.fromkeys(_uuids(value.get('unsaid', []))))
+        return cls(default, named)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError('a list is expected')
+    return value
+
+
+def _uuids(value: Any) -> list[str]:
+    if not all(isinstance(uuid, str) for uuid in _list(value)):
+        raise ValueError('guests are named by their UUIDs')
+    return list(value)
 
 
 def _key(cpu: Cpu) -> Cpu:

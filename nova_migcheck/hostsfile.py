@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Sequence
 
 from nova_migcheck.interfaces import IPAddress
 
@@ -56,14 +56,16 @@ class HostsFile:
                 return f'{self.path}:{line.number}'
         return 'resolver'
 
-    def conflict(self, name: str) -> list[HostsLine]:
+    def conflict(self, name: str, answers: Sequence[IPAddress]) -> list[HostsLine]:
         """The lines that give ``name`` different addresses of one family; empty when there is no such conflict.
+
+        :param answers: of the resolver, which may ask elsewhere first, or take the first line only (``multi off``)
 
         The same address on two lines is none, nor is one IPv4 and one IPv6 address. A loopback address beside a real one
         is: on this host both are answers.
         """
         for version in (4, 6):
-            lines = [line for line in self.of(name) if line.address.version == version]
+            lines = [line for line in self.of(name) if line.address.version == version and line.address in answers]
             if len({line.address for line in lines}) > 1:
                 return lines
         return []

@@ -36,6 +36,7 @@ class Intent:
     :param listed: ``migration_networks``
     :param problem: why no address of this host is meant; empty when there is one
     :param remedy: for the problem
+    :param certain: False when the problem may be ours, not the host's
     """
 
     rule: str
@@ -46,6 +47,7 @@ class Intent:
     listed: tuple[IPNetwork, ...] = ()
     problem: str = ''
     remedy: str = ''
+    certain: bool = True
 
     @property
     def stated(self) -> bool:
@@ -113,8 +115,9 @@ def _of_interface(name: str, origin: str, network: HostNetwork) -> Intent:
         # The port of a bridge or bond has no address: it is the bridge that does.
         found = [address for address in network.candidates() if address.interface == interface.master]
     if not found:
-        # Still the interface that is meant: its link may be looked at.
-        return Intent(INTERFACE, origin, (interface,), problem=f'interface {name} has no address', remedy=remedy)
+        # Still the interface that is meant: its link may be looked at. As a port of an Open vSwitch its address is anywhere.
+        return Intent(INTERFACE, origin, (interface,), problem=f'interface {name} has no address', remedy=remedy,
+                      certain=not interface.port_of)
     return _intent(INTERFACE, origin, network, found, (), '')
 
 

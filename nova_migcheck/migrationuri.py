@@ -31,6 +31,7 @@ class Destination:
     :param connect: the name in it, for the connection of libvirtd to libvirtd
     :param transport: ``tcp``, ``tls``, ``ssh``, …
     :param port: of that connection; None when the transport has none that is known
+    :param port_given: whether the URI names it
     :param data: the name to which QEMU sends the guest; None when it goes through libvirt's connection (tunnelled), ''
         when libvirt takes a name that is not known here
     :param pkipath: directory of the TLS files, when the URI names one
@@ -41,6 +42,7 @@ class Destination:
     connect: str
     transport: str
     port: Optional[int]
+    port_given: bool
     data: Optional[str]
     pkipath: str = ''
     verify: bool = True
@@ -78,8 +80,8 @@ def destination(settings: Settings, connect: str, inbound: bool, libvirt_host: s
     elif inbound and virt_type in ('kvm', 'qemu'):
         data = connect
     extra = {name: values[0] for name, values in urllib.parse.parse_qs(parts.query).items()}
-    return Destination(uri, parts.hostname, transport, parts.port or _PORTS.get(transport), data, extra.get('pkipath', ''),
-                       extra.get('no_verify', '0') == '0')
+    return Destination(uri, parts.hostname, transport, parts.port or _PORTS.get(transport), parts.port is not None, data,
+                       extra.get('pkipath', ''), extra.get('no_verify', '0') == '0')
 
 
 def tls_origin(settings: Settings) -> str:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import json
 import zlib
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
 from nova_migcheck.cpu import Cpu
-from nova_migcheck.finding import Finding
+from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import OWN_KEYS, Group, Report, summarise
 
 VERSION = '1'
@@ -37,8 +38,14 @@ MAX_FINDINGS = 100
 # Bytes that one inflated CPU may have: more than every name that libvirt knows.
 _MAX_CPU = 32 * 1024
 
+# CPUs that are kept parsed: a cloud has tens of kinds, rarely hundreds. What differs on every host is never kept.
+_KEPT = 512
+
+# What hosts in the same state have in common: the word for their findings, and the texts of their CPU and of their site.
+Kind = Tuple[str, Optional[str], Optional[str]]
+
 _TIME = slice(2, 12)
-_REST = 13
+REST = 13
 
 # zlib's preset dictionary of format 1: frozen. A name that is not in it only takes more room; with another dictionary a reader would
 # refuse the text (zlib checks), so a new dictionary needs a new version.
@@ -64,18 +71,54 @@ class Unreadable(ValueError):
     """What stands in the field is no report that this version can read."""
 
 
-def face(stats: Mapping[str, Any]) -> Optional[tuple[str, tuple[str, Optional[str], Optional[str]]]]:
-    """(time, key) of a published report, None for anything else. Costs less than a microsecond.
-
-    Two hosts with the same key get the same verdict, but for their age and for what only :func:`read` tells.
-    """
+def face(stats: Mapping[str, Any]) -> Optional[tuple[str, Kind]]:
+    """(time, kind) of a published report, None for what :func:`read` cannot read either. Costs less than a microsecond."""
     text: Any = stats.get(MAIN)
+    if text is None:
+        return None
     try:
         if text[:2] == '1 ' and text[12] == ' ':
-            return text[_TIME], (text[_REST:text.index(' ', _REST)], stats.get(CPU), stats.get(SITE))
+            return text[_TIME], (text[REST:text.index(' ', REST)], stats.get(CPU), stats.get(SITE))
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):
         pass
     return None
+
+
+def beginning(time: float) -> str:
+    """How a report of that time begins, in seconds since the epoch; a later one is a greater text."""
+    return f'{VERSION} {int(time):010d}'
+
+
+def read_kind(kind: Kind) -> Report:
+    """What all hosts of one kind report alike: their findings without texts, CPU, networks and storage. Its time is 0.
+
+    :raises Unreadable: for anything that this version cannot read
+    """
+    word, cpu, site = kind
+    try:
+        findings = [finding.to_dict() for finding in _findings(word)]
+    except ValueError as e:
+        raise Unreadable(f'its findings are summed up in no word: {e}'[:200]) from e
+    texts = {MAIN: f'{VERSION} {0:010d} {word} {{"f":{_json(findings)}}}', CPU: cpu, SITE: site}
+    report = read(texts)
+    assert report is not None
+    return report
+
+
+def read_findings(stats: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Of a report that has a :func:`face` only the findings, with their texts.
+
+    :raises Unreadable: for anything that this version cannot read
+    """
+    try:
+        return tuple(Finding.from_dict(f) for f in json.loads(stats[MAIN][REST:].partition(' ')[2]).get('f', ()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        raise Unreadable(f'{type(e).__name__}: {e}'[:200]) from e
+
+
+def site(report: Report) -> str:
+    """What of the networks and the storage takes part in a comparison with another host, as text."""
+    return _json(_parts(report)[1])
 
 
 def write(report: Report) -> dict[str, str]:
@@ -105,11 +148,10 @@ def read(stats: Any) -> Optional[Report]:
         raise Unreadable(f'{type(e).__name__}: {e}'[:200]) from e
 
 
-def _texts(report: Report) -> dict[str, str]:
+def _parts(report: Report) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(this host's own, alike on many) of the facts about networks and storage"""
     own: dict[str, Any] = {}
     site: dict[str, Any] = {}
-    if report.findings:
-        own['f'] = [f.to_dict() for f in report.findings]
     for name in OWN_KEYS:
         fact = getattr(report, name)
         mine = {key: value for key, value in fact.items() if key in OWN_KEYS[name]}
@@ -118,6 +160,13 @@ def _texts(report: Report) -> dict[str, str]:
             own[name] = mine
         if common:
             site[name] = common
+    return own, site
+
+
+def _texts(report: Report) -> dict[str, str]:
+    own, site = _parts(report)
+    if report.findings:
+        own['f'] = [f.to_dict() for f in report.findings]
     if report.cpu and report.cpu.tsc_hz:
         # Measured by each kernel anew: with it, no two hosts would have the same CPU text.
         own['tsc_hz'] = report.cpu.tsc_hz
@@ -151,13 +200,13 @@ def _read(stats: Mapping[str, Any]) -> Report:
     main = texts[MAIN]
     if not (main[_TIME].isdecimal() and main[_TIME].isascii()) or main[12:13] != ' ':
         raise Unreadable(f'{MAIN} has no time')
-    word, _, own_text = main[_REST:].partition(' ')
+    word, _, own_text = main[REST:].partition(' ')
     own, site = json.loads(own_text), json.loads(texts[SITE][2:]) if SITE in texts else {}
     if not isinstance(own, dict) or not isinstance(site, dict):
         raise Unreadable('it holds something else than JSON objects')
     cpu = _read_cpu(texts[CPU]) if CPU in texts else None
     if cpu and own.get('tsc_hz') is not None:
-        cpu = Cpu.from_dict({**cpu.to_dict(), 'tsc_hz': own['tsc_hz']})
+        cpu = dataclasses.replace(cpu, tsc_hz=Cpu.from_dict({'arch': cpu.arch, 'virt': cpu.virt, 'features': '', 'tsc_hz': own['tsc_hz']}).tsc_hz)
     findings = tuple(Finding.from_dict(f) for f in own.get('f', ()))
     if summarise(findings) != word:
         # The verdict on one host is taken for all with its face: a host must not look like others and say something else.
@@ -175,6 +224,17 @@ def _fact(name: str, own: Mapping[str, Any], site: Mapping[str, Any]) -> dict[st
             **{key: value for key, value in own.get(name, {}).items() if key in OWN_KEYS[name]}}
 
 
+def _findings(word: str) -> list[Finding]:
+    """The findings that ``report.summarise`` made this word of, without their texts."""
+    found = []
+    for part in word.split(',') if word != '-' else ():
+        subject, _, outcome = part.rpartition('=')
+        check, _, scope = subject.partition('/')
+        found.append(Finding(check, Outcome(outcome), scope=scope))
+    return found
+
+
+@functools.lru_cache(_KEPT)
 def _read_cpu(text: str) -> Cpu:
     inflate = zlib.decompressobj(zdict=_NAMES_1)
     data = inflate.decompress(base64.b64decode(text[2:], validate=True), _MAX_CPU)

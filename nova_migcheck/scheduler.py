@@ -49,6 +49,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         # Not fenced: a wrong option must stop the scheduler at its start.
         confs.register(CONF)
         self._policies = Policies.from_conf(CONF.migcheck)
+        self._memory = targets.Memory()
 
     def filter_all(self, filter_obj_list: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         """The hosts of ``filter_obj_list`` that are safe targets.
@@ -85,13 +86,14 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         now = time.time()
         guest = targets.guest(spec_obj.instance_uuid, source, move.arrived, now, CONF.migcheck,
                               targets.needs(spec_obj), move.kind == moves.LIVE)
-        judge_one = targets.Judge(self._policies, guest, source, now)
-        judged = [(host, judge_one(host.stats)) for host in hosts]
-        rejected = [(host, verdict) for host, verdict in judged if verdict.rejections]
-        _log(judge_one, rejected, [x for x in judged if x[1].warnings], move, spec_obj.instance_uuid)
+        judge_one = targets.Judge(self._policies, guest, source, now, self._memory)
+        verdicts = [judge_one(host.stats) for host in hosts]
+        rejected = [(host, verdict) for host, verdict in zip(hosts, verdicts) if verdict.rejections]
+        if rejected or LOG.isEnabledFor(logging.DEBUG):
+            _log(judge_one, rejected, [host for host, verdict in zip(hosts, verdicts) if verdict.warnings], move, spec_obj.instance_uuid)
         if CONF.migcheck.mode != 'enforce':
             return hosts, []
-        return [host for host, verdict in judged if not verdict.rejections], rejected
+        return [host for host, verdict in zip(hosts, verdicts) if not verdict.rejections], rejected
 
     def _leaving(self, spec_obj: Any) -> tuple[Optional[moves.Move], Optional[Report]]:
         """What move this request is for, and the source's report: two queries in the server's own cell."""
@@ -112,7 +114,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
                 return move, None
 
 
-def _log(judge_one: targets.Judge, rejected: list[tuple[Any, Verdict]], warned: list[tuple[Any, Verdict]], move: moves.Move,
+def _log(judge_one: targets.Judge, rejected: list[tuple[Any, Verdict]], warned: list[Any], move: moves.Move,
          instance: str) -> None:
     """One line per rejected host, up to a limit; then one line per reason."""
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
@@ -123,7 +125,7 @@ def _log(judge_one: targets.Judge, rejected: list[tuple[Any, Verdict]], warned: 
     rest = collections.Counter(verdict.rejections[0].check for _host, verdict in rejected[limit:])
     for check, count in rest.items():
         LOG.info('%d more hosts are %s as target of the %s of instance %s: %s', count, would, move.kind, instance, check)
-    for host, _verdict in warned[:limit]:
+    for host in warned[:limit] if LOG.isEnabledFor(logging.DEBUG) else ():
         LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
                   _texts(judge_one.in_full(host.stats).warnings))
 

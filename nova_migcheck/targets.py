@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import threading
 from typing import Any, Optional
 
 from oslo_log import log as logging
@@ -38,34 +41,95 @@ def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: flo
     return Guest(cpu, needs, running)
 
 
+class Memory:
+    """Verdicts of earlier requests: a host that is emptied sends one guest after another to the same hosts.
+
+    Bounded, and it holds nothing that differs on every host: neither texts of findings nor times.
+    """
+
+    #: (guest, site of the source) for which verdicts are kept, the last used ones
+    GUESTS = 32
+    #: kinds of hosts for each of them; more are forgotten and judged anew
+    KINDS = 1024
+
+    def __init__(self) -> None:
+        self._of: collections.OrderedDict[Any, dict[published.Kind, Verdict]] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, guest: Guest, source: Optional[Report]) -> dict[published.Kind, Verdict]:
+        """The verdicts by kind of target for this guest, to be read and added to."""
+        key = guest, published.site(source) if source is not None else None
+        with self._lock:
+            verdicts = self._of.setdefault(key, {})
+            self._of.move_to_end(key)
+            while len(self._of) > self.GUESTS:
+                self._of.popitem(last=False)
+            if len(verdicts) >= self.KINDS:
+                verdicts = self._of[key] = {}
+        return verdicts
+
+
 class Judge:
     """Judges the hosts of one request. What is alike on many hosts is judged once."""
 
-    def __init__(self, policies: Policies, guest: Guest, source: Optional[Report], now: float) -> None:
+    def __init__(self, policies: Policies, guest: Guest, source: Optional[Report], now: float, memory: Optional[Memory] = None) -> None:
         self._policies, self._guest, self._source, self._now = policies, guest, source, now
-        self._verdicts: dict[Any, Verdict] = {}
-        # A time of ten digits compares as text.
-        self._oldest, self._newest = (f'{int(now + d):010d}' for d in (-policies.stale_after, policies.stale_after))
+        self._verdicts = (memory or Memory()).of(guest, source)
+        # A version and a time of ten digits compare as text, and so does what begins with them.
+        self._oldest, self._newest = (published.beginning(now + d) for d in (-policies.stale_after, policies.stale_after + 1))
+        # (word, end of the CPU's text) -> the last such host's texts and verdict: comparing them is a tenth of hashing them.
+        self._last: dict[tuple[str, str], tuple[Any, Any, Verdict]] = {}
+        self._missing, self._stale = self._judge(None), self._judge(Report(int(now - policies.stale_after) - 1))
         # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
         self._each = guest.cpu is not None and guest.cpu.tsc_hz is not None
 
     def __call__(self, stats: Any) -> Verdict:
-        """The verdict; its texts may be those of another host in the same state."""
-        face = published.face(stats) if stats else None
-        if face is None or self._each or not self._oldest <= face[0] <= self._newest:
-            return self.in_full(stats)
-        verdict = self._verdicts.get(face[1])
-        if verdict is None:
-            target = _read(stats)
-            verdict = self._judge(target)
-            if target is not None:
-                # One that has the face of others and cannot be read says nothing about them.
-                self._verdicts[face[1]] = verdict
+        """The verdict, without the texts of the host's own findings: those are in :meth:`in_full`."""
+        text = stats.get(published.MAIN) if stats else None
+        if text.__class__ is not str or not self._oldest <= text < self._newest or self._each:
+            return self._other(stats)
+        cpu, site = stats.get(published.CPU), stats.get(published.SITE)
+        near = text[published.REST:text.find(' ', published.REST)], cpu and cpu[-8:]
+        last = self._last.get(near)
+        if last is not None and last[0] == cpu and last[1] == site:
+            return last[2]
+        verdict = self._by_kind((near[0], cpu, site))
+        self._last[near] = cpu, site, verdict
         return verdict
 
+    def _other(self, stats: Any) -> Verdict:
+        """Of a host whose report is missing or not believed, or that has to be looked at by itself."""
+        face = published.face(stats) if stats else None
+        if face is None:
+            return self._missing
+        return self._judge(_read(stats)) if self._is_fresh(face) else self._stale
+
     def in_full(self, stats: Any) -> Verdict:
-        """With this host's own findings, not those of another one in the same state."""
-        return self._judge(_read(stats))
+        """The verdict with the texts of this host's own findings, for people."""
+        face = published.face(stats) if stats else None
+        if face is None or self._each or not self._is_fresh(face):
+            return self._judge(_read(stats))
+        _word, cpu, site = face[1]
+        try:
+            own = Report(int(self._now), published.read_findings(stats))
+        except published.Unreadable:
+            return self._missing
+        without_cpu = Guest(None, self._guest.needs, self._guest.running)
+        return judge(without_cpu, None, own, self._now, self._policies) + self._by_kind(('-', cpu, site))
+
+    def _is_fresh(self, face: tuple[str, published.Kind]) -> bool:
+        return self._oldest <= published.VERSION + ' ' + face[0] < self._newest
+
+    def _by_kind(self, kind: published.Kind) -> Verdict:
+        verdict = self._verdicts.get(kind)
+        if verdict is None:
+            try:
+                verdict = self._judge(dataclasses.replace(published.read_kind(kind), time=int(self._now)))
+            except published.Unreadable:
+                return self._missing
+            if len(self._verdicts) < Memory.KINDS:
+                self._verdicts[kind] = verdict
+        return verdict
 
     def _judge(self, target: Optional[Report]) -> Verdict:
         return judge(self._guest, self._source, target, self._now, self._policies)

@@ -63,7 +63,7 @@ class AddressCheck(Check):
                 return
             meant = intent.of_host(settings, network, answers[inbound].addresses if inbound else ())
             host = _Host(self, settings, kernel, network, hosts, answers, meant)
-            yield from host.interfaces()
+            yield from host.interfaces(answers[inbound].addresses if inbound else ())
             if inbound:
                 yield from host.inbound(answers[inbound])
             else:
@@ -87,15 +87,17 @@ class _Host:
         # A guess from my_ip condemns nothing.
         self.bad = Outcome.FAILURE if meant.stated else Outcome.WARNING
 
-    def interfaces(self) -> Iterator[Finding]:
+    def interfaces(self, inbound: Sequence[IPAddress]) -> Iterator[Finding]:
         """There is an interface for migrations, and it has a link (A9)."""
         meant = self.meant
         if meant.problem and meant.rule != intent.INBOUND:  # that one is said address by address
-            yield self.check.found(self.bad, 'migration interface', meant.problem, meant.origin, meant.remedy)
+            outcome = self.bad if meant.certain else Outcome.UNKNOWN
+            yield self.check.found(outcome, 'migration interface', meant.problem, meant.origin, meant.remedy)
         dead = [link for link in meant.interfaces if not (link.up and link.carrier)]
+        used = {address.interface for ip in inbound for address in self.network.holding(ip)}
         for link in dead:
             what = 'has no carrier' if link.up else 'is down'
-            outcome = self.bad if len(dead) == len(meant.interfaces) else Outcome.WARNING
+            outcome = self.bad if len(dead) == len(meant.interfaces) or link.index in used else Outcome.WARNING
             yield self.check.found(outcome, link.name, f'{link.name}, over which migrations are meant to go, {what}',
                                    meant.origin, f'bring {link.name} up' if not link.up else 'look at its cable or its ports')
 
@@ -180,13 +182,18 @@ class _Host:
     def fact(self, libvirt_host: str, inbound: str) -> Fact:
         """What another host's ``transport`` check and the comparison of two hosts need to know."""
         meant, limit = self.meant, networks.MAX_ADDRESSES
-        others = {address.ip: address.interface for address in self.network.addresses
-                  if address.ip not in meant.addresses and not address.ip.is_loopback and not address.ip.is_link_local}
+        mine = {link.index for link in meant.interfaces}
+        held = [address for address in self.network.addresses if not (address.ip.is_loopback or address.ip.is_link_local)]
+        # A temporary or deprecated address beside the ones that are meant leads there, too.
+        beside = (address.ip for address in held
+                  if address.interface in mine and not address.candidate and meant.covers(address.ip))
+        addresses = tuple(dict.fromkeys((*meant.addresses, *beside)))
+        others = {address.ip: address.interface for address in held if address.ip not in addresses}
         mtus = {link.mtu for link in meant.interfaces}
         return Fact('migration', networks.HostMigration(
-            host=self.settings.host, libvirt_host=libvirt_host, inbound=inbound, addresses=meant.addresses[:limit],
+            host=self.settings.host, libvirt_host=libvirt_host, inbound=inbound, addresses=addresses[:limit],
             others={ip: self.network.name(index) for ip, index in list(others.items())[:limit]},
-            complete=len(meant.addresses) <= limit and len(others) <= limit,
+            complete=len(addresses) <= limit and len(others) <= limit,
             interface=meant.interfaces[0].name if len(meant.interfaces) == 1 else '', networks=meant.networks[:limit],
             intended_by=meant.rule, mtu=mtus.pop() if len(mtus) == 1 else 0, option_networks=meant.listed[:limit],
             qemu_ports=libvirtconf.migration_ports(libvirtconf.read_if_any(libvirtconf.QEMU_CONF))).to_json())
@@ -216,7 +223,7 @@ class _Host:
 
     def _ambiguous(self, answer: Answer, origin: str) -> Iterator[Finding]:
         """A name with several addresses of one family that do not all lie where migrations are meant to go (A4)."""
-        lines = self.hosts.conflict(answer.name)
+        lines = self.hosts.conflict(answer.name, answer.addresses)
         real = dict.fromkeys(line.address for line in lines if not line.address.is_loopback)
         if not lines:
             places = self._places(answer.addresses)

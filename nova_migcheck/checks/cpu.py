@@ -109,7 +109,7 @@ class CpuCheck(Check):
             guests = _Guests(settings.memory)
             found = guests.read(conn, host)
             from_host = settings.get('libvirt', 'cpu_mode') in (None, '', 'host-model', 'host-passthrough', 'maximum')
-            yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict())
+            yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict(host))
             yield Keep(guests.to_keep())
             for uuid, why in guests.unsaid.items():
                 yield self.unknown(uuid, f'the CPU of this running guest cannot be told: {why}',

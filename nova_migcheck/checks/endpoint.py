@@ -29,6 +29,6 @@ class EndpointCheck(Check):
         picture = asked.run()
         needed = diagnosis.required(settings.get('migcheck', 'required_services', REQUIRED))
         yield from diagnosis.diagnose(picture, needed, settings.origin)
-        yield from clock.look(survey.skews(picture), settings.get('migcheck', 'clock_skew_limit', 5.0),
+        yield from clock.look(picture.skews(), settings.get('migcheck', 'clock_skew_limit', 5.0),
                               clock.kernel_synchronised())
         yield Keep(asked.memory())

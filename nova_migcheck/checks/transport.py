@@ -116,6 +116,10 @@ class TransportCheck(Check):
             if service.unsure:
                 yield self.unknown(at, f'libvirt at {to.connect}, {at}: {service.problem}', to.uri, 'compare with virsh from this host')
                 continue
+            if to.transport in ('ssh', 'libssh') and not to.port_given and not good:
+                yield self.unknown(at, f'ssh at {to.connect}, {at}: {service.problem}; its own configuration may name another port', to.uri,
+                                   'see that sshd on the target listens there, or name the port in [libvirt] live_migration_uri')
+                continue
             waits = service.probe.reach in (probe.Reach.SILENT, probe.Reach.OPEN)
             comes_first = not good or position < services.index(good[0])
             outcome = Outcome.FAILURE if not good or (waits and comes_first) else Outcome.WARNING
@@ -237,7 +241,7 @@ class _Way:
 
     def _conflict(self, answer: Answer, found: Sequence[Finding]) -> Iterator[Finding]:
         """Two hosts-file lines with different addresses for the name (A3), unless the target holds all of them."""
-        lines = self.hosts.conflict(answer.name)
+        lines = self.hosts.conflict(answer.name, answer.addresses)
         if not lines:
             return
         told = ', '.join(f'line {line.number} says {line.address}' for line in lines)

@@ -84,7 +84,7 @@ _NEVER_A_GUESTS = cpuguest.NOT_BY_DEFAULT | {'cmt', 'mbm_local', 'mbm_total', 'o
 _WHAT = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vendor of the CPU'}
 
 
-class Baseline(show.ShowOne):  # type: ignore[misc]
+class Baseline(show.ShowOne):
     """Tell the largest CPU that all hosts provide, as [libvirt] lines for nova.conf, and what each host would lose."""
 
     EXAMPLES = (

@@ -16,7 +16,7 @@ from nova_migcheck.cpumap import CpuMap
 _EXIT = {cpu.COMPATIBLE: main.OK, cpu.INCOMPATIBLE: main.FAILURE, cpu.UNKNOWN: main.WARNING}
 
 
-class Names(columns.FormattableColumn):  # type: ignore[misc]
+class Names(columns.FormattableColumn):
     """A list of names: one line for people, a list for machines."""
 
     def human_readable(self) -> str:
@@ -26,7 +26,7 @@ class Names(columns.FormattableColumn):  # type: ignore[misc]
         return list(self._value)
 
 
-class Compare(show.ShowOne):  # type: ignore[misc]
+class Compare(show.ShowOne):
     """Whether a guest's CPU can run on a host, and which features the host lacks.
 
     Both are XML as libvirt prints them: a <cpu> element, a <domain> (virsh dumpxml), <domainCapabilities> (virsh

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from typing import TYPE_CHECKING, Any, Optional
 
 from nova_migcheck.cli import main
-from nova_migcheck.cli.listing import Listing
+from nova_migcheck.cli.listing import Listing, nova_is_installed
 from nova_migcheck.finding import printable as printable
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class FleetListing(Listing):
 
 def require_nova() -> None:
     """:raises ModuleNotFoundError: where Nova is not installed"""
-    if importlib.util.find_spec('nova') is None:
+    if not nova_is_installed():
         raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -19,14 +20,14 @@ from nova_migcheck.finding import Finding, Outcome
 EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
 
 
-class Findings(columns.FormattableColumn):  # type: ignore[misc]
+class Findings(columns.FormattableColumn):
     """Findings: objects for machines, a line each for people."""
 
     def human_readable(self) -> str:
         return '\n'.join(brief(Finding.from_dict(finding)) for finding in self._value)
 
 
-class Words(columns.FormattableColumn):  # type: ignore[misc]
+class Words(columns.FormattableColumn):
     """A mapping or a list of words: as it is for machines, ``a=b c=d`` for people."""
 
     def human_readable(self) -> str:
@@ -35,7 +36,7 @@ class Words(columns.FormattableColumn):  # type: ignore[misc]
         return ' '.join(self._value)
 
 
-class Listing(lister.Lister):  # type: ignore[misc]
+class Listing(lister.Lister):
     """A command that prints a list. ``EXAMPLES`` are shown by ``--help``: the command line, then what it is for."""
 
     EXAMPLES: ClassVar[Sequence[tuple[str, str]]] = ()
@@ -54,7 +55,8 @@ class Listing(lister.Lister):  # type: ignore[misc]
 
     def get_epilog(self) -> str:
         """The examples, and what the exit code says."""
-        return epilog(self.EXAMPLES, '0 all well, 1 a failure, 2 a warning or something that could not be told, 255 the command itself failed.')
+        return epilog(self.EXAMPLES, '0 all well, 1 a failure, 2 a warning or something that could not be told, 255 the command itself '
+                                     'failed.')
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the list.
@@ -120,8 +122,16 @@ def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
         os.listdir(path)
 
 
+def nova_is_installed() -> bool:
+    """Nova itself, not only the door in ``nova/virt`` that this package brings."""
+    try:
+        return importlib.util.find_spec('nova.conf') is not None
+    except ImportError:
+        return False
+
+
 def help_formatter(wraps: Any) -> Any:
-    class Help(wraps, argparse.RawDescriptionHelpFormatter):  # type: ignore[misc]
+    class Help(wraps, argparse.RawDescriptionHelpFormatter):
         """cliff's, that leaves the lines of the examples alone."""
     return Help
 

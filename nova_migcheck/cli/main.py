@@ -14,12 +14,23 @@ OK, FAILURE, WARNING, BROKE = 0, 1, 2, 255
 _USAGE = 2  # what argparse and cliff exit with when they do not understand the command line
 
 
-class Migcheck(app.App):  # type: ignore[misc]
+class Commands(commandmanager.CommandManager):
+    """The subcommands, imported when they are used: some need nova, the others must not wait for it nor fail with it."""
+
+    def load_commands(self, namespace: str) -> None:
+        """Find the entry points of ``namespace``. cliff itself would import them all."""
+        self.group_list.append(namespace)
+        found: Any = importlib.metadata.entry_points()
+        points = found.select(group=namespace) if hasattr(found, 'select') else found.get(namespace, ())  # Python 3.9
+        self.commands.update((point.name, point) for point in points)
+
+
+class Migcheck(app.App):
     """The application. An error is one sentence on stderr, with a traceback under ``--debug`` only."""
 
     def __init__(self) -> None:
         super().__init__(description='Reject an unsafe live migration target before the migration starts',
-                         version=_version(), command_manager=commandmanager.CommandManager('nova_migcheck.cli'),
+                         version=_version(), command_manager=Commands('nova_migcheck.cli'),
                          deferred_help=True)
         self._broke = False
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+import sys
 import time
 from typing import Any, Iterator, Mapping, Optional
 
@@ -51,15 +53,46 @@ class Catalog:
         return cls(fetched, services) if isinstance(fetched, (int, float)) and isinstance(services, list) else None
 
 
+@contextlib.contextmanager
+def _hidden(*modules: str) -> Iterator[None]:
+    """keystoneauth1 imports these where they are installed, and needs neither: 0.1–0.2 s of CPU a minute on each host."""
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
+
+
+def prepare() -> None:
+    """Import keystoneauth1: from a cold disk that takes a second, which is no server's fault."""
+    with _hidden('osprofiler', 'netaddr'):
+        import keystoneauth1.access.service_catalog
+        import keystoneauth1.session  # noqa: F401
+
+
+def _loader(auth_type: str) -> Any:
+    """The loader of an auth plugin. keystoneauth1's own are found without reading the entry points of all that is installed.
+
+    :raises keystoneauth1.exceptions.NoMatchingPlugin: for one that is not installed
+    """
+    import importlib.metadata
+
+    from keystoneauth1 import loading
+    for entry in importlib.metadata.distribution('keystoneauth1').entry_points:
+        if entry.group == 'keystoneauth1.plugin' and entry.name == auth_type:
+            return entry.load()()
+    return loading.get_plugin_loader(auth_type)
+
+
 def auth_options(settings: Settings, group: str) -> dict[str, Any]:
     """The options of a section by which it logs in: those that its auth plugin knows.
 
     :raises keystoneauth1.exceptions.NoMatchingPlugin: for an ``auth_type`` that is not installed
     """
-    from keystoneauth1 import loading
-    options = settings.options.get(group, {})
-    loader = loading.get_plugin_loader(options['auth_type'])
-    known = {opt.dest for opt in loader.get_options()}
+    options = settings.options[sources.login_group(settings, group)]
+    known = {opt.dest for opt in _loader(options['auth_type']).get_options()}
     return {name: value for name, value in options.items() if name in known and value is not None}
 
 
@@ -72,14 +105,14 @@ def login(settings: Settings, group: str, timeout: float) -> Optional[Catalog]:
     :raises LoginFailed: when keystone, or the configuration, says no
     :raises keystoneauth1.exceptions.ClientException: when keystone could not be asked
     """
-    from keystoneauth1 import exceptions, loading
+    from keystoneauth1 import exceptions
     from keystoneauth1 import session as ksa_session
     # keystoneauth warns of each detour of its discovery; without a handler Python would print that.
     for name in ('keystoneauth', 'keystoneauth1'):
         logging.getLogger(name).addHandler(logging.NullHandler())
-    auth_type = settings.options[group]['auth_type']
+    auth_type = settings.options[sources.login_group(settings, group)]['auth_type']
     try:
-        plugin = loading.get_plugin_loader(auth_type).load_from_options(**auth_options(settings, group))
+        plugin = _loader(auth_type).load_from_options(**auth_options(settings, group))
     except exceptions.NoMatchingPlugin:
         raise LoginFailed(f'there is no keystoneauth plugin {auth_type}', f'correct [{group}] auth_type')
     except exceptions.MissingRequiredOptions as error:
@@ -144,7 +177,7 @@ class Missing:
 def look_up(settings: Settings, section: sources.Section, catalog: Catalog) -> Endpoint | Missing | None:
     """The endpoint that Nova would take for this section; None when the section needs none from the catalog.
 
-    A service of which the catalog knows nothing at all is missing only where no live migration goes without it.
+    A service of which the catalog knows nothing at all is missing only where nova.conf has a login for it.
     """
     if not section.service_type or _overridden(settings, section.group):
         return None
@@ -158,7 +191,7 @@ def look_up(settings: Settings, section: sources.Section, catalog: Catalog) -> E
     except exceptions.CatalogException:
         others = known.get_endpoints_data(service_type=service_type)
         offered = sorted({f'{e.interface} in {e.region_name}' for found in others.values() for e in found})
-        if not offered and section.needed_for not in ('placement', 'network'):
+        if not offered and not settings.get(sources.login_group(settings, section.group), 'auth_type'):
             return None
         asked = f'{"/".join(interfaces)}{f" in {region}" if region else ""}{f", named {name}" if name else ""}'
         return Missing(section.needed_for, section.needed_for, section.group,
@@ -187,7 +220,5 @@ def _wanted(settings: Settings, section: sources.Section) -> tuple[str, str, tup
         return (section.service_type, '', (settings.get(group, 'barbican_endpoint_type') or 'public',),
                 settings.get(group, 'barbican_region_name') or '')
     interfaces = settings.get(group, 'valid_interfaces') or _INTERFACES
-    if isinstance(interfaces, str):
-        interfaces = [part.strip() for part in interfaces.split(',')]
     return (settings.get(group, 'service_type') or section.service_type, settings.get(group, 'service_name') or '',
-            tuple(interfaces), settings.get(group, 'region_name') or '')
+            tuple(sources.as_list(interfaces)), settings.get(group, 'region_name') or '')

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from nova_migcheck.endpoints import remedies
 from nova_migcheck.endpoints.model import IDENTITY, MESSAGING, Answer, Endpoint, Fault, Target, is_address
+from nova_migcheck.endpoints.picture import Picture
 from nova_migcheck.endpoints.sources import SECTIONS
-from nova_migcheck.endpoints.survey import Picture
 from nova_migcheck.finding import Finding, Outcome
 
 NAME = 'endpoint'
+
+# What is seen by the time that passed.
+_TIMED = (Fault.SILENT, Fault.NO_ANSWER, Fault.RESOLVER)
+
+_WORST_FIRST = (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK)
 
 # URLs and addresses that a text lists before it counts the rest.
 _LISTED = 10
@@ -72,7 +78,7 @@ def diagnose(picture: Picture, needed: Mapping[str, str], origin_of: Callable[[s
         found += findings
     found += _logins(picture, needed, origin_of)
     found += [_missing(gone, needed) for gone in picture.missing]
-    yield from sorted(found, key=lambda f: (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING).index(f.outcome))
+    yield from sorted(found, key=lambda f: _WORST_FIRST.index(f.outcome))
     for target, endpoints in asked.items():
         well = [answer for answer in picture.answers.get(target, {}).values() if answer.fault is None]
         if well:
@@ -80,20 +86,19 @@ def diagnose(picture: Picture, needed: Mapping[str, str], origin_of: Callable[[s
             yield Finding(NAME, Outcome.OK, target.url, where, _origins(endpoints))
 
 
-def is_well(picture: Picture, target: Target) -> bool:
-    """Whether a client gets through: at least one address answers well."""
-    return any(answer.fault is None for answer in picture.answers.get(target, {}).values())
-
-
 def _troubles(picture: Picture, target: Target, needed: Mapping[str, str]) -> Iterator[Trouble]:
     endpoints = picture.endpoints[target]
     answers = picture.answers.get(target, {})
-    partly = is_well(picture, target)
+    partly = picture.is_well(target)
     for answer in answers.values():
         if answer.fault is None:
             continue
         if partly and answer.fault is Fault.UNREACHABLE:
             # A host without IPv6 and a name that has both: a client goes on to the next address at once.
+            continue
+        if picture.starved and answer.fault in _TIMED:
+            answer = dataclasses.replace(answer, detail=f'{answer.detail}, but this host was too busy to tell')
+            yield Trouble(target, answer, endpoints, Weight())
             continue
         weights = [Weight() if partly or _replaced(picture, endpoint) else _weight(endpoint, needed)
                    for endpoint in endpoints]
@@ -103,7 +108,7 @@ def _troubles(picture: Picture, target: Target, needed: Mapping[str, str]) -> It
 def _replaced(picture: Picture, endpoint: Endpoint) -> bool:
     """Whether another of the same group answers."""
     return bool(endpoint.group) and any(
-        is_well(picture, target) and any(e.group == endpoint.group for e in endpoints)
+        picture.is_well(target) and any(e.group == endpoint.group for e in endpoints)
         for target, endpoints in picture.endpoints.items())
 
 
@@ -181,9 +186,9 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
         elsewhere = next((picture.elsewhere[t.target] for t in mine if t.target in picture.elsewhere), None)
         if elsewhere is not None:
             detail += f'; the same service answers at {elsewhere.url}, an address that nova.conf names too'
-        others = sum(is_well(picture, t) for t, endpoints in picture.endpoints.items() if endpoints)
+        others = sum(picture.is_well(t) for t, endpoints in picture.endpoints.items() if endpoints)
         if others and len(targets) > 1:
-            detail += f'; {others} other endpoints answer'
+            detail += f'; {others} other endpoint{"s answer" if others > 1 else " answers"}'
         yield Finding(NAME, weight.outcome, targets[0] if len(targets) == 1 else address, detail,
                       _origins(e for t in mine for e in t.endpoints),
                       remedies.of(first.answer, _services(first.endpoints), first.endpoints[0].from_catalog,
@@ -253,7 +258,7 @@ def _why(error: Any, picture: Picture) -> str:
 
 def _identity_is_well(picture: Picture, groups: Sequence[str], origin_of: Callable[[str, str], str]) -> bool:
     origins = {origin_of(group, 'auth_url') for group in groups}
-    return any(is_well(picture, target) for target, endpoints in picture.endpoints.items()
+    return any(picture.is_well(target) for target, endpoints in picture.endpoints.items()
                if any(e.service == IDENTITY and e.origin in origins for e in endpoints))
 
 

@@ -19,19 +19,21 @@ _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EN
                 errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
-def ask(target: Target, address: str, deadline: float, proxy: str = '') -> Answer:
+def ask(target: Target, address: str, deadline: float, seconds: float, proxy: str = '', greet: bool = True) -> Answer:
     """Probe ``target`` at ``address``, which is the proxy's where one is used.
 
     :param deadline: on :func:`time.monotonic`'s clock; no single wait is longer than up to it
+    :param seconds: the whole time that was given, for the text
+    :param greet: whether to begin the protocol, or only to connect (for what is not HTTP)
     """
     timeout = max(0.05, deadline - time.monotonic())
     shown = without_credentials(proxy)
     try:
         if target.scheme in WEB:
             return _web(target, address, proxy, shown, timeout)
-        return _greet(target, address, timeout)
+        return _greet(target, address, timeout, seconds, greet)
     except Exception as error:
-        fault, detail = classify(error, timeout)
+        fault, detail = classify(error, seconds)
         if fault is Fault.TLS and target.scheme in ('https', 'amqps'):
             left = max(0.05, deadline - time.monotonic())
             detail = tls.explain(error, target.host, address, target.port, target.tls, left) if not proxy else detail
@@ -46,8 +48,8 @@ def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -
     return Answer(address, fault, detail, reply.status, reply.skew, shown)
 
 
-def _greet(target: Target, address: str, timeout: float) -> Answer:
-    greet = greeting.GREETINGS.get(target.scheme)
+def _greet(target: Target, address: str, timeout: float, seconds: float, speak: bool) -> Answer:
+    greet = greeting.GREETINGS.get(target.scheme) if speak else greeting.tcp
     if greet is None:
         return Answer(address, Fault.INVALID, f'{target.scheme}:// is not one of http, https, tcp, ntp')
     kind = socket.SOCK_DGRAM if target.scheme == 'ntp' else socket.SOCK_STREAM
@@ -58,7 +60,7 @@ def _greet(target: Target, address: str, timeout: float) -> Answer:
         try:
             sock.connect((address, target.port))
         except (TimeoutError, socket.timeout):
-            return Answer(address, Fault.SILENT, f'no answer in {timeout:.0f} s')
+            return Answer(address, Fault.SILENT, waited(seconds))
         if target.scheme == 'amqps':
             sock = stack.enter_context(
                 tls.context(target.tls).wrap_socket(sock, server_hostname=tls.server_name(target.host)))
@@ -68,21 +70,24 @@ def _greet(target: Target, address: str, timeout: float) -> Answer:
     return Answer(address, None, greeted.said, skew=greeted.skew)
 
 
-def classify(error: BaseException, timeout: float) -> tuple[Fault, str]:
+def waited(seconds: float) -> str:
+    return f'no answer within the deadline of {seconds:g} s'
+
+
+def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
     """What an exception of requests, urllib3, keystoneauth1, ssl or a socket means.
 
-    :param timeout: seconds that were waited for, for the text
+    :param seconds: the deadline, for the text
     """
     inside = list(tls.causes(error))
     names = {type(e).__name__ for e in inside}
-    waited = f'no answer in {timeout:.{0 if timeout >= 1 else 1}f} s'
     if names & {'ConnectTimeoutError', 'ConnectTimeout'}:
-        return Fault.SILENT, waited
+        return Fault.SILENT, waited(seconds)
     for found in inside:
         if isinstance(found, tls.UnusableFile):
             return Fault.TLS, str(found)
         if isinstance(found, ssl.SSLError) and not _ended(found):
-            return Fault.TLS, str(found.reason or found)
+            return Fault.TLS, str(getattr(found, 'reason', '') or found)
         if isinstance(found, socket.gaierror):
             return Fault.NAME, found.strerror or str(found)
         if isinstance(found, ConnectionRefusedError):
@@ -92,7 +97,7 @@ def classify(error: BaseException, timeout: float) -> tuple[Fault, str]:
         if isinstance(found, OSError) and found.errno == errno.ETIMEDOUT:
             return Fault.SILENT, 'connection timed out'
     if 'ReadTimeout' in names or any(isinstance(e, (TimeoutError, socket.timeout)) for e in inside):
-        return Fault.NO_ANSWER, waited
+        return Fault.NO_ANSWER, waited(seconds)
     if names & {'RemoteDisconnected', 'ProtocolError'} \
             or any(isinstance(e, (ConnectionError, ssl.SSLError)) for e in inside):
         return Fault.CLOSED, 'connection closed before an answer'
@@ -104,4 +109,18 @@ def classify(error: BaseException, timeout: float) -> tuple[Fault, str]:
 def _ended(error: ssl.SSLError) -> bool:
     """Whether TLS itself was not refused: the peer went away, or said nothing in time."""
     return (isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or 'timed out' in str(error)
-            or (error.reason or '') == 'UNEXPECTED_EOF_WHILE_READING')
+            or getattr(error, 'reason', '') == 'UNEXPECTED_EOF_WHILE_READING')
+
+
+def resolve(host: str) -> list[str]:
+    """Every address of a name, in the resolver's order, which is the order in which a client tries them.
+
+    :raises socket.gaierror: when it does not resolve
+    """
+    found: dict[str, None] = {}
+    for family, _kind, _proto, _name, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        text = str(address[0])
+        if family == socket.AF_INET6 and len(address) == 4 and address[3] and '%' not in text:
+            text += f'%{socket.if_indextoname(address[3])}'
+        found[text] = None
+    return list(found)

@@ -57,12 +57,29 @@ OPTIONS = {
 }
 
 
+def as_list(value: Any) -> list[str]:
+    """An option that Nova itself may not have registered is a string."""
+    if isinstance(value, str):
+        value = value.split(',')
+    return [str(part).strip() for part in value or () if str(part).strip()]
+
+
+def as_bool(value: Any) -> bool:
+    return value if isinstance(value, bool) else str(value).strip().lower() in ('1', 'true', 'yes', 'on', 't', 'y')
+
+
+def login_group(settings: Settings, group: str) -> str:
+    """The section that holds the login of ``[group]``: keystoneauth1 follows ``auth_section``, but not for TLS."""
+    section = settings.get(group, 'auth_section')
+    return section if section and section in settings.options else group
+
+
 def tls_of(settings: Settings, group: str) -> Tls:
     """How a section's session verifies its servers: its own ``cafile``, ``insecure``, ``certfile``, ``keyfile``."""
     if group == 'barbican':
-        verify = settings.get(group, 'verify_ssl', True)
+        verify = as_bool(settings.get(group, 'verify_ssl', True))
         return Tls(cafile=settings.get(group, 'verify_ssl_path') or '', insecure=not verify)
-    return Tls(cafile=settings.get(group, 'cafile') or '', insecure=bool(settings.get(group, 'insecure')),
+    return Tls(cafile=settings.get(group, 'cafile') or '', insecure=as_bool(settings.get(group, 'insecure')),
                certfile=settings.get(group, 'certfile') or '', keyfile=settings.get(group, 'keyfile') or '')
 
 
@@ -72,7 +89,8 @@ def sections(settings: Settings) -> Iterator[Section]:
     for section in SECTIONS:
         if section.group.startswith('barbican') and not manager.startswith('barbican'):
             continue
-        if section.group == 'service_user' and not settings.get('service_user', 'send_service_user_token'):
+        if section.group == 'service_user' and not as_bool(
+                settings.get('service_user', 'send_service_user_token')):
             continue
         yield section
 
@@ -85,16 +103,16 @@ def configured(settings: Settings) -> list[Endpoint]:
 def _http(settings: Settings) -> Iterator[Endpoint]:
     for section in sections(settings):
         group, tls = section.group, tls_of(settings, section.group)
-        for option in ('auth_url', 'auth_endpoint'):
-            url = settings.get(group, option)
+        for holder, option in ((login_group(settings, group), 'auth_url'), (group, 'auth_endpoint')):
+            url = settings.get(holder, option)
             # castellan has a default for auth_endpoint that nobody means.
             if url and (option == 'auth_url' or f'{group}.{option}' in settings.files):
-                yield _endpoint(url, tls, IDENTITY, settings.origin(group, option), section.needed_for)
+                yield _endpoint(url, tls, IDENTITY, settings.origin(holder, option), section.needed_for)
         for option in ('endpoint_override', 'barbican_endpoint', 'endpoint_template'):
             url = settings.get(group, option)
             if url and section.service_type:
                 yield _endpoint(url, tls, section.needed_for, settings.origin(group, option), section.needed_for)
-    for url in settings.get('glance', 'api_servers') or ():
+    for url in as_list(settings.get('glance', 'api_servers')):
         yield _endpoint(url if '://' in url else f'http://{url}', tls_of(settings, 'glance'), 'image',
                         settings.origin('glance', 'api_servers'), 'image', group='glance api_servers')
     vault = settings.get('vault', 'vault_url')
@@ -135,10 +153,10 @@ def messaging_targets(url: str, options: Mapping[str, Any]) -> list[Target]:
     scheme, tls, default_port = 'amqp', Tls(), 5672
     if kind == 'kafka':
         scheme, default_port = 'tcp', 9092
-    elif str(option('ssl')).lower() in ('1', 'true', 'yes', 'on'):
+    elif as_bool(option('ssl')):
         # Without a CA file oslo.messaging verifies nothing, and it asks for the name only where it was told to.
         ca = option('ssl_ca_file') or ''
-        named = str(option('ssl_enforce_hostname_verification')).lower() in ('1', 'true', 'yes', 'on')
+        named = as_bool(option('ssl_enforce_hostname_verification'))
         scheme, tls = 'amqps', Tls(cafile=ca, insecure=not ca, certfile=option('ssl_cert_file') or '',
                                    keyfile=option('ssl_key_file') or '', check_name=named)
     return [Target(f'{scheme}://{_with_port(host.rpartition("@")[2], default_port)}', tls)
@@ -159,10 +177,7 @@ def _messaging(settings: Settings) -> Iterator[Endpoint]:
     targets = messaging_targets(main, rabbit)
     for target in targets:
         yield Endpoint(target, MESSAGING, settings.origin('DEFAULT', 'transport_url'), MESSAGING, group=MESSAGING)
-    drivers = settings.get('oslo_messaging_notifications', 'driver') or ()
-    if isinstance(drivers, str):
-        drivers = [drivers]
-    if any(driver and driver != 'noop' for driver in drivers):
+    if any(driver != 'noop' for driver in as_list(settings.get('oslo_messaging_notifications', 'driver'))):
         for target in messaging_targets(settings.get('oslo_messaging_notifications', 'transport_url') or '', rabbit):
             if target not in targets:
                 origin = settings.origin('oslo_messaging_notifications', 'transport_url')
@@ -170,13 +185,13 @@ def _messaging(settings: Settings) -> Iterator[Endpoint]:
 
 
 def _memcached(settings: Settings) -> Iterator[Endpoint]:
-    if settings.get('cache', 'enabled') and not settings.get('cache', 'tls_enabled'):
+    if as_bool(settings.get('cache', 'enabled')) and not as_bool(settings.get('cache', 'tls_enabled')):
         yield from _memcached_servers(settings, 'cache', 'memcache_servers')
     yield from _memcached_servers(settings, 'keystone_authtoken', 'memcached_servers')
 
 
 def _memcached_servers(settings: Settings, group: str, option: str) -> Iterator[Endpoint]:
-    for server in settings.get(group, option) or ():
+    for server in as_list(settings.get(group, option)):
         server = server[len('inet6:'):] if server.startswith('inet6:') else server
         if server.startswith(('unix:', '/')):
             continue
@@ -185,5 +200,5 @@ def _memcached_servers(settings: Settings, group: str, option: str) -> Iterator[
 
 
 def _extra(settings: Settings) -> Iterator[Endpoint]:
-    for url in settings.get('migcheck', 'extra_endpoints') or ():
+    for url in as_list(settings.get('migcheck', 'extra_endpoints')):
         yield Endpoint(Target(model.clean_url(url)), 'extra', settings.origin('migcheck', 'extra_endpoints'), 'extra')

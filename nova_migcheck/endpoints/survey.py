@@ -7,27 +7,32 @@ They are daemons, and the process of a check ends with it.
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 import socket
-import statistics
 import threading
 import time
 import urllib.parse
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping
 
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.endpoints import catalog, probe, sources, web
 from nova_migcheck.endpoints.catalog import Catalog, Missing
 from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target, Tls, in_url, is_address
+from nova_migcheck.endpoints.picture import Picture
 
 # Seconds after which what has not answered is suspected, and asked for elsewhere while there is time. A connection on a
 # healthy network takes milliseconds, with one lost SYN one second.
 _SUSPECT_AFTER = 1.2
-# Seconds before the deadline by which a thread gives up itself: it then says more than that it was too late.
+_LOOK_AGAIN = 0.25
+# Seconds before the deadline (at least; else a tenth of it) by which a thread gives up itself, and says at what. One that
+# is still at it then has been answered a little at a time. It is also by how much this host may be late itself.
 _MARGIN = 0.2
 # Addresses of nova.conf at which a dead service is looked for.
 _ELSEWHERE = 3
+
+# A broker that was heard to greet is only connected to until it is due again: RabbitMQ logs a warning for each client that
+# leaves after the greeting, and nothing for one that only connects. A silent one shows in Nova's own heartbeats.
+_GREETED_SELDOM = ('amqp', 'amqps')
 
 # What two sections may have different and still log in alike.
 _NOT_LOGIN = frozenset({
@@ -36,46 +41,30 @@ _NOT_LOGIN = frozenset({
     'retriable_status_codes', 'auth_section', 'min_version', 'max_version'})
 
 
-@dataclasses.dataclass
-class Picture:
-    """What is known when the deadline has passed.
-
-    :param endpoints: what hangs on each target; a target without any was asked, but nothing needs it any more
-    :param answers: of each target, by address
-    :param logins: group -> the catalog, None when the plugin has none, or what went wrong
-    :param shared_login: group -> the group that logged in for it
-    :param remembered: groups whose catalog is the last known one, and its age in seconds
-    :param missing: what a catalog does not have
-    :param elsewhere: dead target -> one that answers instead, at an address that nova.conf names
-    :param seconds: how long was waited for an answer at most
-    """
-
-    endpoints: dict[Target, list[Endpoint]] = dataclasses.field(default_factory=dict)
-    answers: dict[Target, dict[str, Answer]] = dataclasses.field(default_factory=dict)
-    logins: dict[str, Any] = dataclasses.field(default_factory=dict)
-    shared_login: dict[str, str] = dataclasses.field(default_factory=dict)
-    remembered: dict[str, float] = dataclasses.field(default_factory=dict)
-    missing: list[Missing] = dataclasses.field(default_factory=list)
-    elsewhere: dict[Target, Target] = dataclasses.field(default_factory=dict)
-    seconds: float = 5.0
-
-
 class Survey:
     """One round. :meth:`run` may be called once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._sections = [s for s in sources.sections(settings) if s.needed_for]
+        if any(self._login_options(section).get('auth_type') for section in self._sections):
+            catalog.prepare()
+        import requests  # noqa: F401  before the clock starts, not in the first thread that asks
         self._start = time.monotonic()
         self._deadline = self._start + settings.timeout
         self._events: queue.SimpleQueue[tuple[tuple[Any, ...], Any]] = queue.SimpleQueue()
         self._pending: set[tuple[Any, ...]] = set()
         self._names: dict[str, list[tuple[Target, str]]] = {}
         self._addresses: dict[str, Any] = {}
-        self._asked: set[Target] = set()
+        self._asked: dict[Target, float] = {}
+        self._suspect_after = min(_SUSPECT_AFTER, settings.timeout / 3)
         self._by_catalog: dict[str, tuple[list[Endpoint], list[Missing]]] = {}
         self._alternatives: dict[Target, list[Target]] = {}
-        self._sections = [s for s in sources.sections(settings) if s.needed_for]
-        self._memory = self._remembered(settings.memory)
+        self._margin = max(_MARGIN, settings.timeout / 10)
+        self._interval = settings.get('migcheck', 'catalog_interval', 600)
+        memory = settings.memory if isinstance(settings.memory, Mapping) else {}
+        self._memory = self._remembered(memory.get('catalogs'))
+        self._greeted = self._young(memory.get('greeted'))
         self.picture = Picture(seconds=settings.timeout)
 
     def run(self) -> Picture:
@@ -83,23 +72,34 @@ class Survey:
         for endpoint in sources.configured(self._settings):
             self._need(endpoint)
         self._log_in()
-        self._wait(self._start + min(_SUSPECT_AFTER, self._settings.timeout / 3))
+        self._wait(self._start + self._suspect_after)
         self._suspect()
-        self._wait(self._deadline)
+        while self._pending and time.monotonic() < self._deadline:
+            self._wait(min(self._deadline, time.monotonic() + _LOOK_AGAIN))
+            self._suspect()
         self._give_up()
         self._find_elsewhere()
         return self.picture
 
     def memory(self) -> dict[str, Any]:
-        """The last known catalogs, for the next round."""
+        """What the next round is to know: the last known catalogs, and which brokers greeted when."""
         known = dict(self._memory)
         known.update((group, found) for group, found in self.picture.logins.items() if isinstance(found, Catalog))
-        return {group: found.to_json() for group, found in known.items()}
+        greeted = {}
+        for target, answers in self.picture.answers.items():
+            for address, answer in answers.items():
+                if target.scheme in _GREETED_SELDOM and answer.fault is None:
+                    key = f'{target.url} {address}'
+                    greeted[key] = self._greeted.get(key, time.time())
+        return {'catalogs': {group: found.to_json() for group, found in known.items()}, 'greeted': greeted}
 
     # -- waiting
 
     def _spawn(self, key: tuple[Any, ...], function: Callable[..., Any], *args: Any) -> None:
+        spawned = time.monotonic()
+
         def work() -> None:
+            self._notice(spawned)
             try:
                 result = function(*args)
             except Exception as error:
@@ -108,11 +108,17 @@ class Survey:
         self._pending.add(key)
         threading.Thread(target=work, daemon=True, name=str(key[0])).start()
 
+    def _notice(self, due: float) -> None:
+        """A host that runs its own threads late cannot tell a slow server from a dead one."""
+        if time.monotonic() - due > self._margin:
+            self.picture.starved = True
+
     def _wait(self, until: float) -> None:
         while self._pending and (left := until - time.monotonic()) > 0:
             try:
                 key, result = self._events.get(timeout=left)
             except queue.Empty:
+                self._notice(until)
                 return
             self._pending.discard(key)
             self._handle(key, result)
@@ -142,7 +148,7 @@ class Survey:
     def _probe(self, target: Target) -> None:
         if target in self._asked:
             return
-        self._asked.add(target)
+        self._asked[target] = time.monotonic()
         try:
             host, _port = target.host, target.port
             proxy = web.proxy_for(target.url) if target.scheme in probe.WEB else ''
@@ -159,7 +165,7 @@ class Survey:
         if host in self._addresses:
             self._ask_each(target, host, proxy)
         elif len(self._names[host]) == 1:
-            self._spawn(('name', host), resolve, host)
+            self._spawn(('name', host), probe.resolve, host)
 
     def _ask_each(self, target: Target, host: str, proxy: str) -> None:
         found = self._addresses[host]
@@ -171,7 +177,9 @@ class Survey:
             self.picture.answers[target] = {host: Answer(host, fault, detail)}
             return
         for address in found:
-            self._spawn(('ask', target, address), probe.ask, target, address, self._deadline - _MARGIN, proxy)
+            greet = target.scheme not in _GREETED_SELDOM or f'{target.url} {address}' not in self._greeted
+            self._spawn(('ask', target, address), probe.ask, target, address, self._deadline - self._margin,
+                        self._settings.timeout, proxy, greet)
 
     # -- catalogs
 
@@ -182,24 +190,33 @@ class Survey:
         found = {group: Catalog.from_json(value) for group, value in memory.items()}
         return {group: value for group, value in found.items() if value is not None}
 
+    def _young(self, times: Any) -> dict[str, float]:
+        """Those that are not older than the interval."""
+        if not isinstance(times, Mapping):
+            return {}
+        now = time.time()
+        return {key: when for key, when in times.items() if isinstance(when, (int, float)) and 0 <= now - when < self._interval}
+
     def _log_in(self) -> None:
         """Each user once; not at all where the last catalog is young: a login a minute from each host is a load."""
         leaders: dict[Any, str] = {}
         for section in self._sections:
-            options = self._settings.options.get(section.group, {})
+            options = self._login_options(section)
             if options.get('auth_type'):
                 login = tuple(sorted((name, repr(value)) for name, value in options.items() if name not in _NOT_LOGIN))
                 self.picture.shared_login[section.group] = leaders.setdefault(login, section.group)
-        interval = self._settings.get('migcheck', 'catalog_interval', 600)
         for leader in leaders.values():
             known = self._memory.get(leader)
-            if known and 0 <= time.time() - known.fetched < interval:
+            if known and self._young({leader: known.fetched}):
                 self._use(leader, known)
             else:
                 self._start_login(leader)
 
+    def _login_options(self, section: sources.Section) -> Mapping[str, Any]:
+        return self._settings.options.get(sources.login_group(self._settings, section.group), {})
+
     def _start_login(self, leader: str) -> None:
-        timeout = max(0.1, self._deadline - _MARGIN - time.monotonic())
+        timeout = max(0.1, self._deadline - self._margin - time.monotonic())
         self._spawn(('login', leader), catalog.login, self._settings, leader, timeout)
 
     def _use(self, leader: str, known: Catalog) -> None:
@@ -235,14 +252,15 @@ class Survey:
                 self.picture.remembered[leader] = time.time() - known.fetched
                 self._use(leader, known)
             elif used and leader not in self.picture.logins and ('login', leader) not in self._pending \
-                    and (used[1] or not all(self._is_well(endpoint.target) for endpoint in used[0])):
-                # The catalog in memory may be out of date: nothing is held against the host until it is fetched again.
+                    and (used[1] or not all(self.picture.is_well(endpoint.target) for endpoint in used[0])):
+                # The catalog in memory may be out of date: what it lists is dead, or it lacks something.
                 self._start_login(leader)
         named = [e.target for needed in self.picture.endpoints.values() for e in needed
                  if not e.from_catalog and e.target.scheme in probe.WEB]
-        live = list(dict.fromkeys(target.host for target in named if self._is_well(target)))
+        live = list(dict.fromkeys(target.host for target in named if self.picture.is_well(target)))
         for target in list(self.picture.endpoints):
-            if target.scheme in probe.WEB and self.picture.endpoints[target] and self._is_dead(target):
+            if target.scheme in probe.WEB and self.picture.endpoints[target] and target not in self._alternatives \
+                    and live and self._is_dead(target):
                 for host in [h for h in live if h != target.host][:_ELSEWHERE]:
                     parts = urllib.parse.urlsplit(target.url)
                     url = urllib.parse.urlunsplit(parts._replace(netloc=f'{in_url(host)}:{target.port}'))
@@ -251,23 +269,21 @@ class Survey:
                     self._alternatives.setdefault(target, []).append(other)
                     self._probe(other)
 
-    def _is_well(self, target: Target) -> bool:
-        return any(answer.fault is None for answer in self.picture.answers.get(target, {}).values())
-
     def _is_dead(self, target: Target) -> bool:
         """It cannot be reached, as far as is known by now."""
         answers = self.picture.answers.get(target)
-        return not answers or all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER))
-                                  for a in answers.values())
+        if not answers:
+            return time.monotonic() - self._asked[target] > self._suspect_after
+        return all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER)) for a in answers.values())
 
     def _find_elsewhere(self) -> None:
         for target, others in self._alternatives.items():
-            well = next((other for other in others if self._is_well(other)), None)
-            if well is not None and not self._is_well(target):
+            well = next((other for other in others if self.picture.is_well(other)), None)
+            if well is not None and not self.picture.is_well(target):
                 self.picture.elsewhere[target] = well
 
     def _give_up(self) -> None:
-        waited = f'no answer in {self._settings.timeout:.0f} s'
+        waited = probe.waited(self._settings.timeout)
         for key in self._pending:
             if key[0] == 'name':
                 for target, _proxy in self._names[key[1]]:
@@ -276,27 +292,3 @@ class Survey:
                 self.picture.answers.setdefault(key[1], {})[key[2]] = Answer(key[2], Fault.NO_ANSWER, waited)
             elif key[0] == 'login':
                 self.picture.logins[key[1]] = TimeoutError(waited)
-
-
-def resolve(host: str) -> list[str]:
-    """Every address of a name, in the resolver's order, which is the order in which a client tries them.
-
-    :raises socket.gaierror: when it does not resolve
-    """
-    found: dict[str, Optional[bool]] = {}
-    for family, _kind, _proto, _name, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
-        text = str(address[0])
-        if family == socket.AF_INET6 and len(address) == 4 and address[3] and '%' not in text:
-            text += f'%{socket.if_indextoname(address[3])}'
-        found[text] = None
-    return list(found)
-
-
-def skews(picture: Picture) -> dict[str, float]:
-    """Server -> seconds that its clock is ahead of ours: the median of what one server said."""
-    said: dict[str, list[float]] = {}
-    for target, answers in picture.answers.items():
-        for answer in answers.values():
-            if answer.skew is not None:
-                said.setdefault(f'{in_url(answer.address)}:{target.port}', []).append(answer.skew)
-    return {server: statistics.median(values) for server, values in said.items()}

@@ -82,6 +82,9 @@ def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, 
 
     :param timeout: seconds for the one more connection that fetches the certificate
     """
+    unusable = next((e for e in causes(error) if isinstance(e, UnusableFile)), None)
+    if unusable is not None:
+        return str(unusable)
     found = next((e for e in causes(error) if isinstance(e, ssl.SSLCertVerificationError)), None)
     if found is None:
         other = next((e for e in causes(error) if isinstance(e, ssl.SSLError)), error)

@@ -33,7 +33,10 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
     It reads nothing from the environment: no proxy, no netrc.
     """
     import requests
+    import urllib3
     from requests.adapters import HTTPAdapter
+    # The operator who set insecure knows, and a warning a minute goes to nova-compute's stderr.
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     class Adapter(HTTPAdapter):  # type: ignore[misc]
         """requests would load the CAs anew for each connection, and verify the address instead of the name."""

@@ -57,10 +57,9 @@ def _child(argv: list[str], out: str, err: str, environment: Mapping[str, str], 
             for stream in streams:
                 os.dup2(fd, stream)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, 'w', encoding='utf-8'), os.fdopen(2, 'w', encoding='utf-8')
-    if powerless:
-        # Root without its capabilities, who may read only what belongs to root (capset(2), version 3).
-        if ctypes.CDLL(None).capset(struct.pack('Ii', 0x20080522, 0), bytes(24)):
-            raise OSError('capset')
+    # Root without its capabilities, who may read only what belongs to root (capset(2), version 3).
+    if powerless and ctypes.CDLL(None).capset(struct.pack('Ii', 0x20080522, 0), bytes(24)):
+        raise OSError('capset')
     from nova_migcheck.cli import main
     code = main.main(argv)
     sys.stdout.flush()

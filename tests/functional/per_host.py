@@ -76,6 +76,14 @@ class PerHost(fixtures.Fixture):
                     return host.options[key]
             return read(self, name, group, namespace)
 
+        locate = cfg.ConfigOpts.get_location
+
+        def locate_for_host(self: cfg.ConfigOpts, name: str, group: Any = None) -> Any:
+            host = _HOST.get()
+            if host is not None and self is conf and (group, name) in host.options:
+                return cfg.LocationInfo(cfg.Locations.user, host.nova_conf)
+            return locate(self, name, group)
+
         start = threading.Thread.start
 
         def start_in_context(self: threading.Thread) -> None:
@@ -88,6 +96,7 @@ class PerHost(fixtures.Fixture):
             return wrapped
 
         self.useFixture(fixtures.MonkeyPatch('oslo_config.cfg.ConfigOpts._get', read_for_host))
+        self.useFixture(fixtures.MonkeyPatch('oslo_config.cfg.ConfigOpts.get_location', locate_for_host))
         self.useFixture(fixtures.MonkeyPatch('threading.Thread.start', start_in_context))
         for executor in ('ThreadPoolExecutor', 'DynamicThreadPoolExecutor', 'GreenThreadPoolExecutor'):
             if hasattr(futurist, executor) and 'submit' in vars(getattr(futurist, executor)):

@@ -325,12 +325,16 @@ def test_uri_that_takes_no_name(hosts: TwoHosts, fact: Mapping[str, Any]) -> Non
 @pytest.mark.parametrize('serve, words', [(namespaces.ssh, ''), (namespaces.until_closed, 'says nothing'), (None, 'refused')])
 def test_ssh(hosts: TwoHosts, fact: Mapping[str, Any], serve: Any, words: str) -> None:
     if serve:
-        hosts.listen(port=22, serve=serve)
-    found = hosts.transport('node2-mig', fact, timeout=1, live_migration_scheme='ssh')
+        for port in (22, 2022):
+            hosts.listen(port=port, serve=serve)
+    by_uri = hosts.transport('node2-mig', fact, timeout=1, live_migration_uri='qemu+ssh://nova@%s:2022/system?keyfile=/etc/nova/key')
+    by_scheme = hosts.transport('node2-mig', fact, timeout=1, live_migration_scheme='ssh')
     if words:
-        assert_says(found, '10.77.0.12:22', words)
+        assert_says(by_uri, '10.77.0.12:2022', words)
+        # ~/.ssh/config may name another port.
+        assert not by_scheme.failures and '10.77.0.12:22' in by_scheme.one(Outcome.UNKNOWN).detail
     else:
-        assert not found.text
+        assert not by_uri.text and not by_scheme.text
 
 
 # T2: QEMU's ports.

@@ -117,7 +117,8 @@ def test_a_reader_survives_anything(stats):
 
 
 findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), outcome=st.sampled_from(Outcome),
-                              subject=st.text(max_size=2000), detail=st.text(max_size=2000), origin=st.text(max_size=2000), remedy=st.text(max_size=2000),
+                              subject=st.text(max_size=2000), detail=st.text(max_size=2000), origin=st.text(max_size=2000),
+                              remedy=st.text(max_size=2000),
                               scope=st.text(max_size=20)), max_size=30)
 
 

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+extensions = ['openstackdocstheme', 'oslo_config.sphinxext']
+project = 'nova-migcheck'
+copyright = 'nova-migcheck developers'
+html_theme = 'openstackdocs'
+openstackdocs_auto_name = False
+openstackdocs_pdf_link = False
+openstackdocs_use_storyboard = False
+source_suffix = {'.rst': 'restructuredtext'}
+exclude_patterns = []

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts as a cloud has them, with what they publish."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any, Sequence
+
+from nova_migcheck import published
+from nova_migcheck.cpu import Cpu
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import Group, Report
+
+# A server of the Cascade Lake generation, as libvirt 9 lists what its KVM provides.
+FEATURES = '''3dnowprefetch abm adx aes amd-stibp apic arat arch-capabilities avx avx2 avx512bw avx512cd avx512dq avx512f avx512vl avx512vnni
+bmi1 bmi2 clflush clflushopt clwb cmov cx16 cx8 de erms f16c flush-l1d fma fpu fsgsbase fxsr hle hypervisor ibpb ibrs ibrs-all invpcid invtsc
+lahf_lm lm mca mce md-clear mds-no mmx monitor movbe mpx msr mtrr nx pae pat pcid pclmuldq pdcm pdpe1gb pge pku pni popcnt pschange-mc-no pse
+pse36 rdctl-no rdrand rdseed rdtscp rtm sep skip-l1dfl-vmentry smap smep spec-ctrl ss ssbd sse sse2 sse4.1 sse4.2 ssse3 stibp syscall tsc
+tsc-deadline tsc_adjust tsx-ctrl umip vme vmx x2apic xgetbv1 xsave xsavec xsaveopt xsaves'''.split()
+
+
+def cpu(kind: int) -> Cpu:
+    """The ``kind``-th of any number of different CPUs."""
+    chance = random.Random(kind)
+    less = chance.sample(FEATURES, kind % 7)
+    return Cpu('x86_64', 'kvm', 'Intel', 'Cascadelake-Server', frozenset(FEATURES) - set(less) | {f'kind{kind}'} if kind else frozenset(
+        FEATURES), tsc_hz=2_095_078_000 + chance.randrange(10_000), tsc_scaling=True, libvirt=9_000_000)
+
+
+def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups: int = 0, addresses: int = 1,
+           now: float = 0.0) -> Report:
+    """Host ``number``'s report. Its CPU is one of ``kinds``; its addresses, its TSC and its free space are its own."""
+    migration: dict[str, Any] = {
+        'host': f'compute{number:05d}', 'libvirt_host': f'compute{number:05d}.example.org', 'inbound': f'compute{number:05d}-mig',
+        'addresses': [f'10.77.{number // 250 % 250}.{number % 250 + i}' for i in range(addresses)],
+        'interface': 'bond1.200', 'networks': ['10.77.0.0/16'], 'mtu': 9000, 'scheme': 'tcp', 'port': 16509}
+    storage = {'images': 'path', 'expect': 'auto', 'path': '/var/lib/nova/instances', 'mount': '/var/lib/nova/instances', 'type': 'nfs4',
+               'family': 'nfs', 'shared': True, 'source': '10.0.0.5:/export/nova', 'servers': ['10.0.0.5'], 'export': '/export/nova',
+               'inode': 128, 'marker': 4711, 'free_bytes': 2 ** 40 + number, 'total_bytes': 2 ** 42}
+    given = cpu(number % kinds)
+    who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i]}), (f'{i:012x}',)) for i in range(groups))
+    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage)
+
+
+def failure(number: int) -> Finding:
+    return Finding('endpoint', Outcome.FAILURE, f'http://10.0.{number % 250}.5:8780', 'connection refused',
+                   'keystone catalog: placement, internal, RegionOne', 'see that it listens, and the firewall between')
+
+
+def stats(number: int, **changes: Any) -> dict[str, str]:
+    """``ComputeNode.stats`` of that host: Nova's own, and the report."""
+    return {**nova_stats(number), **published.write(report(number, **changes))}
+
+
+def nova_stats(number: int) -> dict[str, str]:
+    """What Nova itself puts there for a host with 20 servers."""
+    return {'failed_builds': '0', 'num_instances': '20', 'num_vm_active': '20', 'num_task_None': '20', 'num_os_type_None': '20',
+            f'num_proj_{number % 40:032x}': '20', 'io_workload': '0', 'uptime': ' 10:00:00 up 100 days,  1:00,  0 users,  load average: 1, 1, 1'}

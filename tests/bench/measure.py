@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure side by side, and say what came of it as a table of ratios and as gates."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import statistics
+import time
+from typing import Any, Callable, Optional, Sequence
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table.
+
+    :param limit: the most that ``value`` may be; None where nothing is promised
+    """
+
+    what: str
+    value: float
+    unit: str = ''
+    limit: Optional[float] = None
+    note: str = ''
+
+    @property
+    def passed(self) -> bool:
+        return self.limit is None or self.value <= self.limit
+
+
+def side_by_side(*runs: Callable[[], Any], times: int = 7, before: Callable[[], Any] = lambda: None) -> list[float]:
+    """CPU seconds of each of ``runs``: the median of ``times``, taken in turns so that a busy machine is busy for all of them.
+
+    :param before: called before each, its answer is handed to it
+    """
+    taken: list[list[float]] = [[] for _ in runs]
+    for _ in range(times):
+        for run, seconds in zip(runs, taken):
+            prepared = before()
+            gc.collect()
+            gc.disable()
+            try:
+                begun = time.process_time()
+                run(prepared) if prepared is not None else run()  # type: ignore[call-arg]
+                seconds.append(time.process_time() - begun)
+            finally:
+                gc.enable()
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A plain reStructuredText table."""
+    cells = [('What', 'Measured', 'Gate', '', 'Remark')]
+    for row in rows:
+        unit = f' {row.unit}' if row.unit else ''
+        gate = '' if row.limit is None else f'<= {row.limit:g}{unit}'
+        cells.append((row.what, f'{row.value:.4g}{unit}', gate, '' if row.limit is None else 'pass' if row.passed else 'FAIL', row.note))
+    widths = [max(len(line[column]) for line in cells) for column in range(5)]
+    rule = '  '.join('=' * max(width, 1) for width in widths)
+    lines = ['  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
+    # An empty first column would continue the line before; an empty later one is fine.
+    return '\n'.join([rule, lines[0], rule, *lines[1:], rule])

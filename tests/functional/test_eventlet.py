@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same under eventlet, which patches all of a process: so in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import nova
+import pytest
+from nova import monkey_patch
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = 'tests/functional'
+# One of each way: the filter, the hook on the destination, the hook on the source, and what hangs.
+TESTS = [
+    f'{HERE}/test_hooks.py::TestEnforce::test_two_refused_hosts_keep_their_own_reasons',
+    f'{HERE}/test_hooks.py::TestEnforce::test_the_destination_refuses_and_the_next_host_is_taken',
+    f'{HERE}/test_filter.py::TestReportOnly',
+    f'{HERE}/test_broken_checks.py',
+    f'{HERE}/test_service.py::TestStart::test_nothing_is_left_when_nova_compute_stops',
+]
+
+
+@pytest.mark.skipif(monkey_patch.is_patched(), reason='this is that process')
+def test_under_eventlet():
+    assert nova  # imported: native threads in this process
+    env = {**os.environ, 'OS_NOVA_DISABLE_EVENTLET_PATCHING': 'false'}
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--show-capture=no', *TESTS],
+                          cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert 'passed' in done.stdout and 'failed' not in done.stdout

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nova-compute's own part: what became wrong after the scheduler last heard of it, and the way from the source."""
+
+from __future__ import annotations
+
+import pytest
+
+from nova_migcheck.finding import Finding, Outcome
+from tests.functional.hypervisor import Cpu
+
+HOSTS = ('compute1', 'compute2', 'compute3')
+
+
+def wrong_path(target: str) -> Finding:
+    return Finding('transport', Outcome.FAILURE, target, f'{target} resolves to 10.0.0.2, which leads out of eth0 and not eth1',
+                   '/etc/hosts:12', 'correct the line on the source')
+
+
+class TestEnforce:
+    """The scheduler picks compute2 first: it has the most memory left."""
+
+    CLOUD = {'cpus': dict.fromkeys(HOSTS, Cpu()), 'memory_used': {'compute3': 4096}}
+
+    @pytest.fixture(autouse=True)
+    def _always_check_again(self, cloud):
+        for host in cloud.hosts.values():
+            host.set('migcheck', 'recheck_after', '0')
+
+    def test_the_destination_refuses_and_the_next_host_is_taken(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        cloud.say('compute2', unreachable)
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
+        assert 'check_can_live_migrate_destination' in cloud.hosts['compute2'].calls
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+        reason = migration.refusals['compute2']
+        assert reason.startswith('endpoint: http://192.0.2.5:8780: connection refused')
+        assert list(migration.refusals) == ['compute2']
+        assert cloud.log.lines('WARNING', 'nova_migcheck.hook', 'compute2', 'is refused', 'see whether placement-api runs')
+
+    def test_the_source_refuses_the_way_and_the_next_host_is_taken(self, cloud):
+        server = cloud.server('compute1')
+        cloud.say_of_path('compute1', 'compute2', wrong_path('compute2'))
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+        assert migration.refusals['compute2'].startswith('transport: compute2 resolves to 10.0.0.2')
+        assert '/etc/hosts:12' in migration.refusals['compute2']
+
+    def test_two_refused_hosts_keep_their_own_reasons(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        cloud.say('compute2', unreachable)
+        cloud.say_of_path('compute1', 'compute3', wrong_path('compute3'))
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert set(migration.refusals) == {'compute2', 'compute3'}
+        assert migration.refusals['compute2'].startswith('endpoint: http://192.0.2.5:8780')
+        assert migration.refusals['compute3'].startswith('transport: compute3 resolves to 10.0.0.2')
+        # A member sees the names of events: they tell him no host.
+        assert not any(host in event['event'] for event in migration.action['events'] for host in HOSTS)
+        assert cloud.allocated_on(server) == {'compute1'}
+
+    def test_a_forced_migration_is_refused(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        cloud.say('compute2', unreachable)
+        migration = cloud.live_migrate(server, 'compute2', force=True)
+        assert cloud.scheduler_queries == []
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert migration.refusals['compute2'].startswith('endpoint: http://192.0.2.5:8780')
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+
+    def test_a_forced_migration_to_a_well_host_goes_on(self, cloud):
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2', force=True)
+        assert (migration.status, migration.host) == ('completed', 'compute2')
+        assert migration.refusals == {}
+
+    def test_the_target_s_libvirt_names_what_its_cpu_lacks(self, cloud):
+        """The target changed since its report: microcode, or another QEMU."""
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert migration.refusals['compute2'].startswith('cpu: target compute2 lacks hle, rtm that the guest uses')
+
+    def test_a_guest_may_go_to_a_host_with_more(self, cloud):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu('Skylake-Server')
+        assert cloud.live_migrate(server, 'compute2').host == 'compute2'
+
+    def test_a_guest_holds_what_its_own_host_has_lost(self, cloud):
+        """Microcode took TSX away from a running host: its guests still have it (C4)."""
+        server = cloud.boot('compute1')
+        for host in HOSTS:
+            cloud.hosts[host].hypervisor.cpu = Cpu().without('hle', 'rtm')
+        cloud.check()
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert migration.message == 'No valid host was found. migcheck rejected 2 hosts (cpu: 2)'
+
+    def test_a_target_whose_libvirtd_does_not_answer_is_no_failure(self, cloud):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].set('libvirt', 'connection_uri', 'qemu:///system?state=/nonexistent')
+        cloud.check('compute2')
+        migration = cloud.live_migrate(server, 'compute2')
+        assert migration.status == 'completed'
+        assert cloud.log.lines('nova_migcheck', 'libvirtd does not answer')
+
+
+class TestPassthrough:
+    CLOUD = {'cpus': dict.fromkeys(HOSTS, Cpu()), 'conf': {'libvirt': {'cpu_mode': 'host-passthrough'}}}
+
+    def test_a_guest_that_would_silently_lose_features(self, cloud):
+        """libvirt calls any two hosts compatible for it, and QEMU takes it: only the features tell (C3)."""
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
+        cloud.check('compute2')
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert cloud.log.lines('nova_migcheck.scheduler', 'compute2', 'lacks hle, rtm that the guest uses')
+
+    def test_forced(self, cloud):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
+        cloud.check('compute2')
+        migration = cloud.live_migrate(server, 'compute2', force=True)
+        assert (migration.status, migration.host) == ('error', 'compute1')
+        assert migration.refusals['compute2'].startswith('cpu: target compute2 lacks hle, rtm that the guest uses')
+
+    def test_to_the_same_cpu(self, cloud):
+        assert cloud.live_migrate(cloud.server('compute1'), 'compute2').host == 'compute2'
+
+
+class TestNovasOwnComparison:
+    """LP#2039803: Nova compares the source's raw CPU with what the target gives to guests, and rejects identical hosts."""
+
+    CLOUD = {'cpus': dict.fromkeys(HOSTS[:2], Cpu()), 'conf': {'workarounds': {'skip_cpu_compare_on_dest': 'false'}}}
+
+    def test_kept_it_rejects_and_the_reason_is_told(self, cloud):
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert 'LP#2039803' in migration.texts
+        assert cloud.log.lines('WARNING', 'nova_migcheck', 'skip_cpu_compare_on_dest', 'nova_cpu_check')
+
+    def test_replaced_identical_hosts_are_compatible(self, cloud):
+        cloud.hosts['compute2'].set('migcheck', 'nova_cpu_check', 'replace')
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+
+    def test_replaced_a_lesser_cpu_is_refused_all_the_same(self, cloud):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].set('migcheck', 'nova_cpu_check', 'replace')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
+        migration = cloud.live_migrate(server, 'compute2', force=True)
+        assert (migration.status, migration.host) == ('error', 'compute1')
+        assert 'lacks hle, rtm that the guest uses' in migration.refusals['compute2']
+
+
+class TestWithoutEvents:
+    CLOUD = {'cpus': dict.fromkeys(HOSTS[:2], Cpu()), 'conf': {'migcheck': {'events': 'false', 'recheck_after': '0'}}}
+
+    def test_a_refusal_leaves_no_event_of_its_own(self, cloud, unreachable):
+        cloud.say('compute2', unreachable)
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host) == ('error', 'compute1')
+        assert migration.refusals == {}
+        assert 'endpoint: http://192.0.2.5:8780' in migration.texts

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is no live migration goes on as if the plugin were not there, to hosts that no live migration may go to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.functional.cloud import Cloud
+from tests.functional.hypervisor import Cpu
+
+HOSTS = ('compute1', 'compute2', 'compute3')
+
+
+@pytest.fixture
+def all_bad(cloud, unreachable):
+    """Every host has published a failure, and another CPU than the guests' is on the targets."""
+    for host in HOSTS:
+        cloud.say(host, unreachable)
+        cloud.hosts[host].set('migcheck', 'recheck_after', '0')
+    for host in HOSTS[1:]:
+        cloud.hosts[host].hypervisor.cpu = Cpu('EPYC')
+    cloud.check()
+    cloud.forget_calls()
+    return cloud
+
+
+class TestUntouched:
+    CLOUD = {'cpus': dict.fromkeys(HOSTS, Cpu())}
+
+    def test_boot(self, all_bad):
+        assert all_bad.host_of(all_bad.boot()) in HOSTS
+        assert not all_bad.log.lines('nova_migcheck')
+
+    def test_boot_on_a_host(self, all_bad):
+        assert all_bad.host_of(all_bad.boot('compute2')) == 'compute2'
+
+    def test_cold_migrate(self, all_bad):
+        server = all_bad.server('compute1')
+        assert all_bad.cold_migrate(server) != 'compute1'
+        all_bad.confirm_resize(server)
+        assert not all_bad.log.lines('nova_migcheck')
+
+    def test_resize(self, all_bad):
+        server = all_bad.server('compute1')
+        assert all_bad.resize(server) in HOSTS
+        all_bad.confirm_resize(server)
+        assert not all_bad.log.lines('nova_migcheck')
+
+    def test_rebuild(self, all_bad):
+        assert all_bad.rebuild(all_bad.server('compute1')) == 'compute1'
+        assert not all_bad.log.lines('nova_migcheck')
+
+    def test_unshelve(self, all_bad):
+        server = all_bad.boot('compute1')
+        all_bad.shelve(server)
+        assert all_bad.unshelve(server) in HOSTS
+        assert not all_bad.log.lines('nova_migcheck')
+
+    def test_evacuate(self, all_bad):
+        server = all_bad.boot('compute1')
+        assert all_bad.evacuate(server) in HOSTS[1:]
+        assert not all_bad.log.lines('nova_migcheck')
+
+    def test_a_live_migration_of_the_same_server_has_no_target(self, all_bad):
+        """That the hosts really are as bad as the other tests here believe."""
+        migration = all_bad.live_migrate(all_bad.server('compute1'))
+        assert migration.message.startswith('No valid host was found. migcheck rejected 2 hosts')
+
+
+class TestAlsoFor:
+    CLOUD = {'cpus': dict.fromkeys(HOSTS, Cpu()), 'conf': {'migcheck': {'also_for': 'migration,evacuation'}}}
+
+    def test_cold_migrate_goes_to_the_well_host_whatever_its_cpu(self, cloud, unreachable):
+        cloud.say('compute2', unreachable)
+        cloud.hosts['compute3'].hypervisor.cpu = Cpu('EPYC')
+        cloud.check('compute2', 'compute3')
+        server = cloud.server('compute1')
+        assert cloud.cold_migrate(server) == 'compute3'
+        cloud.confirm_resize(server)
+
+    def test_evacuate(self, cloud, unreachable):
+        cloud.say('compute2', unreachable)
+        cloud.check('compute2')
+        assert cloud.evacuate(cloud.boot('compute1')) == 'compute3'
+
+    def test_what_is_not_listed_is_not_judged(self, cloud, unreachable):
+        for host in HOSTS:
+            cloud.say(host, unreachable)
+        cloud.check()
+        server = cloud.server('compute1')
+        assert cloud.resize(server) in HOSTS
+        cloud.confirm_resize(server)
+
+
+class TestQueries:
+    """The scheduler's own database queries for one request, with the plugin and without."""
+
+    def test_a_boot_costs_no_query_and_a_live_migration_two(self):
+        boots, live_migrations = [], []
+        for plugin in (False, True):
+            with Cloud(dict.fromkeys(HOSTS[:2], Cpu()), plugin=plugin) as cloud:
+                cloud.boot('compute1')  # what is read once only
+                cloud.forget_calls()
+                server = cloud.boot('compute1')
+                boots.append([len(queries) for queries in cloud.scheduler_queries])
+                cloud.forget_calls()
+                assert cloud.live_migrate(server).status == 'completed'
+                live_migrations.append([len(queries) for queries in cloud.scheduler_queries])
+        stock, ours = boots
+        assert len(stock) == 1 and stock[0] > 0
+        assert ours == stock
+        (stock_queries,), (our_queries,) = live_migrations
+        assert our_queries - stock_queries == 2

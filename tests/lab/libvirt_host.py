@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A libvirtd in the namespaces of a host, listening for migrations."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import time
+from typing import Optional
+
+from tests.lab.libvirtd import Libvirtd
+from tests.lab.namespaces import Namespace
+
+_CONF = """
+listen_tcp = 1
+auth_tcp = "none"
+"""
+
+# In a mount namespace below the host's, so that the host's hosts file is libvirtd's and QEMU's, too.
+_START = """
+set -eu
+mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
+mount --bind {root}/etc /etc/libvirt
+for directory in run/libvirt:run var/lib/libvirt:lib var/cache/libvirt:cache var/log/libvirt:log; do
+    mount --bind {root}/${{directory#*:}} /${{directory%:*}}
+done
+for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+exec taskset -c {core} /usr/sbin/libvirtd --listen --pid-file {root}/libvirtd.pid
+"""
+
+_GUEST = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>256</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <features><acpi/></features>
+  <cpu mode='custom'><model>qemu64</model></cpu>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices>
+</domain>
+"""
+
+
+class LibvirtHost(Libvirtd):
+    """A libvirtd in a namespace.
+
+    :param cache: as for :class:`Libvirtd`
+    """
+
+    def __init__(self, host: Namespace, cache: Optional[pathlib.Path] = None) -> None:
+        super().__init__(host.name, cache=cache)
+        self.host = host
+
+    def start(self) -> None:
+        with open(self.root / 'etc/libvirtd.conf', 'a') as conf:
+            conf.write(_CONF)
+        script = _START.format(root=self.root, core=min(os.sched_getaffinity(0)))
+        with open(self.root / 'libvirtd.err', 'wb') as errors:
+            self.process = subprocess.Popen(self.host.inside('unshare', '--mount', '--propagation', 'private', 'sh', '-c', script),
+                                            stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        deadline = time.monotonic() + 60
+        while not self._answers(self.root / 'run/libvirt-sock'):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f'libvirtd did not start: {(self.root / "libvirtd.err").read_text()}')
+            time.sleep(0.05)
+
+    def guest(self, name: str) -> None:
+        """Start a diskless guest of 256 MiB that no hypervisor of the processor's is needed for."""
+        self.connect().createXML(_GUEST.format(name=name))
+
+    def migrate(self, name: str, to: str) -> None:
+        """Do with a guest what Nova does when the target's ``live_migration_inbound_addr`` is ``to``.
+
+        :raises libvirt.libvirtError: when it fails
+        """
+        import libvirt
+        flags = (libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
+        self.connect().lookupByName(name).migrateToURI3(
+            f'qemu+tcp://{to}/system', {libvirt.VIR_MIGRATE_PARAM_URI: f'tcp://{to}'}, flags)
+
+    def guests(self) -> list[str]:
+        """Names of the guests that run here."""
+        return [domain.name() for domain in self.connect().listAllDomains()]

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nova_migcheck import cpunames
+from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, compare
+
+ON_A_BUSY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server', frozenset({'fpu', 'sse2', 'avx', 'avx512f', 'avx512dq', 'invtsc'}),
+           tsc_hz=2_500_000_000, tsc_scaling=False, libvirt=9_000_000)
+GUEST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server', frozenset({'fpu', 'sse2', 'avx', 'avx512f', 'avx512dq'}),
+            libvirt=9_000_000)
+
+
+def less(cpu: Cpu, *names: str) -> Cpu:
+    return dataclasses.replace(cpu, features=cpu.features - set(names))
+
+
+def more(cpu: Cpu, *names: str) -> Cpu:
+    return dataclasses.replace(cpu, features=cpu.features | set(names))
+
+
+def test_missing_features_are_named_and_the_way_back_works() -> None:  # C1, K3
+    poor = less(HOST, 'avx512f', 'avx512dq')
+    assert compare(GUEST, poor) == Comparison(INCOMPATIBLE, ('avx512dq', 'avx512f'),
+                                              'lacks avx512dq, avx512f that the guest uses')
+    assert compare(less(GUEST, 'avx512f', 'avx512dq'), HOST).compatible
+
+
+def test_identical_and_larger_hosts() -> None:  # K1, K2
+    assert compare(GUEST, HOST) == Comparison(COMPATIBLE)
+    assert compare(GUEST, more(HOST, 'sha-ni')).compatible
+
+
+def test_vendor() -> None:  # C2
+    found = compare(GUEST, dataclasses.replace(less(HOST, 'avx'), vendor='AMD'))
+    assert found == Comparison(INCOMPATIBLE, (), 'has a CPU of vendor AMD, the guest needs Intel')
+    assert compare(dataclasses.replace(GUEST, vendor=None), dataclasses.replace(HOST, vendor='AMD')).compatible
+    # As libvirt: a host whose vendor it cannot name is none that it can name.
+    assert compare(GUEST, dataclasses.replace(HOST, vendor=None)).outcome == INCOMPATIBLE
+
+
+def test_architecture_and_type() -> None:  # C6
+    found = compare(GUEST, dataclasses.replace(HOST, arch='aarch64'))
+    assert found.outcome == INCOMPATIBLE and 'aarch64' in found.reason and 'x86_64' in found.reason
+    found = compare(GUEST, dataclasses.replace(HOST, virt='qemu'))
+    assert found.outcome == INCOMPATIBLE and 'qemu' in found.reason and 'kvm' in found.reason
+    assert compare(dataclasses.replace(GUEST, arch='i686'), HOST).compatible
+    assert not compare(GUEST, dataclasses.replace(HOST, arch='i686')).compatible
+
+
+@pytest.mark.parametrize(('hz', 'scaling', 'outcome'), [
+    (2_500_000_000, False, COMPATIBLE),
+    (2_500_625_000, False, COMPATIBLE),  # 250 ppm
+    (2_500_625_001, False, INCOMPATIBLE),
+    (2_499_375_000, False, COMPATIBLE),
+    (2_499_374_999, False, INCOMPATIBLE),
+    (3_000_000_000, True, COMPATIBLE),  # K11
+    (3_000_000_000, None, UNKNOWN),
+])
+def test_tsc(hz: int, scaling: Any, outcome: str) -> None:  # C7
+    guest = dataclasses.replace(more(GUEST, 'invtsc'), tsc_hz=hz)
+    host = dataclasses.replace(HOST, tsc_scaling=scaling)
+    found = compare(guest, host)
+    assert found.outcome == outcome
+    if outcome != COMPATIBLE:
+        assert str(hz) in found.reason and '2500000000' in found.reason
+        assert '250 ppm apart' not in found.reason
+    assert compare(dataclasses.replace(guest, tsc_hz=None), host).compatible  # K11
+
+
+def test_tsc_of_a_host_that_does_not_tell() -> None:
+    guest = dataclasses.replace(GUEST, tsc_hz=2_500_000_000)
+    assert compare(guest, dataclasses.replace(HOST, tsc_hz=None, tsc_scaling=None)).outcome == UNKNOWN
+
+
+@pytest.mark.parametrize(('old', 'new'), sorted(cpunames.ALIASES.items()))
+def test_names_that_changed_do_not_reject(old: str, new: str) -> None:  # K12
+    assert compare(more(GUEST, old), more(HOST, new)).compatible
+    assert compare(more(GUEST, new), more(HOST, old)).compatible
+    assert compare(more(GUEST, old), HOST).missing == (new,)
+
+
+def test_names_that_the_targets_libvirt_does_not_know() -> None:  # K12
+    newer = dataclasses.replace(more(GUEST, 'vmx', 'vmx-ept'), libvirt=10_002_000)
+    host = more(HOST, 'vmx')
+    found = compare(newer, host)
+    assert found == Comparison(UNKNOWN, (), 'cannot say whether it has vmx-ept: its libvirt 9.0.0 knows no such CPU feature')
+    # A libvirt that knows the name and does not give it lacks the feature.
+    assert compare(newer, dataclasses.replace(host, libvirt=9_010_000)).missing == ('vmx-ept',)
+    # What is certainly missing decides.
+    assert compare(newer, less(host, 'avx')) == Comparison(INCOMPATIBLE, ('avx',), 'lacks avx that the guest uses')
+    # A name that came after this was written: known to any libvirt as new as the one that said it.
+    newest = dataclasses.replace(more(GUEST, 'brand-new'), libvirt=13_000_000)
+    assert compare(newest, host).outcome == UNKNOWN
+    assert compare(newest, dataclasses.replace(host, libvirt=13_000_000)).missing == ('brand-new',)
+
+
+def test_names_that_no_libvirt_known_here_knows() -> None:
+    host = dataclasses.replace(HOST, libvirt=None)
+    assert compare(more(GUEST, 'nosuch'), host).missing == ('nosuch',)
+    assert compare(more(GUEST, 'nosuch'), host, known=lambda name: name != 'nosuch').outcome == UNKNOWN
+
+
+def test_what_qemu_hides() -> None:
+    host = dataclasses.replace(HOST, hidden=frozenset({'arch-capabilities', 'mds-no'}))
+    found = compare(more(GUEST, 'mds-no'), host)
+    assert found.outcome == UNKNOWN and 'mds-no' in found.reason
+    assert compare(more(GUEST, 'mds-no'), HOST).outcome == INCOMPATIBLE
+
+
+def test_forbidden_and_strict() -> None:
+    assert compare(dataclasses.replace(GUEST, forbids=frozenset({'sha-ni'})), HOST).compatible
+    found = compare(dataclasses.replace(GUEST, forbids=frozenset({'invtsc'})), HOST)
+    assert found == Comparison(INCOMPATIBLE, (), 'has invtsc that the guest forbids')
+    assert compare(dataclasses.replace(GUEST, at_most=HOST.features), HOST).compatible
+    found = compare(dataclasses.replace(GUEST, at_most=GUEST.features), HOST)
+    assert found.outcome == INCOMPATIBLE and 'invtsc' in found.reason
+
+
+@pytest.mark.parametrize('arch', ['aarch64', 's390x', 'ppc64le', 'riscv64'])
+def test_other_architectures_know_equality_only(arch: str) -> None:
+    host = Cpu(arch, 'kvm', 'ARM', 'Neoverse-N1', frozenset({'sve'}))
+    assert compare(host, host).compatible
+    assert compare(dataclasses.replace(host, model='cortex-a57'), host).outcome == UNKNOWN
+    assert compare(more(host, 'pmu'), host).outcome == UNKNOWN
+    assert compare(dataclasses.replace(host, model=None), dataclasses.replace(host, model=None)).outcome == UNKNOWN
+
+
+def test_json() -> None:
+    full = dataclasses.replace(HOST, hidden=frozenset({'mds-no'}), forbids=frozenset({'hle'}), at_most=frozenset({'avx'}))
+    for cpu in (HOST, GUEST, full, Cpu('s390x', 'kvm')):
+        assert Cpu.from_dict(json.loads(json.dumps(cpu.to_dict()))) == cpu
+    with pytest.raises(ValueError, match='features'):
+        Cpu.from_dict({'arch': 'x86_64', 'virt': 'kvm'})  # not a CPU that uses nothing
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3))
+
+
+@ON_A_BUSY_MACHINE
+@given(st.dictionaries(st.sampled_from(['arch', 'virt', 'vendor', 'model', 'features', 'tsc_hz', 'tsc_scaling', 'libvirt',
+                                        'hidden', 'forbids', 'at_most', 'other']),
+                       JSON | st.sampled_from(['x86_64', 'kvm', 'fpu sse2', 9_000_000]), max_size=12) | JSON)
+def test_hostile_json(value: Any) -> None:
+    try:
+        cpu = Cpu.from_dict(value)
+    except ValueError:
+        return
+    assert compare(cpu, HOST).outcome in (COMPATIBLE, INCOMPATIBLE, UNKNOWN)
+    assert Cpu.from_dict(cpu.to_dict()) == cpu
+
+
+NAMES = st.frozensets(st.sampled_from(sorted(HOST.features | {'sha-ni', 'sse4.1', 'vmx-ept'})))
+
+
+@ON_A_BUSY_MACHINE
+@given(NAMES, NAMES)
+def test_compatible_exactly_when_nothing_is_missing(guest: frozenset[str], host: frozenset[str]) -> None:
+    found = compare(dataclasses.replace(GUEST, features=guest, libvirt=None), dataclasses.replace(HOST, features=host,
+                                                                                                libvirt=None))
+    assert found.compatible == (guest <= host)
+    assert found.missing == tuple(sorted(guest - host))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fleet of hosts at once: versions side by side, ten thousand findings, and what is kept between requests."""
+import dataclasses
+import time
+
+import pytest
+
+from nova_migcheck import published, targets
+from nova_migcheck.cpu import Cpu
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import Report
+from nova_migcheck.verdict import Guest, Policies
+
+NOW = 1_764_000_000
+CPU = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset({'fpu', 'sse2', 'avx'}))
+POOR = dataclasses.replace(CPU, features=frozenset({'fpu'}))
+DEAD = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused', 'keystone catalog', 'start it')
+POLICIES = Policies(checks=('cpu', 'endpoint', 'storage'))
+NFS = {'images': 'path', 'expect': 'auto', 'path': '/i', 'mount': '/i', 'type': 'nfs4', 'family': 'nfs', 'shared': True,
+       'source': 's:/e', 'servers': ['s'], 'export': '/e', 'free_bytes': 1}
+LOCAL = {'images': 'path', 'expect': 'auto', 'path': '/i', 'mount': '/', 'type': 'ext4', 'shared': False, 'free_bytes': 2}
+
+
+def stats(cpu=CPU, findings=(), age=10, **facts):
+    return published.write(Report(NOW - age, tuple(findings), cpu, **facts))
+
+
+def newer(texts):
+    return {key: '2' + text[1:] for key, text in texts.items()}
+
+
+def judge(source=None, guest=None, memory=None, policies=POLICIES):
+    return targets.Judge(policies, guest or Guest(CPU, frozenset({'local-disk'})), source, NOW, memory)
+
+
+def checks(verdict):
+    return [f.check for f in verdict.rejections], [f.check for f in verdict.warnings]
+
+
+GOOD = stats()
+HOSTS = {
+    'good': (GOOD, ([], [])),
+    'poor CPU': (stats(POOR), (['cpu'], [])),
+    'dead endpoint': (stats(findings=[DEAD]), (['endpoint'], [])),
+    'both': (stats(POOR, [DEAD]), (['endpoint', 'cpu'], [])),
+    'matters to volumes only': (stats(findings=[dataclasses.replace(DEAD, scope='volumes')]), ([], [])),
+    'stale': (stats(findings=[DEAD], age=3600), ([], ['report'])),
+    'from the future': (stats(findings=[DEAD], age=-3600), ([], ['report'])),
+    'no report': ({'num_instances': '3'}, ([], ['report'])),
+    'nothing at all': ({}, ([], ['report'])),
+    'no stats': (None, ([], ['report'])),
+    'newer version': (newer(stats(POOR, [DEAD])), ([], ['report'])),
+    'older version': ({'migcheck': '0 {"time": 1}'}, ([], ['report'])),
+    'newer CPU only': ({**GOOD, 'migcheck_cpu': '2 what'}, ([], ['report'])),
+    'cut': ({key: text[:len(text) // 2] for key, text in GOOD.items() if key != 'migcheck'} | {'migcheck': GOOD['migcheck']},
+            ([], ['report'])),
+    'not a string': ({'migcheck': {'a': 1}}, ([], ['report'])),
+    'a lying word': ({**GOOD, 'migcheck': GOOD['migcheck'].replace(' - ', ' a=b=c ')}, ([], ['report'])),
+    'more keys than we know': ({**stats(POOR), 'migcheck': stats(POOR)['migcheck'].replace('{}', '{"new":[1]}')}, (['cpu'], [])),
+    'another disk': (stats(storage=LOCAL), (['storage'], [])),
+    'the same disk': (stats(storage={**NFS, 'free_bytes': 7}), ([], [])),
+}
+
+
+@pytest.mark.parametrize('order', [list(HOSTS), list(reversed(HOSTS))])
+def test_hosts_of_all_versions_side_by_side(order):
+    """Two schedulers with what they remember, one request after the other, in any order of hosts: always the same."""
+    memory = targets.Memory()
+    source = published.read(stats(storage=NFS))
+    for _ in range(2):
+        one = judge(source, memory=memory)
+        for name in order:
+            assert checks(one(HOSTS[name][0])) == HOSTS[name][1], name
+
+
+def test_what_is_logged_says_the_same_with_the_host_s_own_words():
+    one = judge(published.read(stats(storage=NFS)))
+    for name, (host, expected) in HOSTS.items():
+        if name != 'a lying word':
+            assert checks(one.in_full(host)) == expected, name
+    assert one.in_full(HOSTS['dead endpoint'][0]).rejections[0].subject == DEAD.subject
+
+
+def test_ten_thousand_findings_become_a_small_report_that_still_rejects():
+    many = [dataclasses.replace(DEAD, subject=f'http://10.0.0.5:{n}', detail='x' * 900) for n in range(10_000)]
+    begun = time.process_time()
+    texts = stats(findings=many)
+    assert time.process_time() - begun < 5
+    assert sum(len(key) + len(text) for key, text in texts.items()) <= published.MAX_BYTES
+    assert checks(judge()(texts))[0] == ['endpoint']
+    assert judge().in_full(texts).rejections
+
+
+def test_a_guest_that_needs_a_frequency_is_compared_with_each_host_by_itself():
+    guest = Guest(dataclasses.replace(CPU, tsc_hz=2_000_000_000))
+    near, far = (stats(dataclasses.replace(CPU, tsc_hz=hz, tsc_scaling=False)) for hz in (2_000_000_100, 3_000_000_000))
+    assert near['migcheck_cpu'] == far['migcheck_cpu']
+    one = judge(guest=guest)
+    assert [one(host).accepted for host in (near, far, near, HOSTS['stale'][0])] == [True, False, True, True]
+
+
+def test_what_is_kept_between_requests_is_bounded_and_belongs_to_no_host(monkeypatch):
+    monkeypatch.setattr(targets.Memory, 'GUESTS', 3)
+    monkeypatch.setattr(targets.Memory, 'KINDS', 5)
+    memory = targets.Memory()
+    for n in range(20):
+        one = judge(guest=Guest(dataclasses.replace(CPU, model=f'model{n}')), memory=memory)
+        for kind in range(10):
+            verdict = one(stats(dataclasses.replace(CPU, model=f'kind{kind}'), findings=[dataclasses.replace(DEAD, subject=f'http://{kind}')]))
+            assert checks(verdict)[0] == ['endpoint'] and not verdict.rejections[0].subject
+    assert len(memory._of) == 3 and all(len(verdicts) <= 5 for verdicts in memory._of.values())
+    # A thousand hosts of one kind are one entry.
+    memory = targets.Memory()
+    one = judge(memory=memory)
+    for n in range(1000):
+        one({**GOOD, 'migcheck': GOOD['migcheck'].replace(str(NOW - 10), str(NOW - n % 300))})
+    assert [len(verdicts) for verdicts in memory._of.values()] == [1]
+
+
+def test_a_verdict_of_one_guest_is_not_another_one_s():
+    memory = targets.Memory()
+    assert not judge(guest=Guest(CPU), memory=memory)(stats(POOR)).accepted
+    assert judge(guest=Guest(POOR), memory=memory)(stats(POOR)).accepted
+    assert judge(guest=Guest(CPU, running=False), memory=memory)(stats(POOR)).accepted
+    nfs = published.read(stats(storage=NFS))
+    assert not judge(nfs, memory=memory)(stats(storage=LOCAL)).accepted
+    assert judge(published.read(stats(storage=LOCAL)), memory=memory)(stats(storage=LOCAL)).accepted
+    assert judge(nfs, Guest(CPU, frozenset({'volumes'})), memory)(stats(storage=LOCAL)).accepted
