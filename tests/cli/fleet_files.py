@@ -23,7 +23,9 @@ from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
 
-_EVERYWHERE = 'aes apic avx avx2 bmi1 cx16 fma fpu sse sse2 sse4.1 sse4.2 x2apic'
+# A Westmere, and a little more.
+_EVERYWHERE = ('aes apic avx avx2 bmi1 clflush cmov cx16 cx8 de fma fpu fxsr lahf_lm lm mca mce mmx msr mtrr nx pae pat pclmuldq pge pni '
+               'popcnt pse pse36 sep sse sse2 sse4.1 sse4.2 ssse3 syscall tsc vme x2apic')
 
 
 def _features(more: str) -> frozenset[str]:

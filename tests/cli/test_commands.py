@@ -168,6 +168,36 @@ def test_matrix_on_a_terminal(three, thousand):
     assert '\x1b[31mtries' not in large.out  # what a host says does not command the terminal
 
 
+# baseline
+
+MODELS = '''<cpus><arch name='x86'><vendor name='Intel' string='GenuineIntel'/>%s
+<model name='Small'><feature name='sse'/><feature name='sse2'/></model>
+<model name='Large'><model name='Small'/><feature name='avx'/></model></arch></cpus>'''
+
+
+@pytest.fixture
+def cpu_map(tmp_path):
+    (tmp_path / 'map').mkdir()
+    names = {name for host in (fleet_files.SKYLAKE, fleet_files.HASWELL) for name in host.features}
+    (tmp_path / 'map/index.xml').write_text(MODELS % ''.join(f"<feature name='{name}'/>" for name in sorted(names)))
+    return f'--cpu-map={tmp_path / "map"}'
+
+
+def test_baseline_of_what_is_published(three, tmp_path, cpu_map):
+    ran = piped(tmp_path, 'baseline', 'compute1', 'compute2', conf(three), cpu_map)
+    assert ran.code == 0, ran
+    lines = ran.out.splitlines()
+    assert lines[:3] == ['[libvirt]', 'cpu_mode = custom', 'cpu_models = Large'] and 'fma' in lines[3]
+    assert '# compute1 loses avx512bw, avx512cd, avx512dq, avx512f, avx512vl' in lines and '# compute2 loses nothing' in lines
+    assert 'extra_flags' not in piped(tmp_path, 'baseline', '--model-only', 'compute1', conf(three), cpu_map).out
+
+
+def test_baseline_of_hosts_that_have_none_in_common(thousand, tmp_path, cpu_map):
+    ran = piped(tmp_path, 'baseline', conf(thousand), cpu_map)
+    assert ran.code == 1 and 'vendor' in ran.out and 'AMD' in ran.out
+    assert 'nothing is known of the CPU of compute[8,18' in ran.err
+
+
 # check
 
 @pytest.fixture
