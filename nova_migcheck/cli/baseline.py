@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from typing import Any, Mapping, Optional
 
 from cliff import show
 
 from nova_migcheck import cpuguest
-from nova_migcheck.cli import main
+from nova_migcheck.cli import fleetlisting, hostnames, listing, main
 from nova_migcheck.cli.compare import Names, add_cpu_map, read_definition
 from nova_migcheck.cpu import X86, Cpu
 from nova_migcheck.cpumap import CpuMap
@@ -34,13 +35,18 @@ class Common:
         lines = ['[libvirt]', 'cpu_mode = custom', f'cpu_models = {self.model}']
         if self.extra:
             lines.append(f'cpu_model_extra_flags = {",".join(self.extra)}')
+        alike: dict[tuple[str, ...], list[str]] = {}
         for host, lost in self.lost.items():
-            lines.append(f'# {host} loses {", ".join(lost) if lost else "nothing"}')
+            alike.setdefault(lost, []).append(host)
+        for lost, hosts in alike.items():
+            lines.append(f'# {hostnames.fold(hosts, 12)} {"loses" if len(hosts) == 1 else "lose"} {", ".join(lost) if lost else "nothing"}')
         return lines
 
 
-def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap) -> Common:
+def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) -> Common:
     """The largest CPU that each of ``hosts`` provides.
+
+    :param model_only: nothing besides a named model
 
     Only a model that is wholly in it is chosen, so that Nova's own check at its start accepts it on every host.
 
@@ -66,6 +72,8 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap) -> Common:
             best, best_features = model, features
     if not best:
         raise ValueError('no CPU model that libvirt knows is provided by all of them')
+    if model_only:
+        everywhere = best_features
     return Common(best, tuple(sorted(everywhere - best_features)),
                   {name: tuple(sorted(cpu.features - everywhere - _NEVER_A_GUESTS))
                    for name, cpu in hosts.items()})
@@ -77,25 +85,39 @@ _WHAT = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vend
 
 
 class Baseline(show.ShowOne):
-    """The largest CPU that all given hosts provide, as [libvirt] lines for nova.conf, and what each host would lose.
+    """Tell the largest CPU that all hosts provide, as [libvirt] lines for nova.conf, and what each host would lose."""
 
-    Exit code 0: there is one, 1: there is none, 255: a file is not readable.
-    """
+    EXAMPLES = (
+        ('baseline', 'of all hosts that have published a report'),
+        ('baseline compute1 compute2 --model-only', 'of two of them, as a named model'),
+        ('baseline a.xml b.xml', 'of files, as "virsh domcapabilities" prints them'),
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.add_argument('files', metavar='FILE', nargs='+',
-                            help='what a host provides: its domain capabilities (virsh domcapabilities)')
+        parser.formatter_class = listing.help_formatter(parser.formatter_class)
+        parser.add_argument('hosts', metavar='HOST|FILE', nargs='*',
+                            help="hosts by the names that Nova has for them, or files with a host's domain capabilities (virsh "
+                                 'domcapabilities); default: all hosts')
+        parser.add_argument('--model-only', action='store_true', help='a named model and nothing besides')
         add_cpu_map(parser)
+        listing.add_configuration(parser)
         return parser
 
+    def get_epilog(self) -> str:
+        """The examples, and what the exit code says."""
+        return listing.epilog(self.EXAMPLES, '0 there is one, 1 there is none, 2 there is one, but not all hosts could be asked, 255 the '
+                                             'command itself failed.')
+
     def hosts(self, parsed_args: argparse.Namespace, cpu_map: CpuMap) -> dict[str, Cpu]:
-        """Host -> what it provides. Here is where other sources than files come in.
+        """Host -> what it provides.
 
         :raises ValueError: for a file that says nothing of a host
         """
+        if not any(os.path.exists(name) or '/' in name for name in parsed_args.hosts):
+            return self._published(parsed_args)
         hosts = {}
-        for path in parsed_args.files:
+        for path in parsed_args.hosts:
             try:
                 hosts[path] = cpuguest.host(read_definition(path), cpu_map.expand)
             except (ValueError, cpuguest.UnknownModel) as error:
@@ -103,12 +125,29 @@ class Baseline(show.ShowOne):
                 raise ValueError(text if text.startswith(path) else f'{path}: {text}') from None
         return hosts
 
+    def _published(self, parsed_args: argparse.Namespace) -> dict[str, Cpu]:
+        """What the hosts have published. Of those that have not, it is said."""
+        fleetlisting.require_nova()
+        from nova_migcheck import fleet
+        fleet.configure(parsed_args.config_file, parsed_args.config_dir)
+        found = fleet.read()
+        wanted = [found.host(name) for name in parsed_args.hosts] or list(found.hosts)
+        hosts = {host.name: host.report.cpu for host in wanted if host.report and host.report.cpu}
+        silent = [host.name for host in wanted if host.name not in hosts]
+        notes = found.notes() + ([f'nothing is known of the CPU of {hostnames.fold(silent, 12)}'] if silent else [])
+        for note in notes:
+            self.app.stderr.write(f'{note}.\n')
+        if not hosts:
+            raise ValueError('no host has published its CPU')
+        self._exit_code = main.WARNING if notes else main.OK
+        return hosts
+
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         cpu_map = CpuMap(parsed_args.cpu_map)
-        hosts = self.hosts(parsed_args, cpu_map)
         self._exit_code = main.OK
+        hosts = self.hosts(parsed_args, cpu_map)
         try:
-            self._found: Optional[Common] = common(hosts, cpu_map)
+            self._found: Optional[Common] = common(hosts, cpu_map, parsed_args.model_only)
         except ValueError as error:
             self._found, self._exit_code = None, main.FAILURE
             return ('reason',), (str(error),)
@@ -124,5 +163,10 @@ class Baseline(show.ShowOne):
         return 0
 
     def run(self, parsed_args: argparse.Namespace) -> int:
+        """Print it.
+
+        :returns: the exit code
+        """
+        listing.prepare(self.app, parsed_args)
         super().run(parsed_args)
         return self._exit_code

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import socket
 import time
 from typing import Any, Iterator, Optional, Sequence
@@ -15,7 +14,7 @@ from oslo_config import cfg
 from nova_migcheck import conf as confs
 from nova_migcheck import runner
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.listing import EXIT, Listing
+from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed
 from nova_migcheck.finding import Finding, worst
 from nova_migcheck.settings import Reader
 
@@ -150,7 +149,7 @@ def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
     """The configuration that nova-compute has here, ``[migcheck]`` registered."""
     files, directories = parsed_args.config_file, parsed_args.config_dir
     argv = [f'--config-file={path}' for path in files] + [f'--config-dir={path}' for path in directories]
-    if importlib.util.find_spec('nova.conf') is not None:
+    if nova_is_installed():
         import nova.conf
         conf = nova.conf.CONF
     else:

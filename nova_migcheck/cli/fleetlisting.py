@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from typing import TYPE_CHECKING, Any, Optional
 
 from nova_migcheck.cli import main
-from nova_migcheck.cli.listing import Listing
+from nova_migcheck.cli.listing import Listing, nova_is_installed
 from nova_migcheck.finding import printable as printable
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ class FleetListing(Listing):
 
         :raises nova_migcheck.fleet.Unavailable: when it is not there
         """
-        if importlib.util.find_spec('nova.conf') is None:
-            raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
+        require_nova()
         from nova_migcheck import fleet
         self._timeout = parsed_args.cell_timeout
         conf = fleet.configure(parsed_args.config_file, parsed_args.config_dir)
@@ -55,6 +53,12 @@ class FleetListing(Listing):
     def worsen(self, code: int) -> None:
         """Exit with ``code`` unless something worse was found."""
         self.code = max(self.code, code, key=_SEVERITY.index)
+
+
+def require_nova() -> None:
+    """:raises ModuleNotFoundError: where Nova is not installed"""
+    if not nova_is_installed():
+        raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
 
 
 def age(seconds: Optional[float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from rich import console as consoles
 from rich import table, text
 
 from nova_migcheck.cli import hostnames, terminal
@@ -38,10 +39,10 @@ def show(matrix: Matrix, stdout: TextIO) -> None:
         for number in block:
             head.append((right[number] if named else str(number + 1)).rjust(width), 'bold')
         console.print(head, no_wrap=True)
-        for group, name in zip(sources, left):
+        for rows, name in zip(sources, left):
             line = text.Text((name if len(name) <= side else name[:side - 1] + '…').ljust(side + 1))
             for number in block:
-                sign, style = SIGNS[_state(matrix, group, targets[number])]
+                sign, style = SIGNS[_state(matrix, rows, targets[number])]
                 line.append(sign.rjust(width), style)
             console.print(line, no_wrap=True)
         console.print()
@@ -61,7 +62,7 @@ def show(matrix: Matrix, stdout: TextIO) -> None:
     console.print(legend)
 
 
-def _reasons(matrix: Matrix, console: terminal.console.Console) -> None:
+def _reasons(matrix: Matrix, console: consoles.Console) -> None:
     found: dict[tuple[Finding, bool], tuple[dict[str, None], dict[str, None]]] = {}
     for sources, targets, _state, verdict in matrix.folded():
         for rejects, findings in ((True, verdict.rejections), (False, verdict.warnings)):
@@ -76,7 +77,7 @@ def _reasons(matrix: Matrix, console: terminal.console.Console) -> None:
     grid.add_column(overflow='fold')
     for (finding, rejects), (sources_of, targets_of) in sorted(found.items(), key=lambda item: not item[0][1]):
         sign, style = SIGNS[State.REJECTED if rejects else State.WARNED]
-        line = text.Text(f'{finding.check}: ', style).append_text(terminal.told(finding))
+        line = text.Text().append(f'{finding.check}: ', style).append_text(terminal.told(finding))
         everywhere = len(sources_of) >= len({matrix.hosts[row.host].name for row in matrix.rows}) - 1
         line.append(f'\nto {printable(hostnames.fold(list(targets_of), _MOST))}', 'bold')
         if not everywhere:

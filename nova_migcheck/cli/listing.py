@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -48,32 +49,21 @@ class Listing(lister.Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         # The examples stand on lines of their own.
-        parser.formatter_class = _help(parser.formatter_class)
-        group = parser.add_argument_group('configuration')
-        group.add_argument('--config-file', metavar='FILE', action='append', default=[],
-                           help="read this nova.conf instead of Nova's usual ones; may be given more than once")
-        group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
-                           help='read the *.conf files of this directory too')
+        parser.formatter_class = help_formatter(parser.formatter_class)
+        add_configuration(parser)
         return parser
 
     def get_epilog(self) -> str:
         """The examples, and what the exit code says."""
-        lines = [f'Example, {purpose}:\n\n    nova-migcheck {line}' for line, purpose in self.EXAMPLES]
-        lines.append('Exit code: 0 all well, 1 a failure, 2 a warning or something that could not be told, 255 the command itself failed.')
-        return '\n\n'.join(lines)
+        return epilog(self.EXAMPLES, '0 all well, 1 a failure, 2 a warning or something that could not be told, 255 the command itself '
+                                     'failed.')
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the list.
 
         :returns: the exit code
         """
-        if not self.app.options.debug:
-            _only(self.app.LOG)
-        for path in parsed_args.config_file:
-            with open(path, encoding='utf-8'):
-                pass  # oslo.config's own message does not say why a file cannot be read
-        for path in parsed_args.config_dir:
-            os.listdir(path)
+        prepare(self.app, parsed_args)
         super().run(parsed_args)
         if self.hangs:
             self.app.stdout.flush()
@@ -103,7 +93,44 @@ class Listing(lister.Lister):
         self.app.stderr.flush()
 
 
-def _help(wraps: Any) -> Any:
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """The options that say where nova.conf is."""
+    group = parser.add_argument_group('configuration')
+    group.add_argument('--config-file', metavar='FILE', action='append', default=[],
+                       help="read this nova.conf instead of Nova's usual ones; may be given more than once")
+    group.add_argument('--config-dir', metavar='DIR', action='append', default=[], help='read the *.conf files of this directory too')
+
+
+def epilog(examples: Sequence[tuple[str, str]], codes: str) -> str:
+    """The end of a command's help."""
+    return '\n\n'.join([*(f'Example, {purpose}:\n\n    nova-migcheck {line}' for line, purpose in examples), f'Exit code: {codes}'])
+
+
+def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
+    """Before Nova is imported: errors come as one sentence from us, what libraries log and warn of on the way is for ``--debug``.
+
+    :raises OSError: for a configuration that cannot be read; oslo.config's own message does not say why
+    """
+    if not app.options.debug:
+        warnings.simplefilter('ignore')
+        logging.getLogger().setLevel(logging.CRITICAL)
+        app.LOG.setLevel(logging.INFO)
+    for path in parsed_args.config_file:
+        with open(path, encoding='utf-8'):
+            pass
+    for path in parsed_args.config_dir:
+        os.listdir(path)
+
+
+def nova_is_installed() -> bool:
+    """Nova itself, not only the door in ``nova/virt`` that this package brings."""
+    try:
+        return importlib.util.find_spec('nova.conf') is not None
+    except ImportError:
+        return False
+
+
+def help_formatter(wraps: Any) -> Any:
     class Help(wraps, argparse.RawDescriptionHelpFormatter):
         """cliff's, that leaves the lines of the examples alone."""
     return Help
@@ -115,10 +142,3 @@ def brief(finding: Finding) -> str:
     if finding.subject and finding.subject not in text:
         text = f'{finding.subject}: {text}'
     return f'{finding.check}: {text}' + (f' ({finding.origin})' if finding.origin else '')
-
-
-def _only(ours: logging.Logger) -> None:
-    """Errors come as one sentence from us; what libraries log and warn of on the way is for ``--debug``."""
-    warnings.simplefilter('ignore')
-    logging.getLogger().setLevel(logging.CRITICAL)
-    ours.setLevel(logging.INFO)

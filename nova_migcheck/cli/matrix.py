@@ -17,6 +17,8 @@ from nova_migcheck.cli.listing import Findings, Words
 from nova_migcheck.matrix import State
 from nova_migcheck.verdict import Policies
 
+# Names and ranges of names that a line for people has.
+_MOST = 12
 _EXIT = {State.ACCEPTED: main.OK, State.WARNED: main.WARNING, State.REJECTED: main.FAILURE}
 
 
@@ -62,7 +64,7 @@ class Matrix(FleetListing):
             self._done = True
             return (), ()
         columns = ('sources', 'targets', 'verdict', 'cell', 'servers', 'rejections', 'warnings')
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for sources, targets, state, verdict in folded:
             left = [matrix.hosts[row.host].name for row in sources]
             right = [matrix.hosts[target].name for target in targets]
@@ -73,8 +75,8 @@ class Matrix(FleetListing):
                 rows.append((Words(left), Words(right), str(state), cell, Words(who), no, but))
             else:
                 servers = f' ({len(who)} of their servers)' if who else ''
-                rows.append((printable(hostnames.fold(left)) + servers, printable(hostnames.fold(right)), str(state), printable(cell),
-                             '', no, but))
+                rows.append((printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state),
+                             printable(cell), '', no, but))
         if self.nested(parsed_args):
             return columns, rows
         return ('sources', 'targets', 'verdict', 'cell', 'reasons'), [

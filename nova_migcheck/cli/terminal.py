@@ -53,7 +53,7 @@ def findings(found: Sequence[Finding]) -> console.Group:
     grid.add_column('check', no_wrap=True)
     grid.add_column('what was found, where it comes from, what to do', overflow='fold')
     for finding in found:
-        word = mark(finding.outcome).append(f' {finding.outcome}')
+        word = mark(finding.outcome).append(f' {finding.outcome}', STYLES[finding.outcome.value])
         grid.add_row(word, text.Text(finding.check), told(finding))
     counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in Outcome}
     total = text.Text(', ').join(text.Text(f'{count} {outcome}', STYLES[outcome.value]) for outcome, count in counts.items() if count)
@@ -68,10 +68,11 @@ class Table:
         """A table in the width of the terminal. Columns that are empty in every row are left out."""
         rows = [list(row) for row in data]
         shown = [i for i, _name in enumerate(column_names) if not rows or any(str(row[i]) for row in rows)]
-        grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style='bold', row_styles=[''], show_lines=False)
+        grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style='bold')
         for i in shown:
-            long = any(len(str(row[i])) > 30 for row in rows)
-            grid.add_column(text.Text(column_names[i]), overflow='fold', no_wrap=not long, ratio=None)
+            # What a line is about is not broken: the rest gives way.
+            longest = max((len(str(row[i])) for row in rows), default=0)
+            grid.add_column(text.Text(column_names[i]), overflow='fold', min_width=min(longest, 30) if i == 0 else None)
         for row in rows:
             grid.add_row(*(_cell(row[i]) for i in shown))
         on(stdout).print(grid)
@@ -86,7 +87,7 @@ def _cell(value: Any) -> text.Text:
 
 
 def _reason(finding: Finding) -> text.Text:
-    reason = text.Text(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
+    reason = text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
     return reason.append_text(told(finding))
 
 

@@ -23,14 +23,20 @@
   const option = (select, value) => { const made = element('option', '', value); made.value = value; select.append(made); };
   for (const check of [...new Set(findings.map((f) => f.check))].sort()) option($('check'), check);
 
-  // What becomes of a pair of shown items: their members are alike.
+  // What becomes of a pair of shown items: their members are alike. A million of these are asked for at once.
+  const cells = new Map();
+  const cellOf = Int32Array.from(hosts, (h) => { if (!cells.has(h.cell)) cells.set(h.cell, cells.size); return cells.get(h.cell); });
+  const hostOf = Int32Array.from(rows, (row) => row.host);
+  const ownLevel = Uint8Array.from(hosts, (h) => level[h.own]);
+  const pairLevel = pairs.map((line) => Uint8Array.from(line, (verdict) => level[verdict]));
   const own = (target) => hosts[target.first].own;
   const pair = (source, target) => pairs[rows[source.first].kind][hosts[target.first].kind];
   const state = (source, target) => {
-    const row = rows[source.first], host = hosts[target.first];
-    if (hosts[row.host].cell !== host.cell) return APART;
-    if (target.members.length === 1 && source.members.every((r) => rows[r].host === target.first)) return SAME;
-    return Math.max(level[own(target)], level[pair(source, target)]);
+    const h = hostOf[source.first], t = target.first;
+    if (cellOf[h] !== cellOf[t]) return APART;
+    if (h === t && target.members.length === 1 && source.members.every((r) => hostOf[r] === t)) return SAME;
+    const a = ownLevel[t], b = pairLevel[rows[source.first].kind][hosts[t].kind];
+    return a > b ? a : b;
   };
   const sourceName = (r) => hosts[rows[r].host].name + (rows[r].who.length ? ' (' + rows[r].who.length + ' of its servers)' : '');
   const targetName = (h) => hosts[h].name;
@@ -60,8 +66,9 @@
   const sorted = (items, others, isSource) => {
     const by = $('sort').value;
     const name = isSource ? sourceName : targetName;
+    if (by === 'host') return items.sort((a, b) => collator.compare(name(a.first), name(b.first)));
     const keys = new Map();
-    for (const item of items) {
+    for (const item of by === 'kind' ? [] : items) {
       const counts = new Map();
       let refused = 0;
       for (const other of others) {
@@ -75,11 +82,11 @@
         }
       }
       const most = [...counts].sort((a, b) => b[1] - a[1])[0];
-      keys.set(item, by === 'refused' ? -refused : by === 'kind' ? (isSource ? rows[item.first].kind : hosts[item.first].kind * 1e6 + hosts[item.first].own)
-        : most ? reasonOf(most[0], by === 'check') : '\uffff');
+      keys.set(item, by === 'refused' ? -refused : most ? reasonOf(most[0], by === 'check') : '\uffff');
     }
+    if (by === 'kind') for (const item of items) keys.set(item, isSource ? rows[item.first].kind : hosts[item.first].kind * 1e6 + hosts[item.first].own);
     const compare = (a, b) => typeof a === 'number' ? a - b : a < b ? -1 : a > b ? 1 : 0;
-    return items.sort((a, b) => (by === 'host' ? 0 : compare(keys.get(a), keys.get(b))) || collator.compare(name(a.first), name(b.first)));
+    return items.sort((a, b) => compare(keys.get(a), keys.get(b)) || collator.compare(name(a.first), name(b.first)));
   };
 
   const update = () => {
@@ -92,11 +99,11 @@
     const matching = findings.map((f, i) => (!check || f.check === check) && (!reason || text[i].includes(reason)));
     hit = check || reason ? Uint8Array.from(verdicts, ([no, but]) => no.some((i) => matching[i]) || but.some((i) => matching[i])) : null;
     filter = (source, target, st) => (outcome < 0 || st === outcome) && (!hit || (st < SAME && (hit[own(target)] || hit[pair(source, target)])));
-    let cells = 0;
+    let count = 0;
     if (hit || outcome >= 0) {
       const keepRow = new Uint8Array(sources.length), keepCol = new Uint8Array(targets.length);
       sources.forEach((source, r) => targets.forEach((target, c) => {
-        if (filter(source, target, state(source, target))) { keepRow[r] = keepCol[c] = 1; cells++; }
+        if (filter(source, target, state(source, target))) { keepRow[r] = keepCol[c] = 1; count++; }
       }));
       sources = sources.filter((_, r) => keepRow[r]);
       targets = targets.filter((_, c) => keepCol[c]);
@@ -104,7 +111,7 @@
     sources = sorted(sources, targets, true);
     targets = sorted(targets, sources, false);
     const shown = (items) => items.reduce((sum, item) => sum + item.members.length, 0);
-    $('count').textContent = `${shown(sources)} sources, ${shown(targets)} targets` + (hit || outcome >= 0 ? `, ${cells} matching cells` : '');
+    $('count').textContent = `${shown(sources)} sources, ${shown(targets)} targets` + (hit || outcome >= 0 ? `, ${count} matching cells` : '');
     active = {row: Math.min(active.row, Math.max(0, sources.length - 1)), col: Math.min(active.col, Math.max(0, targets.length - 1))};
     table();
     layout();

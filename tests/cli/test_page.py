@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of the matrix, in a real browser."""
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from nova_migcheck import matrix as matrices
+from nova_migcheck.cli import matrixpage
+from nova_migcheck.verdict import Policies
+from tests.cli import fleet_files
+from tests.cli.browser import chromium, requests
+from tests.cli.hosts import MIGCHECK, NOW, Host
+
+
+def fleet(count):
+    """As the databases of the commands' tests: half of the hosts in each of two cells."""
+    return [Host(f'compute{n}', 'cell1' if n <= (count + 1) // 2 or count < 10 else 'cell2', fleet_files.report_of(n, NOW))
+            for n in range(1, count + 1)]
+
+
+@pytest.fixture(scope='module')
+def driver():
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(scope='module')
+def pages(tmp_path_factory):
+    directory = tmp_path_factory.mktemp('pages')
+    for count in (9, 1000):
+        matrix = matrices.build(fleet(count), Policies.from_conf(MIGCHECK), MIGCHECK, NOW, servers=True)
+        page = matrixpage.render(matrix, ['cell cell3 cannot be read: it is away.'], 'Not looked at: much.')
+        (directory / f'{count}.html').write_text(page, encoding='utf-8')
+    return directory
+
+
+@pytest.fixture(params=[9, 1000])
+def count(request):
+    return request.param
+
+
+@pytest.fixture
+def page(driver, pages, count):
+    driver.get_log('browser')
+    requests(driver)
+    driver.get(f'file://{pages}/{count}.html')
+    yield driver
+    assert [entry for entry in driver.get_log('browser') if entry['level'] in ('SEVERE', 'WARNING')] == []
+    assert {url for url in requests(driver) if not url.startswith(f'file://{pages}')} == set()
+
+
+@pytest.fixture
+def nine(driver, pages):
+    driver.get(f'file://{pages}/9.html')
+    return driver
+
+
+def choose(driver, control, value):
+    """As a person would who sets a control, with the event that it brings."""
+    driver.execute_script('const c = document.getElementById(arguments[0]); c.value = arguments[1]; '
+                          'c.dispatchEvent(new Event("input", {bubbles: true}))', control, value)
+
+
+def targets(driver):
+    """Names of the targets in the table, in its order."""
+    return driver.execute_script('return [...document.querySelectorAll("#table tbody tr")].map((row) => row.cells[0].textContent)')
+
+
+def cell(driver, source, target):
+    return driver.find_element(By.CSS_SELECTOR, f'[role=gridcell][aria-label^="from {source} to {target}:"]')
+
+
+def detail(driver):
+    return driver.find_element(By.ID, 'detail').text
+
+
+def test_it_is_ready_soon_and_says_what_it_must(page, count):
+    """Within 2 s of its own processor's time; how long it waits for one is not the page's doing."""
+    assert 'cell cell3 cannot be read' in page.find_element(By.CSS_SELECTOR, '.note').text
+    assert len(targets(page)) == count
+    page.execute_cdp_cmd('Performance.disable', {})
+    page.execute_cdp_cmd('Performance.enable', {'timeDomain': 'threadTicks'})
+    page.refresh()
+    assert page.execute_script('return document.documentElement.dataset.ready') is not None
+    metrics = {m['name']: m['value'] for m in page.execute_cdp_cmd('Performance.getMetrics', {})['metrics']}
+    assert metrics['TaskDuration'] < 2
+
+
+def test_unfolded_it_holds_only_what_is_in_sight(page, count):
+    folded = page.find_element(By.ID, 'group')
+    if folded.is_selected():
+        folded.click()
+    grid = page.find_element(By.ID, 'grid')
+    assert grid.get_attribute('aria-colcount') == str(count + 1)
+    assert len(page.find_elements(By.CSS_SELECTOR, '[role=gridcell]')) < 3000
+    page.execute_script('arguments[0].scrollTo(1e6, 1e6)', grid)
+    # The cells are drawn with the next frame.
+    page.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
+    assert cell(page, f'compute{count}', f'compute{count}').text == '·'
+
+
+def test_a_cell_is_opened_by_mouse(nine):
+    cell(nine, 'compute1', 'compute2').click()
+    assert 'From compute1 to compute2: rejected' in detail(nine) and 'lacks avx512bw' in detail(nine)
+    cell(nine, 'compute2', 'compute1').click()
+    assert 'accepted' in detail(nine) and 'Nothing stands in the way' in detail(nine)
+    cell(nine, 'compute1', 'compute3').click()
+    assert 'connection refused' in detail(nine) and 'keystone catalog' in detail(nine) and 'start placement' in detail(nine)
+
+
+def test_a_cell_is_opened_by_keyboard(nine):
+    grid = nine.find_element(By.ID, 'grid')
+    grid.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ARROW_LEFT)
+    active = nine.find_element(By.ID, grid.get_attribute('aria-activedescendant'))
+    # What a screen reader says of it: the names of both, the outcome.
+    assert active.get_attribute('aria-label').startswith('from compute1 (1 of its servers) to compute2: accepted')
+    grid.send_keys(Keys.ARROW_UP, Keys.ENTER)
+    assert nine.switch_to.active_element.get_attribute('id') == 'detail'
+    assert 'From compute1 to compute2: rejected' in detail(nine)
+    nine.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert nine.switch_to.active_element.get_attribute('id') == 'grid'
+
+
+def test_filters(page, count):
+    choose(page, 'to', 'compute3')
+    assert targets(page)[0] == 'compute3' and all(name.startswith('compute3') for name in targets(page))
+    choose(page, 'to', '')
+    choose(page, 'check', 'endpoint')
+    assert targets(page) == [f'compute{n}' for n in range(3, count + 1, 10)]
+    choose(page, 'check', '')
+    choose(page, 'reason', 'AVX512F')
+    assert 'compute2' in targets(page) and 'compute1' not in targets(page)
+    choose(page, 'outcome', 'warned')
+    assert targets(page) == []
+    page.find_element(By.ID, 'clear').click()
+    assert len(targets(page)) == count
+    choose(page, 'outcome', 'warned')
+    assert set(targets(page)) == {f'compute{n}' for n in range(1, count + 1) if n % 10 in (6, 8, 9)}
+
+
+def test_sorting(nine):
+    assert targets(nine) == [f'compute{n}' for n in range(1, 10)]
+    choose(nine, 'sort', 'refused')
+    assert set(targets(nine)[:2]) == {'compute3', 'compute5'} or targets(nine)[0] in ('compute3', 'compute5')
+    choose(nine, 'sort', 'check')
+    order = targets(nine)
+    # address, cpu, endpoint, report; those with nothing to say at the end.
+    assert order.index('compute6') < order.index('compute2') < order.index('compute3') < order.index('compute8')
+
+
+def test_what_a_host_says_stays_text(nine):
+    cell(nine, 'compute1', 'compute6').click()
+    assert '</script><img src=x onerror=alert(1)>' in detail(nine)
+    assert nine.find_elements(By.TAG_NAME, 'img') == []
+
+
+def test_narrow_windows_do_not_scroll_sideways(nine):
+    size = nine.get_window_size()
+    try:
+        nine.set_window_size(500, 900)
+        assert nine.execute_script('return document.documentElement.scrollWidth <= innerWidth')
+    finally:
+        nine.set_window_size(size['width'], size['height'])
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_colours_can_be_told_from_their_ground(nine, scheme):
+    """Each of the signs has a contrast of 4.5 at least (WCAG 2, AA)."""
+    nine.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]})
+    contrasts = nine.execute_script('''
+        const light = (colour) => { const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255).map(
+          (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+        return ['accepted', 'warned', 'rejected'].map((name) => { const s = getComputedStyle(document.querySelector('.legend .' + name));
+          const [a, b] = [light(s.color), light(s.backgroundColor)].sort((x, y) => y - x); return (a + 0.05) / (b + 0.05); });''')
+    assert min(contrasts) >= 4.5
+
+
+def test_print_shows_every_host(nine):
+    nine.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print'})
+    try:
+        assert nine.find_element(By.ID, 'table').is_displayed() and not nine.find_element(By.ID, 'controls').is_displayed()
+        assert nine.find_element(By.ID, 'grid').is_displayed()
+    finally:
+        nine.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': ''})
