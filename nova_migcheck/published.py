@@ -217,7 +217,8 @@ def _read(stats: Mapping[str, Any]) -> Report:
         raise Unreadable('it holds something else than JSON objects')
     cpu = _read_cpu(texts[CPU]) if CPU in texts else None
     if cpu and own.get('tsc_hz') is not None:
-        cpu = dataclasses.replace(cpu, tsc_hz=Cpu.from_dict({'arch': cpu.arch, 'virt': cpu.virt, 'features': '', 'tsc_hz': own['tsc_hz']}).tsc_hz)
+        checked = Cpu.from_dict({'arch': cpu.arch, 'virt': cpu.virt, 'features': '', 'tsc_hz': own['tsc_hz']})
+        cpu = dataclasses.replace(cpu, tsc_hz=checked.tsc_hz)
     findings = tuple(Finding.from_dict(f) for f in own.get('f', ()))
     if _word(findings, texts) != word:
         # The verdict on one host is taken for all with its word: a host must not look like others and say something else.

@@ -44,7 +44,7 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
         return made
     pool = {'ssl_context': context, 'cert_reqs': context.verify_mode}
 
-    class Adapter(HTTPAdapter):  # type: ignore[misc]
+    class Adapter(HTTPAdapter):
         """requests would load the CAs anew for each connection, and verify the address instead of the name."""
 
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
