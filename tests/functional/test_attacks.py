@@ -25,7 +25,8 @@ def test_rounds_of_bad_checks_leave_nothing_and_hold_up_nobody(backend):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said['patched'] == (backend == 'eventlet')
-    assert said['after'] == said['before'] and said['after']['children'] == 0
+    # A thread of Nova's own imports may end meanwhile; none of ours may be left.
+    assert all(said['after'][what] <= said['before'][what] for what in said['before']) and said['after']['children'] == 0
     # The hung round took its whole deadline; nothing else in the process noticed.
     assert said['took'] >= 4.0
     assert said['longest'] < 3.0
