@@ -134,13 +134,13 @@ class ComputeNode(fixtures.Fixture):
         self.share = Service(f'share-{self.name}', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs,fsname=storage:/nova', str(SHARE),
                                                     f'{NOVA}/instances'], self.host)
         self.mount_share()
-        self.addCleanup(self.share.stop)
+        self.addCleanup(self.share.stop, 0.5)
         self.libvirtd = self.useFixture(HostLibvirtd(self.host, self.cache / 'probed'))
         self.conf = self.directory / 'nova.conf'
         self.configure()
         self.compute = Service(f'nova-compute-{self.name}', [
             str(pathlib.Path(sys.prefix) / 'bin/nova-compute'), '--config-file', str(self.conf)], self.host)
-        self.addCleanup(self.compute.stop, 3)
+        self.addCleanup(self.compute.stop, 0.5)
 
     def hosts_file(self) -> None:
         """As it should be."""
