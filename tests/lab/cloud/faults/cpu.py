@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU: QEMU on a host is wrapped so that every CPU it has lacks some features, for libvirt which probes it and for the guest."""
+
+from __future__ import annotations
+
+from tests.lab.cloud.faults import TARGET, Fault
+
+# Known to QEMU's TCG and had by every machine of the last ten years.
+LOST = ('avx2', 'bmi2')
+
+
+class _Lesser(Fault):
+    """The target's CPU is a lesser one, as after a change of microcode, kernel or machine."""
+
+    restarted = (TARGET,)
+    names = LOST
+
+    def set(self) -> None:
+        self.target.libvirtd.lose(LOST)
+
+    def clear(self) -> None:
+        self.target.libvirtd.lose(())
+
+
+class C1(_Lesser):
+    """The target lacks features that the guest uses."""
+
+
+class C3(_Lesser):
+    """A host-passthrough guest, and the target's CPU has less."""
+
+    restarted = ('compute1', TARGET)
+    born_after = True
+
+    def set(self) -> None:
+        super().set()
+        for node in self.cloud.nodes.values():
+            self.configure(node, {'libvirt': {'cpu_mode': 'host-passthrough'}})
+
+    def clear(self) -> None:
+        super().clear()
+        for node in self.cloud.nodes.values():
+            self.configure(node, {})
+
+
+class C4(Fault):
+    """The guest holds features that its own host has since lost, and the target lacks them too."""
+
+    names = LOST
+    restarted = ('compute1', TARGET)
+
+    def set(self) -> None:
+        for node in (self.source, self.target):
+            node.libvirtd.lose(LOST)
+
+    def clear(self) -> None:
+        for node in (self.source, self.target):
+            node.libvirtd.lose(())
+
+
+class C5(Fault):
+    """The target cannot say what CPU it has: its libvirtd is down."""
+
+    names = ('libvirt',)
+
+    def set(self) -> None:
+        self.target.libvirtd.stop()
+
+    def clear(self) -> None:
+        self.target.libvirtd.start()
+
+
+class C6(Fault):
+    """The target emulates (virt_type qemu) where the source has KVM."""
+
+    names = ('kvm', 'qemu')
+    restarted = (TARGET,)
+
+    def set(self) -> None:
+        self.configure(self.target, {'libvirt': {'virt_type': 'qemu', 'cpu_mode': 'none'}})
+
+    def clear(self) -> None:
+        self.configure(self.target, {})
