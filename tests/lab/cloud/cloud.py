@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import time
 
 import fixtures
 
+from nova_migcheck import published
+from nova_migcheck.report import Report
 from tests.lab.cloud.compute_node import ComputeNode
 from tests.lab.cloud.configuration import BROKERS, VIP
 from tests.lab.cloud.control_plane import ControlPlane
+from tests.lab.cloud.service import until
 
 CACHE = pathlib.Path(sys.prefix) / 'lab-cache'
 
@@ -83,3 +87,35 @@ class Cloud(fixtures.Fixture):
             node.plugin = plugin
             node.configure()
         self.restart_computes()
+
+    def ip(self, *commands: str) -> None:
+        """Run ``ip`` commands where the bridges are."""
+        subprocess.run(['ip', '-batch', '-'], input='\n'.join(commands) + '\n', check=True, text=True)
+
+    def forward(self, on: bool) -> None:
+        """Whether the bridges' addresses are routers."""
+        # Not /proc/sys of our own pid namespace's mount: it is the network namespace that counts, and that is ours alone.
+        pathlib.Path('/proc/sys/net/ipv4/ip_forward').write_text(f'{int(on)}\n')
+
+    def reports(self) -> dict[str, Report]:
+        """What each host has published last; a host without a report is not there."""
+        rows = self.control.database.query('select host, stats from nova_cell1.compute_nodes where deleted = 0', '--raw')
+        found = {}
+        for row in rows.splitlines():
+            host, stats = row.split('\t', 1)
+            report = published.read(json.loads(stats)) if stats != 'NULL' else None
+            if report is not None:
+                found[host] = report
+        return found
+
+    def wait_reports(self, *names: str, seconds: float = 90) -> None:
+        """Wait until these hosts, or all, have published what they find from now on.
+
+        :raises TimeoutError: when one does not
+        """
+        now = time.time()
+        wanted = set(names or self.nodes)
+
+        def seen() -> bool:
+            return wanted <= {host for host, report in self.reports().items() if report.time > now}
+        until(seconds, f'{", ".join(sorted(wanted))} publish a new report', seen, 0.5)

@@ -82,6 +82,14 @@ class HostLibvirtd(Libvirtd):
             shutil.copytree(self.probed, self.root / 'cache', dirs_exist_ok=True)
         self.start()
 
+    def listen(self, address: str) -> None:
+        """Restart listening on an address, or ``0.0.0.0``, or ``::``."""
+        conf = self.root / 'etc/libvirtd.conf'
+        lines = [line for line in conf.read_text().splitlines() if not line.startswith('listen_addr')]
+        conf.write_text('\n'.join([*lines, f'listen_addr = "{address}"']) + '\n')
+        self.stop()
+        self.start()
+
     def keep_probed(self) -> None:
         """Save what libvirtd found, for the next lab."""
         if not self.probed.is_dir() and (self.root / 'cache/qemu/capabilities').is_dir():

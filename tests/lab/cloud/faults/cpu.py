@@ -12,7 +12,7 @@ LOST = ('avx2', 'bmi2')
 class _Lesser(Fault):
     """The target's CPU is a lesser one, as after a change of microcode, kernel or machine."""
 
-    restarted = (TARGET,)
+    restarted = ('target',)
     names = LOST
 
     def set(self) -> None:
@@ -26,28 +26,11 @@ class C1(_Lesser):
     """The target lacks features that the guest uses."""
 
 
-class C3(_Lesser):
-    """A host-passthrough guest, and the target's CPU has less."""
-
-    restarted = ('compute1', TARGET)
-    born_after = True
-
-    def set(self) -> None:
-        super().set()
-        for node in self.cloud.nodes.values():
-            self.configure(node, {'libvirt': {'cpu_mode': 'host-passthrough'}})
-
-    def clear(self) -> None:
-        super().clear()
-        for node in self.cloud.nodes.values():
-            self.configure(node, {})
-
-
 class C4(Fault):
     """The guest holds features that its own host has since lost, and the target lacks them too."""
 
     names = LOST
-    restarted = ('compute1', TARGET)
+    restarted = ('source', 'target')
 
     def set(self) -> None:
         for node in (self.source, self.target):
@@ -71,13 +54,14 @@ class C5(Fault):
 
 
 class C6(Fault):
-    """The target emulates (virt_type qemu) where the source has KVM."""
+    """The target has another virt type than the source: KVM and emulation."""
 
     names = ('kvm', 'qemu')
-    restarted = (TARGET,)
+    restarted = ('target',)
 
     def set(self) -> None:
-        self.configure(self.target, {'libvirt': {'virt_type': 'qemu', 'cpu_mode': 'none'}})
+        other = {'qemu': 'kvm', 'kvm': 'qemu'}[self.target.virt_type]
+        self.configure(self.target, {'libvirt': {'virt_type': other}})
 
     def clear(self) -> None:
         self.configure(self.target, {})

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from typing import Callable, Optional
 
+from tests.lab import certificates
+from tests.lab.cloud import STATE
 from tests.lab.cloud.configuration import BROKERS, PORTS, VIP
 from tests.lab.cloud.faults import REFUSE, TARGET, Fault, firewall, open_firewall
 
@@ -48,7 +51,7 @@ class E4(Fault):
     """The name of an endpoint does not resolve."""
 
     names = (r'nowhere\.lab',)
-    restarted = (TARGET,)
+    restarted = ('target',)
 
     def set(self) -> None:
         self.configure(self.target, {'neutron': {'endpoint_override': 'http://nowhere.lab:9696'}})
@@ -94,15 +97,19 @@ class _Replaced(Fault):
     port = PORTS['placement']
     _stand: Optional[_Stand] = None
 
-    @staticmethod
-    def serve(connection: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
         """What it does with a connection."""
 
     def set(self) -> None:
         stand = 18000
         self._stand = _Stand(stand, self.serve)
-        self.target.host.run('nft', '-f', '-', text=f"""table ip lab {{ chain output {{ type nat hook output priority -100;
-            ip daddr {VIP} tcp dport {self.port} dnat to {VIP}:{stand}; }} }}\n""")
+        self.target.host.run('nft', '-f', '-', text=f"""
+            table ip lab {{
+              chain output {{
+                type nat hook output priority -100;
+                ip daddr {VIP} tcp dport {self.port} dnat to {VIP}:{stand}
+              }}
+            }}""")
 
     def clear(self) -> None:
         self.target.host.run('nft', 'delete', 'table', 'ip', 'lab')
@@ -114,23 +121,23 @@ class E5(_Replaced):
     """An endpoint's TLS certificate has expired."""
 
     names = ('expired', r'20\d\d-\d\d-\d\d')
-    restarted = (TARGET,)
+    restarted = ('target',)
     port = 9443
 
     def set(self) -> None:
-        import ssl
-
-        from tests.lab.certificates import Authority
+        by = certificates.authority()
+        expired = certificates.issue(VIP, [VIP], by, days=-3)
+        files = STATE / 'tls'
+        files.mkdir(exist_ok=True)
+        (files / 'ca.pem').write_text(by.pem)
+        (files / 'server.pem').write_text(expired.pem + expired.key)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._files = expired(Authority, self.cloud)
-        self._context.load_cert_chain(self._files.certificate, self._files.key)
-        type(self).context = self._context
+        self._context.load_cert_chain(files / 'server.pem')
         super().set()
-        self.configure(self.target, {'neutron': {'endpoint_override': f'https://{VIP}:{self.port}', 'cafile': str(self._files.ca)}})
+        self.configure(self.target, {'neutron': {'endpoint_override': f'https://{VIP}:{self.port}', 'cafile': str(files / 'ca.pem')}})
 
-    @staticmethod
-    def serve(connection: socket.socket) -> None:
-        E5.context.wrap_socket(connection, server_side=True).recv(1)
+    def serve(self, connection: socket.socket) -> None:
+        self._context.wrap_socket(connection, server_side=True).recv(1)
 
     def clear(self) -> None:
         super().clear()
@@ -142,8 +149,7 @@ class E6(_Replaced):
 
     names = ('503',)
 
-    @staticmethod
-    def serve(connection: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b'HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
         connection.close()
@@ -154,8 +160,7 @@ class E7(_Replaced):
 
     names = (r'\d s',)
 
-    @staticmethod
-    def serve(connection: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
         while connection.recv(65536):
             pass
 

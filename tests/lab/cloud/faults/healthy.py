@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from tests.lab.cloud.compute_node import MIGRATION
-from tests.lab.cloud.configuration import BROKERS, PORTS
+from tests.lab.cloud.configuration import BROKERS, NOVA, PORTS
 from tests.lab.cloud.faults import TARGET, Fault, firewall, open_firewall
 from tests.lab.cloud.faults.cpu import LOST
 
@@ -18,7 +18,7 @@ class _Healthy(Fault):
 class K1(_Healthy):
     """Identical hosts, host-model, without kolla's workaround: Nova's own check rejects them (LP#2039803)."""
 
-    restarted = ('compute1', TARGET)
+    restarted = ('source', 'target')
 
     def set(self) -> None:
         more = {'migcheck': {'nova_cpu_check': 'replace'}} if self.cloud.plugin else {}
@@ -33,7 +33,7 @@ class K1(_Healthy):
 class K2(_Healthy):
     """The target has more features than the guest needs."""
 
-    restarted = ('compute1',)
+    restarted = ('source',)
     born_after = True
 
     def set(self) -> None:
@@ -46,9 +46,9 @@ class K2(_Healthy):
 class K3(_Healthy):
     """A guest with an older CPU on a newer host goes back to the older one."""
 
-    restarted = (TARGET,)
+    restarted = ('target',)
     born_after = True
-    born_on = TARGET
+    born_on_target = True
     #: first there, then back
     way_back = True
 
@@ -62,7 +62,7 @@ class K3(_Healthy):
 class K4(_Healthy):
     """The guest's CPU has features disabled that the target lacks."""
 
-    restarted = ('compute1', TARGET)
+    restarted = ('source', 'target')
     born_after = True
 
     def set(self) -> None:
@@ -88,7 +88,7 @@ class K5(_Healthy):
 class K6(_Healthy):
     """A routed migration network: the target is in another subnet, by the intended interface."""
 
-    restarted = ('compute1', TARGET)
+    restarted = ('source', 'target')
 
     def set(self) -> None:
         self.cloud.ip('address add 10.77.0.1/24 dev mig', 'address add 10.78.0.1/24 dev mig')
@@ -137,7 +137,7 @@ class K8(_Healthy):
 class K9(_Healthy):
     """The migration network is IPv6."""
 
-    restarted = ('compute1', TARGET)
+    restarted = ('source', 'target')
 
     def set(self) -> None:
         for node in (self.source, self.target):
@@ -145,19 +145,15 @@ class K9(_Healthy):
             file = node.host.hosts
             file.write(*(line.replace('10.77.0.1', 'fd77::1') if line.endswith('-mig') else line
                          for line in file.path.read_text().splitlines()))
-            self._listen(node, '::')
+            node.libvirtd.listen('::')
             self.configure(node, {'migcheck': {'migration_networks': 'fd77::/64'}} if self.cloud.plugin else {})
 
     def clear(self) -> None:
         for node in (self.source, self.target):
             node.host.ip(f'address delete fd77::1{node.number}/64 dev {MIGRATION}')
             node.hosts_file()
-            self._listen(node, '0.0.0.0')
+            node.libvirtd.listen('0.0.0.0')
             self.configure(node, {})
-
-    @staticmethod
-    def _listen(node: object, address: str) -> None:
-        node.libvirtd.listen(address)  # type: ignore[attr-defined]
 
 
 class K10(_Healthy):
@@ -171,5 +167,5 @@ class K10(_Healthy):
 
     def clear(self) -> None:
         for node in self.cloud.nodes.values():
-            node.host.run('sh', '-c', 'rm -rf /media/nova/instances/*')
+            node.host.run('sh', '-c', f'rm -rf {NOVA}/instances/*')
             node.mount_share()

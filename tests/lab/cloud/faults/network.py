@@ -35,7 +35,7 @@ class A2(Fault):
     """The inbound address is on no interface of the target."""
 
     names = (r'10\.77\.0\.99',)
-    restarted = (TARGET,)
+    restarted = ('target',)
 
     def set(self) -> None:
         self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': '10.77.0.99'}})
@@ -59,7 +59,7 @@ class A4(_Names):
     """The target's own name stands on two lines of its hosts file, and no inbound address is set."""
 
     names = (r'10\.66\.0\.12', r'10\.77\.0\.12', r'/etc/hosts:\d+.*/etc/hosts:\d+|lines? \d+.* \d+')
-    restarted = (TARGET,)
+    restarted = ('target',)
 
     def set(self) -> None:
         self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': ''}})
@@ -79,7 +79,7 @@ class A5(_Names):
     noticed = False
 
     def set(self) -> None:
-        self.rename(f'{TARGET}-mig', '127.0.1.1', 'compute1')
+        self.rename(f'{TARGET}-mig', '127.0.1.1', self.source.name)
 
 
 class A6(_Names):
@@ -89,7 +89,7 @@ class A6(_Names):
     noticed = False
 
     def set(self) -> None:
-        self.rename(f'{TARGET}-mig', '', 'compute1')
+        self.rename(f'{TARGET}-mig', '', self.source.name)
 
 
 class A7(Fault):
@@ -146,7 +146,7 @@ class A11(_Names):
     """No inbound address: Nova's name and libvirt's host name lead to different networks."""
 
     names = (TARGET, 'other-name', r'10\.77\.0\.12', r'10\.66\.0\.12')
-    restarted = (TARGET,)
+    restarted = ('target',)
 
     def set(self) -> None:
         self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': ''}})

@@ -18,7 +18,7 @@ class N1(E3):
 class _Reports(Fault):
     """The scheduler is told to reject what it has no fresh report of."""
 
-    restarted = (TARGET,)
+    restarted = ('target',)
 
     def _scheduler(self, **options: object) -> None:
         self.cloud.control.more = {'migcheck': options} if options and self.cloud.plugin else {}

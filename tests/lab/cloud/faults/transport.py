@@ -12,17 +12,10 @@ class T1(Fault):
     names = (r'10\.77\.0\.12', '16509')
 
     def set(self) -> None:
-        self._listen('10.66.0.12')
+        self.target.libvirtd.listen(self.target.management)
 
     def clear(self) -> None:
-        self._listen('0.0.0.0')
-
-    def _listen(self, address: str) -> None:
-        conf = self.target.libvirtd.root / 'etc/libvirtd.conf'
-        lines = [line for line in conf.read_text().splitlines() if not line.startswith('listen_addr')]
-        conf.write_text('\n'.join([*lines, f'listen_addr = "{address}"']) + '\n')
-        self.target.libvirtd.stop()
-        self.target.libvirtd.start()
+        self.target.libvirtd.listen('0.0.0.0')
 
 
 class T2(Fault):
@@ -42,7 +35,7 @@ class T3(Fault):
     """Native TLS is wanted, and the certificate is missing."""
 
     names = (r'/etc/pki/\S+\.pem',)
-    restarted = ('compute1', TARGET)
+    restarted = ('source', 'target')
 
     def set(self) -> None:
         for node in (self.source, self.target):
