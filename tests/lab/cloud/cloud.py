@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +21,8 @@ from tests.lab.cloud.configuration import BROKERS, VIP
 from tests.lab.cloud.control_plane import ControlPlane
 from tests.lab.cloud.service import until
 
+# Seconds for a report to come from nova-compute to the database: two of the lab's update_resources_interval.
+PUBLISHED = 12
 CACHE = pathlib.Path(sys.prefix) / 'lab-cache'
 
 
@@ -108,14 +113,28 @@ class Cloud(fixtures.Fixture):
                 found[host] = report
         return found
 
-    def wait_reports(self, *names: str, seconds: float = 90) -> None:
-        """Wait until these hosts, or all, have published what they find from now on.
+    def wait_checked(self, *names: str, seconds: float = 60) -> None:
+        """Wait until these hosts, or all, have run their checks from now on, and have published what they found, if they can.
 
-        :raises TimeoutError: when one does not
+        A host that cannot reach placement publishes nothing: nova-compute asks placement first, and writes its record only then.
+
+        :raises TimeoutError: when one does not check
         """
         now = time.time()
-        wanted = set(names or self.nodes)
+        nodes = [self.nodes[name] for name in names or self.nodes]
+        marks = {node: node.compute.mark() for node in nodes}
+        for node, mark in marks.items():
+            until(seconds, f'{node.name} checks itself', lambda: _checked(node.compute.logged(mark), now), 0.3)  # noqa: B023
+        wanted = {node.name for node in nodes}
+        with contextlib.suppress(TimeoutError):
+            until(PUBLISHED, 'new reports', lambda: wanted <= {
+                host for host, report in self.reports().items() if report.time > now}, 0.5)
 
-        def seen() -> bool:
-            return wanted <= {host for host, report in self.reports().items() if report.time > now}
-        until(seconds, f'{", ".join(sorted(wanted))} publish a new report', seen, 0.5)
+
+def _checked(log: str, since: float) -> bool:
+    """Whether a round of checks that began after ``since`` is in a log."""
+    for found in re.finditer(r'^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s', log, re.MULTILINE):
+        ended = datetime.datetime.fromisoformat(found[1]).timestamp()
+        if ended - float(found[2]) > since:
+            return True
+    return False

@@ -69,6 +69,8 @@ def control_plane() -> None:
         'database': {'connection': _database('keystone')},
         'token': {'provider': 'fernet'},
         'fernet_tokens': {'key_repository': f'{STATE}/keystone/fernet-keys'},
+        # Every service logs in with a password again and again; a lab shares two cores with all of them.
+        'identity': {'password_hash_rounds': 4},
         'credential': {'key_repository': f'{STATE}/keystone/credential-keys'},
     })
     write(etc / 'placement/placement.conf', _token('placement'), {

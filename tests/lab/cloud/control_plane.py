@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import fixtures
 
 from tests.lab.cloud import ROOT, STATE, configuration
-from tests.lab.cloud.backends import PASSWORD, Broker, Database
+from tests.lab.cloud.backends import DATABASES, PASSWORD, Broker, Database
 from tests.lab.cloud.configuration import AUTH_URL, PORTS, VIP
 from tests.lab.cloud.service import Service, until
 
@@ -99,11 +100,10 @@ class ControlPlane(fixtures.Fixture):
 
     def _digest(self) -> str:
         """Of all that the content of the databases depends on."""
-        found = hashlib.sha256((ROOT / 'tests/lab/requirements.txt').read_bytes())
-        for module in ('configuration', 'control_plane', 'backends'):
-            found.update((ROOT / f'tests/lab/cloud/{module}.py').read_bytes())
-        found.update(sys.prefix.encode())
-        return found.hexdigest()[:12]
+        parts = [(ROOT / 'tests/lab/requirements.txt').read_text(), sys.prefix, repr(DATABASES), repr(configuration.USERS),
+                 *(configuration.endpoint(kind) for kind in PORTS), *(inspect.getsource(part) for part in (self._fill, _catalog)),
+                 (STATE / 'etc/keystone/keystone.conf').read_text()]
+        return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:12]
 
     def _fill(self) -> None:
         """The schemas, the cell, the users and the catalog."""

@@ -78,7 +78,7 @@ class Players:
             if not there.completed:
                 return Played(fault.row, self.cloud.plugin, there, wrong=f'did not get away from {TARGET}: {there.read}')
         if self.cloud.plugin and fault.noticed:
-            self.cloud.wait_reports()
+            self.cloud.wait_checked()
         marks = self._marks()
         migration = server.migrate(TARGET if fault.named else '', force=fault.force)
         if not self.cloud.plugin:
