@@ -15,7 +15,7 @@ import fixtures
 from tests.lab.cloud import STATE, configuration
 from tests.lab.cloud.configuration import CONTROL, NOVA, VIP
 from tests.lab.cloud.service import Service, until
-from tests.lab.libvirtd import MOUNTS, OTHER_EMULATORS, QEMU, Libvirtd
+from tests.lab.libvirtd import QEMU, Libvirtd
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
@@ -27,6 +27,18 @@ _LISTEN = """
 listen_tcp = 1
 listen_addr = "0.0.0.0"
 auth_tcp = "none"
+"""
+
+
+_MOUNTS = """
+set -eu
+mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
+mount --bind {root}/etc /etc/libvirt
+for directory in run/libvirt:run var/lib/libvirt:lib var/cache/libvirt:cache var/log/libvirt:log; do
+    mount --bind {root}/${{directory#*:}} /${{directory%:*}}
+done
+for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+mount --bind /usr/bin/qemu-system-x86_64 {root}/qemu-real
 """
 
 
@@ -47,39 +59,46 @@ class HostLibvirtd(Libvirtd):
     def __init__(self, host: Namespace, probed: pathlib.Path) -> None:
         super().__init__(host.name)
         self.host, self.probed = host, probed
-        self._mounted = self._wrapped = False
+        self._mounted = False
 
     def start(self) -> None:
         if not self._mounted:
             self._mounted = True
             with open(self.root / 'etc/libvirtd.conf', 'a') as conf:
                 conf.write(_LISTEN)
-            if self.probed.is_dir():
-                shutil.copytree(self.probed, self.root / 'cache', dirs_exist_ok=True)
-            self.host.run('sh', '-c', MOUNTS.format(root=self.root, others=' '.join(OTHER_EMULATORS)))
-            # The same for a server's console and for dnsmasq: nothing of the machine's own is seen.
+            self._as_probed()
             (self.root / 'qemu-real').touch()
-            self.host.run('mount', '--bind', QEMU, str(self.root / 'qemu-real'))
+            self.host.run('sh', '-c', _MOUNTS.format(root=self.root))
         # libvirtd probes QEMU again whenever it wakes on another core, so it is kept on one.
         cores = sorted(os.sched_getaffinity(0))
         core = cores[int(self.host.name[-1]) % len(cores)]
-        self.launch(self.host.inside('taskset', '-c', str(core), '/usr/sbin/libvirtd', '--listen', '--pid-file',
-                                     str(self.root / 'libvirtd.pid')))
+        with open(self.root / 'libvirtd.err', 'wb') as errors:
+            self.process = subprocess.Popen(
+                self.host.inside('taskset', '-c', str(core), '/usr/sbin/libvirtd', '--listen', '--pid-file', f'{self.root}/libvirtd.pid'),
+                stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        until(60, f'libvirtd of {self.name} answers', self._answers_or_ended)
 
-    def lose(self, features: Sequence[str]) -> None:
+    def _answers_or_ended(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f'libvirtd of {self.name} ended: {(self.root / "libvirtd.err").read_text()}')
+        return self._answers(self.root / 'run/libvirt-sock')
+
+    def _as_probed(self) -> None:
+        if self.probed.is_dir():
+            shutil.copytree(self.probed, self.root / 'cache', dirs_exist_ok=True)
+
+    def change_cpu(self, lost: Sequence[str]) -> None:
         """Restart with a QEMU that lacks these features of the CPU; none: with the machine's own."""
         self.stop()
-        if self._wrapped:
+        if self.without:
             self.host.run('umount', QEMU)
-        self.without = tuple(features)
-        self._wrapped = bool(features)
-        if features:
-            self.write_wrapper()
-            self.host.run('mount', '--bind', str(self.root / 'qemu-wrapper'), QEMU)
-        # The time of the file does not say what the wrapper takes away.
+        # The wrapper's time does not tell libvirt that it is to probe again.
         shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
-        if not features and self.probed.is_dir():
-            shutil.copytree(self.probed, self.root / 'cache', dirs_exist_ok=True)
+        self.lose(tuple(lost))
+        if lost:
+            self.host.run('mount', '--bind', f'{self.root}/qemu-wrapper', QEMU)
+        else:
+            self._as_probed()
         self.start()
 
     def listen(self, address: str) -> None:

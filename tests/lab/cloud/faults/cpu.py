@@ -16,10 +16,10 @@ class _Lesser(Fault):
     names = LOST
 
     def set(self) -> None:
-        self.target.libvirtd.lose(LOST)
+        self.target.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
-        self.target.libvirtd.lose(())
+        self.target.libvirtd.change_cpu(())
 
 
 class C1(_Lesser):
@@ -34,11 +34,11 @@ class C4(Fault):
 
     def set(self) -> None:
         for node in (self.source, self.target):
-            node.libvirtd.lose(LOST)
+            node.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
         for node in (self.source, self.target):
-            node.libvirtd.lose(())
+            node.libvirtd.change_cpu(())
 
 
 class C5(Fault):

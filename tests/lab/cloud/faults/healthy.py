@@ -37,10 +37,10 @@ class K2(_Healthy):
     born_after = True
 
     def set(self) -> None:
-        self.source.libvirtd.lose(LOST)
+        self.source.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
-        self.source.libvirtd.lose(())
+        self.source.libvirtd.change_cpu(())
 
 
 class K3(_Healthy):
@@ -53,10 +53,10 @@ class K3(_Healthy):
     way_back = True
 
     def set(self) -> None:
-        self.target.libvirtd.lose(LOST)
+        self.target.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
-        self.target.libvirtd.lose(())
+        self.target.libvirtd.change_cpu(())
 
 
 class K4(_Healthy):
@@ -66,12 +66,12 @@ class K4(_Healthy):
     born_after = True
 
     def set(self) -> None:
-        self.target.libvirtd.lose(LOST)
+        self.target.libvirtd.change_cpu(LOST)
         self.configure(self.source, {'libvirt': {
             'cpu_mode': 'host-model', 'cpu_model_extra_flags': ','.join(f'-{name}' for name in LOST)}})
 
     def clear(self) -> None:
-        self.target.libvirtd.lose(())
+        self.target.libvirtd.change_cpu(())
         self.configure(self.source, {})
 
 
