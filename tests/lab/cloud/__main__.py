@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Sequence
 
-from tests.lab.cloud import STATE, isolation
+from tests.lab.cloud import STATE, isolation, story
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.rows import Played, Players, chosen
@@ -39,7 +39,8 @@ def main() -> int:
     parser.add_argument('rows', nargs='*', metavar='ROW', help='rows of the table, e.g. E1 T2; all when none is named')
     parser.add_argument('--only', choices=['plugin', 'stock'], help='play the rows only with the plugin, or only without')
     parser.add_argument('--rst', metavar='FILE', help='write the table there')
-    parser.add_argument('--healthy', type=int, default=0, metavar='N', help='also N healthy migrations, each without the plugin and with it')
+    parser.add_argument('--healthy', type=int, default=0, metavar='N', help='also N healthy migrations, without the plugin and with it')
+    parser.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
     parser.add_argument('--shell', action='store_true', help='bring it up, and leave you in a shell in it')
     parser.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
     parser.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')
@@ -72,9 +73,13 @@ def suite(cloud: Cloud, arguments: argparse.Namespace) -> int:
     for plugin in [False, True] if arguments.only is None else [arguments.only == 'plugin']:
         cloud.use_plugin(plugin)
         players = Players(cloud)
-        for row in chosen(arguments.rows):
+        # With --story or --healthy alone, no row is wanted.
+        for row in chosen(arguments.rows) if arguments.rows or not (arguments.story or arguments.healthy) else []:
             played[plugin].append(players.play(row))
+        players.done()
         healthy[plugin] = migrations(cloud, arguments.healthy)
+        if plugin and arguments.story:
+            story.play(cloud)
     pairs = list(zip(healthy[False], healthy[True]))
     for line in times(pairs) if pairs else []:
         print(line)

@@ -52,8 +52,8 @@ class Database(fixtures.Fixture):
 
     def query(self, statement: str, *options: str) -> str:
         """Run SQL as root; the rows, tab-separated."""
-        return subprocess.run(['mariadb', '--no-defaults', '-uroot', '-S', f'{STATE}/mysql.sock', '-N', *options, '-e', statement], check=True,
-                              capture_output=True, text=True).stdout
+        command = ['mariadb', '--no-defaults', '-uroot', '-S', f'{STATE}/mysql.sock', '-N', *options, '-e', statement]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def save(self, *more: str) -> None:
         """Keep the databases, and ``more`` directories of STATE, for the next lab. Nobody may be using them."""

@@ -181,7 +181,8 @@ class ComputeNode(fixtures.Fixture):
         plugin = {'migcheck': {'check_interval': 10, 'migration_networks': '10.77.0.0/24'}} if self.plugin else {}
         configuration.compute(self.conf, self.name, self.management, self.plugin, {
             'DEFAULT': {'reserved_host_memory_mb': 512 if self.number == PREFERRED else 4096},
-            'libvirt': {'virt_type': self.virt_type, 'cpu_mode': 'host-model', 'live_migration_inbound_addr': f'{self.name}-mig'}}, plugin, self.more)
+            'libvirt': {'virt_type': self.virt_type, 'cpu_mode': 'host-model', 'live_migration_inbound_addr': f'{self.name}-mig'},
+        }, plugin, self.more)
 
     def start(self) -> int:
         """Start nova-compute. Returns the place in its log from which :meth:`wait_ready` reads."""

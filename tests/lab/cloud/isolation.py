@@ -56,8 +56,8 @@ def _reaping(work: Callable[[], int]) -> int:
     """Be process 1: collect every orphan (libvirtd waits for its QEMU to be gone, which a zombie is not), and hand signals on."""
     worker = os.fork()
     if worker == 0:
-        signal.signal(signal.SIGTERM, _interrupt)
-        signal.signal(signal.SIGHUP, _interrupt)
+        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGHUP, _end)
         _prepare()
         status = 1
         try:
@@ -65,6 +65,10 @@ def _reaping(work: Callable[[], int]) -> int:
         except KeyboardInterrupt:
             print('interrupted', file=sys.stderr)
             status = 130
+        except SystemExit as e:
+            status = e.code if isinstance(e.code, int) else 1
+            if not isinstance(e.code, int) and e.code:
+                print(e.code, file=sys.stderr)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -77,8 +81,9 @@ def _reaping(work: Callable[[], int]) -> int:
             return os.waitstatus_to_exitcode(status) & 0xff
 
 
-def _interrupt(_number: int, _frame: Optional[types.FrameType]) -> None:
-    raise KeyboardInterrupt
+def _end(number: int, _frame: Optional[types.FrameType]) -> None:
+    # Not KeyboardInterrupt, which an interactive Python takes for a line that was given up.
+    raise SystemExit(128 + number)
 
 
 def _prepare() -> None:

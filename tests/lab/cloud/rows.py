@@ -98,6 +98,10 @@ class Players:
             self._server.delete()
             self._server = None
 
+    def done(self) -> None:
+        """Take the server away."""
+        self._drop_server()
+
     def _marks(self) -> dict[str, int]:
         return {'': self.cloud.control.scheduler.mark(), **{name: node.compute.mark() for name, node in self.cloud.nodes.items()}}
 

@@ -24,8 +24,8 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
     """The whole page in reStructuredText."""
     lines = ['===', 'Lab', '===', '',
              'A whole Nova with three compute hosts, each with its own network, mount and UTS namespace, libvirtd and nova-compute '
-             f'(``virt_type = {virt_type}``). A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and the '
-             'third host is well. The migration is asked for without a host, except in rows N1 and K.', '',
+             f'(``virt_type = {virt_type}``). A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and '
+             'the third host is well. The migration is asked for without a host, except in rows N1 and K.', '',
              f'Made by ``{command}`` on {datetime.date.today().isoformat()}, with {_versions()}.', '']
     lines += ['Faults', '======', '']
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),

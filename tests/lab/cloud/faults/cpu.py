@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.lab.cloud.faults import TARGET, Fault
+from tests.lab.cloud.faults import Fault
 
 # Known to QEMU's TCG and had by every machine of the last ten years.
 LOST = ('avx2', 'bmi2')

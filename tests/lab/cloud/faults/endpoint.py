@@ -11,7 +11,7 @@ from typing import Callable, Optional
 from tests.lab import certificates
 from tests.lab.cloud import STATE
 from tests.lab.cloud.configuration import BROKERS, PORTS, VIP
-from tests.lab.cloud.faults import REFUSE, TARGET, Fault, firewall, open_firewall
+from tests.lab.cloud.faults import REFUSE, Fault, firewall, open_firewall
 
 
 class _Blocked(Fault):

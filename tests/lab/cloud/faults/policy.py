@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from tests.lab.cloud.configuration import VIP
-from tests.lab.cloud.faults import REFUSE, TARGET, Fault, firewall, open_firewall
+from tests.lab.cloud.faults import REFUSE, Fault, firewall, open_firewall
 from tests.lab.cloud.faults.endpoint import E3
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.lab.cloud.faults import TARGET, Fault, firewall, open_firewall
+from tests.lab.cloud.faults import Fault, firewall, open_firewall
 
 
 class T1(Fault):
