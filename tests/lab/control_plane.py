@@ -184,11 +184,12 @@ class RabbitMQ(Process):
         with self.island.entered():
             socket.create_connection(('127.0.0.1', self.port), 5).close()
 
-    def greeted(self, least: int, seconds: float = 20) -> int:
-        """How many clients it has greeted, by its log; it is waited for until they are ``least``."""
+    def greeted(self, address: str, least: int, seconds: float = 20) -> int:
+        """How many clients it has greeted at one of its addresses, by its log; waited for until they are ``least``."""
         deadline = time.monotonic() + seconds
         while True:
-            found = sum(file.read_text().count('accepting AMQP connection') for file in (self.path / 'log.d').glob('*.log'))
+            lines = [line for file in (self.path / 'log.d').glob('*.log') for line in file.read_text().splitlines()]
+            found = sum('accepting AMQP connection' in line and f'-> {address}:{self.port}' in line for line in lines)
             if found >= least or time.monotonic() > deadline:
                 return found
             threading.Event().wait(0.1)
