@@ -2,9 +2,10 @@
 """The report as it travels in ``ComputeNode.stats``: three short strings.
 
 ``migcheck``
-    ``1 1764000000 address=failure {"f": …}``: the version, the time as ten digits, a word for what the findings mean, then JSON with
-    all that is this host's own. The filter compares and cuts the text before the JSON, and parses the rest only of a host that it must say
-    something about: a thousand hosts are read for each request, and a JSON parser would cost 8 µs a host.
+    ``1 1764000000 89ab0123cdef4567:address=failure {"f": …}``: the version, the time as ten digits, a word for what this host has in common
+    with others (a digest of the two texts below, and what the findings mean), then JSON with all that is its own. The filter compares
+    and cuts the text before the JSON, and parses the rest only of a host that it must say something about: a thousand hosts are read for
+    each request; a JSON parser would cost 8 µs a host, and to hash the two texts 1 µs.
 ``migcheck_cpu``
     ``1 `` and the hypervisor's CPU, deflated and in base64. The same on all hosts of a kind; parsed once.
 ``migcheck_site``
@@ -19,9 +20,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
+import hashlib
 import json
 import zlib
-from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
@@ -40,9 +42,6 @@ _MAX_CPU = 32 * 1024
 
 # CPUs that are kept parsed: a cloud has tens of kinds, rarely hundreds. What differs on every host is never kept.
 _KEPT = 512
-
-# What hosts in the same state have in common: the word for their findings, and the texts of their CPU and of their site.
-Kind = Tuple[str, Optional[str], Optional[str]]
 
 _TIME = slice(2, 12)
 REST = 13
@@ -71,14 +70,14 @@ class Unreadable(ValueError):
     """What stands in the field is no report that this version can read."""
 
 
-def face(stats: Mapping[str, Any]) -> Optional[tuple[str, Kind]]:
-    """(time, kind) of a published report, None for what :func:`read` cannot read either. Costs less than a microsecond."""
+def face(stats: Mapping[str, Any]) -> Optional[tuple[str, str]]:
+    """(time, word) of a published report, None for what :func:`read` cannot read either. Costs less than a microsecond."""
     text: Any = stats.get(MAIN)
     if text is None:
         return None
     try:
         if text[:2] == '1 ' and text[12] == ' ':
-            return text[_TIME], (text[REST:text.index(' ', REST)], stats.get(CPU), stats.get(SITE))
+            return text[_TIME], text[REST:text.index(' ', REST)]
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):
         pass
     return None
@@ -89,20 +88,25 @@ def beginning(time: float) -> str:
     return f'{VERSION} {int(time):010d}'
 
 
-def read_kind(kind: Kind) -> Report:
-    """What all hosts of one kind report alike: their findings without texts, CPU, networks and storage. Its time is 0.
+def read_common(word: str, stats: Mapping[str, Any]) -> Report:
+    """What all hosts with this word report alike: their findings without texts, CPU, networks and storage. Its time is 0.
 
-    :raises Unreadable: for anything that this version cannot read
+    :param stats: of any one of them
+    :raises Unreadable: for anything that this version cannot read, and when ``stats`` is not what ``word`` is the word for
     """
-    word, cpu, site = kind
     try:
-        findings = [finding.to_dict() for finding in _findings(word)]
+        findings = [finding.to_dict() for finding in _findings(word.partition(':')[2])]
     except ValueError as e:
         raise Unreadable(f'its findings are summed up in no word: {e}'[:200]) from e
-    texts = {MAIN: f'{VERSION} {0:010d} {word} {{"f":{_json(findings)}}}', CPU: cpu, SITE: site}
+    texts = {MAIN: f'{VERSION} {0:010d} {word} {{"f":{_json(findings)}}}', CPU: stats.get(CPU), SITE: stats.get(SITE)}
     report = read(texts)
     assert report is not None
     return report
+
+
+def without_findings(word: str) -> str:
+    """The word of a host that is like others but has no findings."""
+    return word.partition(':')[0] + ':-'
 
 
 def read_findings(stats: Mapping[str, Any]) -> tuple[Finding, ...]:
@@ -176,14 +180,21 @@ def _texts(report: Report) -> dict[str, str]:
         own['guests'] = [[_pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
     if report.dropped:
         own['dropped'] = list(report.dropped)
-    texts = {MAIN: f'{VERSION} {report.time:010d} {report.summary} {_json(own)}'}
+    texts = {MAIN: ''}
     if report.cpu:
         cpu = _json(dataclasses.replace(report.cpu, tsc_hz=None).to_dict())
         deflate = zlib.compressobj(9, zdict=_NAMES_1)
         texts[CPU] = f'{VERSION} ' + base64.b64encode(deflate.compress(cpu.encode()) + deflate.flush()).decode()
     if site:
         texts[SITE] = f'{VERSION} {_json(site)}'
+    texts[MAIN] = f'{VERSION} {report.time:010d} {_word(report.findings, texts)} {_json(own)}'
     return texts
+
+
+def _word(findings: tuple[Finding, ...], texts: Mapping[str, Any]) -> str:
+    # Nobody can find other texts with the same digest, so none can pass for the host that it is not.
+    digest = hashlib.sha256(f'{texts.get(CPU)}\n{texts.get(SITE)}'.encode(errors='surrogatepass')).hexdigest()[:16]
+    return f'{digest}:{summarise(findings)}'
 
 
 def _read(stats: Mapping[str, Any]) -> Report:
@@ -206,11 +217,12 @@ def _read(stats: Mapping[str, Any]) -> Report:
         raise Unreadable('it holds something else than JSON objects')
     cpu = _read_cpu(texts[CPU]) if CPU in texts else None
     if cpu and own.get('tsc_hz') is not None:
-        cpu = dataclasses.replace(cpu, tsc_hz=Cpu.from_dict({'arch': cpu.arch, 'virt': cpu.virt, 'features': '', 'tsc_hz': own['tsc_hz']}).tsc_hz)
+        checked = Cpu.from_dict({'arch': cpu.arch, 'virt': cpu.virt, 'features': '', 'tsc_hz': own['tsc_hz']})
+        cpu = dataclasses.replace(cpu, tsc_hz=checked.tsc_hz)
     findings = tuple(Finding.from_dict(f) for f in own.get('f', ()))
-    if summarise(findings) != word:
-        # The verdict on one host is taken for all with its face: a host must not look like others and say something else.
-        raise Unreadable('its findings are not what it sums them up as')
+    if _word(findings, texts) != word:
+        # The verdict on one host is taken for all with its word: a host must not look like others and say something else.
+        raise Unreadable('its findings, CPU or site are not what it sums them up as')
     dropped = tuple(word for word in own.get('dropped', ()) if isinstance(word, str))
     return Report(
         int(main[_TIME]), findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,

@@ -53,11 +53,11 @@ class Memory:
     KINDS = 1024
 
     def __init__(self) -> None:
-        self._of: collections.OrderedDict[Any, dict[published.Kind, Verdict]] = collections.OrderedDict()
+        self._of: collections.OrderedDict[Any, dict[str, Verdict]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, guest: Guest, source: Optional[Report]) -> dict[published.Kind, Verdict]:
-        """The verdicts by kind of target for this guest, to be read and added to."""
+    def of(self, guest: Guest, source: Optional[Report]) -> dict[str, Verdict]:
+        """The verdicts by word of the target for this guest, to be read and added to."""
         key = guest, published.site(source) if source is not None else None
         with self._lock:
             verdicts = self._of.setdefault(key, {})
@@ -77,8 +77,6 @@ class Judge:
         self._verdicts = (memory or Memory()).of(guest, source)
         # A version and a time of ten digits compare as text, and so does what begins with them.
         self._oldest, self._newest = (published.beginning(now + d) for d in (-policies.stale_after, policies.stale_after + 1))
-        # (word, end of the CPU's text) -> the last such host's texts and verdict: comparing them is a tenth of hashing them.
-        self._last: dict[tuple[str, str], tuple[Any, Any, Verdict]] = {}
         self._missing, self._stale = self._judge(None), self._judge(Report(int(now - policies.stale_after) - 1))
         # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
         self._each = guest.cpu is not None and guest.cpu.tsc_hz is not None
@@ -88,14 +86,8 @@ class Judge:
         text = stats.get(published.MAIN) if stats else None
         if text.__class__ is not str or not self._oldest <= text < self._newest or self._each:
             return self._other(stats)
-        cpu, site = stats.get(published.CPU), stats.get(published.SITE)
-        near = text[published.REST:text.find(' ', published.REST)], cpu and cpu[-8:]
-        last = self._last.get(near)
-        if last is not None and last[0] == cpu and last[1] == site:
-            return last[2]
-        verdict = self._by_kind((near[0], cpu, site))
-        self._last[near] = cpu, site, verdict
-        return verdict
+        word = text[published.REST:text.find(' ', published.REST)]
+        return self._verdicts.get(word) or self._by_word(word, stats)
 
     def _other(self, stats: Any) -> Verdict:
         """Of a host whose report is missing or not believed, or that has to be looked at by itself."""
@@ -109,26 +101,26 @@ class Judge:
         face = published.face(stats) if stats else None
         if face is None or self._each or not self._is_fresh(face):
             return self._judge(_read(stats))
-        _word, cpu, site = face[1]
         try:
             own = Report(int(self._now), published.read_findings(stats))
         except published.Unreadable:
             return self._missing
         without_cpu = Guest(None, self._guest.needs, self._guest.running)
-        return judge(without_cpu, None, own, self._now, self._policies) + self._by_kind(('-', cpu, site))
+        return judge(without_cpu, None, own, self._now, self._policies) + self._by_word(published.without_findings(face[1]), stats)
 
-    def _is_fresh(self, face: tuple[str, published.Kind]) -> bool:
-        return self._oldest <= published.VERSION + ' ' + face[0] < self._newest
+    def _is_fresh(self, face: tuple[str, str]) -> bool:
+        return self._oldest <= f'{published.VERSION} {face[0]}' < self._newest
 
-    def _by_kind(self, kind: published.Kind) -> Verdict:
-        verdict = self._verdicts.get(kind)
+    def _by_word(self, word: str, stats: Any) -> Verdict:
+        verdict = self._verdicts.get(word)
         if verdict is None:
             try:
-                verdict = self._judge(dataclasses.replace(published.read_kind(kind), time=int(self._now)))
-            except published.Unreadable:
+                verdict = self._judge(dataclasses.replace(published.read_common(word, stats), time=int(self._now)))
+            except published.Unreadable as e:
+                LOG.debug('A report cannot be read: %s', e)
                 return self._missing
             if len(self._verdicts) < Memory.KINDS:
-                self._verdicts[kind] = verdict
+                self._verdicts[word] = verdict
         return verdict
 
     def _judge(self, target: Optional[Report]) -> Verdict:

@@ -124,9 +124,12 @@ def login(settings: Settings, group: str, timeout: float) -> Optional[Catalog]:
     if not hasattr(plugin, 'get_access'):
         return None
     how = sources.tls_of(settings, group)
-    with web.session(tls.context(how)) as asking:
-        asking.trust_env = True
-        session = ksa_session.Session(session=asking, verify=_verify(how), timeout=timeout, user_agent='nova-migcheck')
+    auth_url = str(settings.options[sources.login_group(settings, group)].get('auth_url', ''))
+    with web.session(tls.context(how) if auth_url.startswith('https') else None) as asking:
+        asking.trust_env = True  # a proxy, as Nova's own session would use it
+        certificate = (how.certfile, how.keyfile) if how.keyfile else how.certfile or None
+        session = ksa_session.Session(session=asking, verify=_verify(how), cert=certificate, timeout=timeout,
+                                      user_agent='nova-migcheck')
         try:
             access = plugin.get_access(session)
         except exceptions.HttpError as error:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import statistics
 from typing import Iterator, Mapping, Optional
 

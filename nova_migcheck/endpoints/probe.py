@@ -63,7 +63,7 @@ def _greet(target: Target, address: str, timeout: float, seconds: float, speak: 
             return Answer(address, Fault.SILENT, waited(seconds))
         if target.scheme == 'amqps':
             sock = stack.enter_context(
-                tls.context(target.tls).wrap_socket(sock, server_hostname=tls.server_name(target.host)))
+                tls.context(target.tls, own_socket=True).wrap_socket(sock, server_hostname=tls.server_name(target.host)))
         greeted = greet(sock)
     if greeted.wrong:
         return Answer(address, Fault.PROTOCOL, greeted.wrong, skew=greeted.skew)
@@ -101,6 +101,8 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
     if names & {'RemoteDisconnected', 'ProtocolError'} \
             or any(isinstance(e, (ConnectionError, ssl.SSLError)) for e in inside):
         return Fault.CLOSED, 'connection closed before an answer'
+    if 'CertificateError' in names:
+        return Fault.TLS, 'certificate for another name'
     if 'ProxyError' in names:
         return Fault.CLOSED, 'the proxy does not let it through'
     return Fault.INVALID, without_credentials(f'{type(error).__name__}: {error}')[:200]

@@ -24,19 +24,21 @@ class UnusableFile(Exception):
     """A file that the TLS settings name cannot be read, or is not what it should be."""
 
 
-def context(tls: Tls) -> ssl.SSLContext:
+def context(tls: Tls, own_socket: bool = False) -> ssl.SSLContext:
     """The context by which requests (and so keystoneauth1) would verify; the same one for the same settings.
+
+    :param own_socket: it is not for urllib3, whose older releases compare the name themselves
 
     Reading a system's bundle of CAs costs 10–50 ms of CPU, and each of a dozen endpoints would read it again.
 
     :raises UnusableFile: for a CA file, certificate or key
     """
     with _LOCK:
-        return _context(tls)
+        return _context(tls, own_socket)
 
 
 @functools.cache
-def _context(tls: Tls) -> ssl.SSLContext:
+def _context(tls: Tls, own_socket: bool) -> ssl.SSLContext:
     import requests.certs
     from urllib3.util.ssl_ import create_urllib3_context
     made: ssl.SSLContext = create_urllib3_context()
@@ -44,7 +46,8 @@ def _context(tls: Tls) -> ssl.SSLContext:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     else:
-        made.check_hostname = tls.check_name
+        if own_socket:
+            made.check_hostname = tls.check_name
         made.verify_mode = ssl.CERT_REQUIRED
         # As requests.Session.merge_environment_settings does where the caller gave no bundle.
         bundle = (tls.cafile or os.environ.get('REQUESTS_CA_BUNDLE') or os.environ.get('CURL_CA_BUNDLE')
@@ -86,7 +89,10 @@ def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, 
     if unusable is not None:
         return str(unusable)
     found = next((e for e in causes(error) if isinstance(e, ssl.SSLCertVerificationError)), None)
-    if found is None:
+    code, message = (found.verify_code, found.verify_message) if found else (0, '')
+    if any(type(e).__name__ == 'CertificateError' for e in causes(error)):  # by urllib3 < 2 itself
+        code = _NAMES[0]
+    if not code:
         other = next((e for e in causes(error) if isinstance(e, ssl.SSLError)), error)
         reason = getattr(other, 'reason', '') or str(other)
         if reason in ('WRONG_VERSION_NUMBER', 'RECORD_LAYER_FAILURE', 'UNKNOWN_PROTOCOL', 'HTTP_REQUEST'):
@@ -94,9 +100,9 @@ def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, 
         return str(reason).lower().replace('_', ' ')
     try:
         der = _peer_certificate(host, address, port, timeout)
-        return _refused(found, der, host, tls)
+        return _refused(code, message, der, host, tls)
     except Exception:  # the certificate cannot be fetched or read: OpenSSL's own words must do
-        return found.verify_message or str(found)
+        return message or str(found or error)
 
 
 def _peer_certificate(host: str, address: str, port: int, timeout: float) -> bytes:
@@ -108,21 +114,21 @@ def _peer_certificate(host: str, address: str, port: int, timeout: float) -> byt
         return wrapped.getpeercert(binary_form=True) or b''
 
 
-def _refused(error: ssl.SSLCertVerificationError, der: bytes, host: str, tls: Tls) -> str:
+def _refused(code: int, message: str, der: bytes, host: str, tls: Tls) -> str:
     from cryptography import x509
     certificate = x509.load_der_x509_certificate(der)
-    if error.verify_code in _DATES:
+    if code in _DATES:
         first, last = _validity(certificate)
-        which = 'expired' if error.verify_code == 10 else 'not yet valid'
+        which = 'expired' if code == 10 else 'not yet valid'
         # It may be one of the chain that has expired; the dates below are then fine, and must not be blamed.
         return f'certificate {which}: of {_subject(certificate)}, valid from {first} to {last}'
-    if error.verify_code in _NAMES:
+    if code in _NAMES:
         return f'certificate for another name: it is for {_names(certificate)}, not for {host}'
-    if error.verify_code in _ISSUER:
+    if code in _ISSUER:
         issuer = certificate.issuer.rfc4514_string() or 'nobody'
         where = tls.cafile or 'the default CAs'
         return f'certificate from an unknown CA: issued by {issuer}, which {where} does not hold'
-    return f'certificate refused: {error.verify_message}'
+    return f'certificate refused: {message}'
 
 
 def _validity(certificate: Any) -> tuple[str, str]:

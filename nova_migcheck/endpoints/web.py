@@ -30,28 +30,30 @@ def proxy_for(url: str) -> str:
 def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
     """A requests.Session whose TLS connections are made with ``context``, as if to ``server_name`` if that is given.
 
-    It reads nothing from the environment: no proxy, no netrc.
+    Without a context it verifies as its caller says. It reads nothing from the environment: no proxy, no netrc.
     """
     import requests
     import urllib3
     from requests.adapters import HTTPAdapter
     # The operator who set insecure knows, and a warning a minute goes to nova-compute's stderr.
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    made = requests.Session()
+    made.trust_env = False
+    made.headers['User-Agent'] = 'nova-migcheck'
+    if context is None:
+        return made
+    pool = {'ssl_context': context, 'cert_reqs': context.verify_mode}
 
-    class Adapter(HTTPAdapter):  # type: ignore[misc]
+    class Adapter(HTTPAdapter):
         """requests would load the CAs anew for each connection, and verify the address instead of the name."""
 
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            if context is not None:
-                kwargs.update(ssl_context=context, cert_reqs=context.verify_mode)
             if server_name:
-                kwargs.update(server_hostname=server_name)
-            super().init_poolmanager(*args, **kwargs)
+                kwargs['server_hostname'] = server_name
+            super().init_poolmanager(*args, **kwargs, **pool)
 
         def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-            if context is not None:
-                kwargs.update(ssl_context=context, cert_reqs=context.verify_mode)
-            return super().proxy_manager_for(proxy, **kwargs)
+            return super().proxy_manager_for(proxy, **{**kwargs, **pool})
 
         # requests >= 2.32 asks here for what it would add to the pool of the connection ...
         def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
@@ -62,11 +64,7 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
         def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
             pass
 
-    made = requests.Session()
-    made.trust_env = False
-    made.mount('http://', Adapter())
     made.mount('https://', Adapter())
-    made.headers['User-Agent'] = 'nova-migcheck'
     return made
 
 

@@ -18,7 +18,8 @@ from tests.bench import fleet
 from tests.bench.measure import Row, side_by_side
 
 # [filter_scheduler] enabled_filters as Nova sets it.
-CHAIN = ('ComputeFilter', 'ComputeCapabilitiesFilter', 'ImagePropertiesFilter', 'ServerGroupAntiAffinityFilter', 'ServerGroupAffinityFilter')
+CHAIN = ('ComputeFilter', 'ComputeCapabilitiesFilter', 'ImagePropertiesFilter',
+         'ServerGroupAntiAffinityFilter', 'ServerGroupAffinityFilter')
 UUID = '2f0f1c4e-0000-4000-8000-000000000001'
 
 

@@ -13,11 +13,15 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
 
 # A server of the Cascade Lake generation, as libvirt 9 lists what its KVM provides.
-FEATURES = '''3dnowprefetch abm adx aes amd-stibp apic arat arch-capabilities avx avx2 avx512bw avx512cd avx512dq avx512f avx512vl avx512vnni
-bmi1 bmi2 clflush clflushopt clwb cmov cx16 cx8 de erms f16c flush-l1d fma fpu fsgsbase fxsr hle hypervisor ibpb ibrs ibrs-all invpcid invtsc
-lahf_lm lm mca mce md-clear mds-no mmx monitor movbe mpx msr mtrr nx pae pat pcid pclmuldq pdcm pdpe1gb pge pku pni popcnt pschange-mc-no pse
-pse36 rdctl-no rdrand rdseed rdtscp rtm sep skip-l1dfl-vmentry smap smep spec-ctrl ss ssbd sse sse2 sse4.1 sse4.2 ssse3 stibp syscall tsc
-tsc-deadline tsc_adjust tsx-ctrl umip vme vmx x2apic xgetbv1 xsave xsavec xsaveopt xsaves'''.split()
+_WORDS = (
+    '3dnowprefetch abm adx aes amd-stibp apic arat arch-capabilities avx avx2 avx512bw avx512cd avx512dq avx512f avx512vl '
+    'avx512vnni bmi1 bmi2 clflush clflushopt clwb cmov cx16 cx8 de erms f16c flush-l1d fma fpu fsgsbase fxsr hle hypervisor '
+    'ibpb ibrs ibrs-all invpcid invtsc lahf_lm lm mca mce md-clear mds-no mmx monitor movbe mpx msr mtrr nx pae pat pcid '
+    'pclmuldq pdcm pdpe1gb pge pku pni popcnt pschange-mc-no pse pse36 rdctl-no rdrand rdseed rdtscp rtm sep skip-l1dfl- '
+    'vmentry smap smep spec-ctrl ss ssbd sse sse2 sse4.1 sse4.2 ssse3 stibp syscall tsc tsc-deadline tsc_adjust tsx-ctrl umip '
+    'vme vmx x2apic xgetbv1 xsave xsavec xsaveopt xsaves '
+)
+FEATURES = _WORDS.split()
 
 
 def cpu(kind: int) -> Cpu:
@@ -56,4 +60,5 @@ def stats(number: int, **changes: Any) -> dict[str, str]:
 def nova_stats(number: int) -> dict[str, str]:
     """What Nova itself puts there for a host with 20 servers."""
     return {'failed_builds': '0', 'num_instances': '20', 'num_vm_active': '20', 'num_task_None': '20', 'num_os_type_None': '20',
-            f'num_proj_{number % 40:032x}': '20', 'io_workload': '0', 'uptime': ' 10:00:00 up 100 days,  1:00,  0 users,  load average: 1, 1, 1'}
+            f'num_proj_{number % 40:032x}': '20', 'io_workload': '0',
+            'uptime': ' 10:00:00 up 100 days,  1:00,  0 users,  load average: 1, 1, 1'}

@@ -69,6 +69,13 @@ def test_inbound_address_of_the_wrong_interface(hosts: TwoHosts, inbound: str, m
         assert '/etc/hosts:2' in failure.detail
 
 
+def test_inbound_address_of_the_right_interface_and_the_wrong_network(hosts: TwoHosts) -> None:
+    hosts.target.address('mig0', '10.88.0.12/24')
+    failure = hosts.address(live_migration_inbound_addr='10.88.0.12', **MIGRATION).one(Outcome.FAILURE)
+    assert '10.88.0.12 is on mig0' in failure.detail and 'mig0 in 10.77.0.0/24' in failure.detail
+    assert not hosts.address(live_migration_inbound_addr='10.88.0.12').text
+
+
 def test_inbound_name_that_leads_to_two_interfaces(hosts: TwoHosts) -> None:
     hosts.target.hosts.add('10.66.0.12 node2-mig')
     failure = hosts.address(live_migration_inbound_addr='node2-mig').one(Outcome.FAILURE)

@@ -46,9 +46,13 @@ def test_hosts_of_a_kind_have_the_same_cpu_and_site():
 
 def test_the_face_is_what_a_decision_rests_on():
     texts = published.write(FULL)
-    time, (summary, cpu, site) = published.face(texts)
-    assert (time, summary) == ('1764000000', 'endpoint/volumes=failure')
-    assert (cpu, site) == (texts[published.CPU], texts[published.SITE])
+    time, word = published.face(texts)
+    assert time == '1764000000' and word.endswith(':endpoint/volumes=failure')
+    for key in (published.CPU, published.SITE):
+        other = published.write(dataclasses.replace(FULL, cpu=None) if key == published.CPU else dataclasses.replace(FULL, storage={}))
+        assert published.face(other)[1] != word
+        with pytest.raises(published.Unreadable):
+            published.read({**texts, key: other.get(key)})
 
 
 def test_no_report_is_none():

@@ -56,7 +56,8 @@ def keeper(rounds):
     conf = types.SimpleNamespace(migcheck=types.SimpleNamespace(round_deadline=5.0, check_interval=60))
     reader = types.SimpleNamespace(read=lambda check, memory=None: Settings(host='compute1', memory=memory),
                                    nothing=lambda: Settings(host='compute1'))
-    keeper = reporter.Reporter(conf, reader, {'address': runner.Loaded('address', Some, 'x:Some'), 'gone': runner.Loaded('gone', error='no')})
+    keeper = reporter.Reporter(conf, reader, {
+        'address': runner.Loaded('address', Some, 'x:Some'), 'gone': runner.Loaded('gone', error='no')})
     yield keeper
     keeper.stop()
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402
+"""``python -m tests.bench [HOSTS...]``: what the package costs, as a table of ratios, and whether that is within the promised limits."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+
+os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', 'true')
+
+from nova import monkey_patch
+
+monkey_patch.patch()
+
+from tests.bench import filtering, publishing, rounds
+from tests.bench.measure import table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m tests.bench', description=__doc__)
+    parser.add_argument('hosts', nargs='*', type=int, default=[100, 1000, 10000], help='how many hosts the filter gets')
+    hosts = parser.parse_args().hosts
+    found = []
+    with tempfile.NamedTemporaryFile(suffix='.log') as log:
+        # To a file, as an operator's scheduler logs: what the filter logs is part of what it costs.
+        logging.basicConfig(filename=log.name, level=logging.INFO)
+        for row in (*rounds.rows_of_a_small_process(), *publishing.rows(), *filtering.rows(hosts)):
+            found.append(row)
+            print(row.what, file=sys.stderr, flush=True)
+    print(table(found))
+    failed = [row.what for row in found if not row.passed]
+    print(f'\n{len(failed)} gates failed' if failed else '\nall gates passed')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
