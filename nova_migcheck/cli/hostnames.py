@@ -22,7 +22,7 @@ def fold(names: Sequence[str], most: int = 0) -> str:
             continue
         # 01 and 1 are different names: what has a leading zero is of a group of its width.
         number = match['number']
-        groups.setdefault((match['before'], match['after'], len(number) if number[0] == '0' else 0), []).append(int(number))
+        groups.setdefault((match['before'], match['after'], len(number) if number[0] == '0' < number else 0), []).append(int(number))
     left = most or len(names)
     parts = []
     for (before, after, width), numbers in groups.items():
