@@ -46,7 +46,8 @@ def run(work: pathlib.Path, shell: str, code: str, seconds: float = 30) -> str:
     script.write_text(code)
     start = work / 'start.sh'
     start.write_text(_START.format(work=work, shell=shell, python=sys.executable, script=script))
-    command = ['unshare', '--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private', 'bash', str(start)]
+    command = ['unshare', '--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private',
+               'bash', str(start)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False,
                           env={**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'})
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,8 @@ def test_a_resolver_that_never_answers(tmp_path):
     (tmp_path / 'resolv.conf').write_text('nameserver 127.0.0.1\noptions timeout:20\n')
     (tmp_path / 'silent.py').write_text('import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n'
                                         's.bind(("127.0.0.1", 53))\n'
-                                        'open("bound", "w")\nopen("/proc/self/comm", "w").write("python-silent")\nwhile True: s.recv(512)\n')
+                                        'open("bound", "w")\nopen("/proc/self/comm", "w").write("python-silent")\n'
+                                        'while True: s.recv(512)\n')
     shell = ('ip link set lo up\nmount --bind resolv.conf "$(realpath /etc/resolv.conf)"\npython3 silent.py & server=$!\n'
              'until [ -e bound ]; do kill -0 $server; sleep 0.02; done')
     for said in rounds(tmp_path, shell, 'resolves', 'well'):

@@ -7,7 +7,6 @@ The URI names the file that :class:`tests.functional.hypervisor.Hypervisor` keep
 from __future__ import annotations
 
 import json
-import socket
 import urllib.parse
 from typing import Any, Callable, Sequence
 
@@ -63,9 +62,6 @@ class virConnect:
             raise libvirtError(f'Failed to connect socket: {e.strerror}') from None
         cpu = self._state['cpu']
         self._cpu = cpu_rules.Cpu(cpu['model'], frozenset(cpu['added']), frozenset(cpu['removed']))
-
-    def getHostname(self) -> str:
-        return socket.gethostname()
 
     def getCapabilities(self) -> str:
         return self._state['capabilities']
