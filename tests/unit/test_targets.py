@@ -51,6 +51,8 @@ HOSTS = {
     'no stats': (None, ([], ['report'])),
     'newer version': (newer(stats(POOR, [DEAD])), ([], ['report'])),
     'older version': ({'migcheck': '0 {"time": 1}'}, ([], ['report'])),
+    'no mapping': ([1], ([], ['report'])),
+    'a number': (7, ([], ['report'])),
     'not a string': ({'migcheck': {'a': 1}}, ([], ['report'])),
     'a lying word': ({**GOOD, 'migcheck': GOOD['migcheck'].replace(':- ', ':a=b=c ')}, ([], ['report'])),
     'more keys than we know': ({**stats(POOR), 'migcheck': stats(POOR)['migcheck'].replace('{}', '{"new":[1]}')}, (['cpu'], [])),
