@@ -26,7 +26,12 @@ class LibvirtDriver(driver.LibvirtDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Here, and not fenced: a wrong option must stop the service at its start.
-        confs.register(CONF)
+        try:
+            confs.register(CONF)
+        except ValueError as e:
+            # Nova, which loads this class, would take it for a driver of a wrong type, and say only that.
+            LOG.error('%s', e)
+            raise SystemExit(1)
         # instance uuid -> what our own comparison of its CPU said, for the length of one check
         self._migcheck_compared: dict[str, Optional[cpus.Comparison]] = {}
 

@@ -72,10 +72,8 @@ class Unreadable(ValueError):
 
 def face(stats: Mapping[str, Any]) -> Optional[tuple[str, str]]:
     """(time, word) of a published report, None for what :func:`read` cannot read either. Costs less than a microsecond."""
-    text: Any = stats.get(MAIN)
-    if text is None:
-        return None
     try:
+        text: Any = stats.get(MAIN)
         if text[:2] == '1 ' and text[12] == ' ':
             return text[_TIME], text[REST:text.index(' ', REST)]
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):

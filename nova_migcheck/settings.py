@@ -27,6 +27,8 @@ class Reader:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self.conf = conf
         self._files: Optional[cfg.ConfigOpts] = None
+        # group -> (values, files) of its keystoneauth options: thirty each, none of which a running service takes up anew
+        self._logins: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
 
     def read(self, check: type[Check], memory: Any = None, target: Optional[dict[str, Any]] = None) -> Settings:
         """What ``check`` is told.
@@ -36,16 +38,14 @@ class Reader:
         """
         options: dict[str, dict[str, Any]] = {}
         files: dict[str, str] = {}
-        wanted = {group: set(names) for group, names in check.OPTIONS.items()}
         for group in check.AUTH_GROUPS:
-            wanted.setdefault(group, set()).update(self._auth_options(group))
-        for group, names in wanted.items():
-            for name in sorted(names):
-                value, path = self._value(group, name)
-                if value is not None:
-                    options.setdefault(group, {})[name] = value
-                if path:
-                    files[f'{group}.{name}'] = path
+            if group not in self._logins:
+                self._logins[group] = self._values(group, self._auth_options(group))
+        for group, (values, paths) in [*((group, self._logins[group]) for group in check.AUTH_GROUPS),
+                                       *((group, self._values(group, names)) for group, names in check.OPTIONS.items())]:
+            if values:
+                options.setdefault(group, {}).update(values)
+            files.update(paths)
         timeout = self._value('migcheck', 'probe_timeout')[0]
         return Settings(host=self._value('DEFAULT', 'host')[0] or '', options=options, files=files,
                         timeout=5.0 if timeout is None else timeout, memory=memory, target=target or {})
@@ -67,6 +67,12 @@ class Reader:
                 options = []
             names.update(option.dest for option in options)
         return names
+
+    def _values(self, group: str, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Of the options that are set: name -> value, and ``group.name`` -> the file."""
+        found = {name: self._value(group, name) for name in sorted(names)}
+        return ({name: value for name, (value, _path) in found.items() if value is not None},
+                {f'{group}.{name}': path for name, (_value, path) in found.items() if path})
 
     def _value(self, group: str, name: str) -> tuple[Any, str]:
         """An option's value as JSON can hold it, and the file that set it."""

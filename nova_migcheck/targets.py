@@ -83,7 +83,10 @@ class Judge:
 
     def __call__(self, stats: Any) -> Verdict:
         """The verdict, without the texts of the host's own findings: those are in :meth:`in_full`."""
-        text = stats.get(published.MAIN) if stats else None
+        try:
+            text = stats.get(published.MAIN) if stats else None
+        except AttributeError:  # a host without a dictionary there must not keep the others from being judged
+            text = None
         if text.__class__ is not str or not self._oldest <= text < self._newest or self._each:
             return self._other(stats)
         word = text[published.REST:text.find(' ', published.REST)]

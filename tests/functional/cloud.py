@@ -7,6 +7,7 @@ Everything is Nova's own code, configured by a nova.conf file; only what lies be
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
@@ -197,7 +198,7 @@ class DatabaseWatch(fixtures.Fixture):
 
     def _execute(self, connection: Any, cursor: Any, statement: str, *args: Any) -> None:
         queries = self._queries.get()
-        if queries is not None:
+        if queries is not None and statement != 'BEGIN':
             queries.append(statement)
         # Of all that is written, what is waited for stands in these tables.
         if any(statement.startswith((f'UPDATE {table}', f'INSERT INTO {table}')) for table in ('instance', 'migrations')):
@@ -334,6 +335,7 @@ class Cloud(fixtures.Fixture):
         self._read_nova_conf()
         self.useFixture(fixtures.MonkeyPatch('sqlalchemy.pool.NullPool', _Pool))
         self.useFixture(Bus())
+        self.addCleanup(self._forget_required_options)
         self.nova = _Nova('runTest')
         self.addCleanup(self.nova.tear_down)
         self.nova.setUp()
@@ -377,6 +379,11 @@ class Cloud(fixtures.Fixture):
             parse(argv, default_config_files=[self.nova_conf], **kwargs)
 
         self.useFixture(fixtures.MonkeyPatch('nova.config.parse_args', parse_with_file))
+
+    def _forget_required_options(self) -> None:
+        """Once it has logged in somewhere, keystoneauth1 requires its options of every nova.conf read in this process."""
+        for name, group in CONF._groups.items():
+            CONF.unregister_opts([info['opt'] for info in group._opts.values() if info['opt'].required], group=name)
 
     def _neighbours(self) -> None:
         use = self.nova.useFixture
@@ -566,11 +573,8 @@ class Cloud(fixtures.Fixture):
 
     def check(self, *hosts: str) -> None:
         """A round of checks on each host and the publication of its report; on all of them when none is named."""
-        rounds = [threading.Thread(target=self.hosts[name].check) for name in hosts or self.hosts]
-        for one in rounds:
-            one.start()
-        for one in rounds:
-            one.join()
+        with concurrent.futures.ThreadPoolExecutor() as rounds:
+            list(rounds.map(Host.check, [self.hosts[name] for name in hosts or self.hosts]))
         self.publish(*hosts)
 
     # -- using it
@@ -673,12 +677,17 @@ class Cloud(fixtures.Fixture):
         return self._move(server, {'unshelve': None}, 'active')
 
     def evacuate(self, server: str) -> str:
-        """Rebuilt on another host, after its own host's service was taken for dead."""
-        service = self.api.get_services(host=self.host_of(server), binary='nova-compute')[0]
+        """Rebuilt on another host, while its own host is taken for dead; which then comes back."""
+        home = self.host_of(server)
+        service = self.api.get_services(host=home, binary='nova-compute')[0]
         self.api.put_service_force_down(service['id'], True)
         try:
             return self._move(server, {'evacuate': {}}, 'stopped')
         finally:
+            with self.cell() as context:
+                node = objects.ComputeNode.get_by_host_and_nodename(context, home, home)
+                # As nova-compute does at its start; before that, its service cannot be up again.
+                self.hosts[home].manager._destroy_evacuated_instances(context, {node.uuid: node})
             self.api.put_service_force_down(service['id'], False)
 
     def _move(self, server: str, body: Mapping[str, Any], vm_state: str) -> str:

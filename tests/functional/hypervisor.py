@@ -75,6 +75,7 @@ class Hypervisor(fakelibvirt.Connection):
             'cpu': {'model': self._cpu.model, 'added': sorted(self._cpu.added), 'removed': sorted(self._cpu.removed)},
             'capabilities': self.getCapabilities(),
             'domain_capabilities': self.getDomainCapabilities(None, 'x86_64', None, 'kvm'),
+            'hostname': self.getHostname(),
             'version': self.getLibVersion(),
             'domains': [(domain.UUIDString(), domain.ID(), domain.XMLDesc(0))
                         for domain in list(self._vms.values()) if domain.isActive()],

@@ -62,38 +62,41 @@ HOSTILE = st.one_of(
     st.builds(lambda key, text: {**WELL, key: text}, st.sampled_from(published.KEYS), TEXTS))
 
 
+@pytest.fixture(scope='class')
+def server(shared_cloud):
+    return shared_cloud.boot('compute1')
+
+
+@pytest.fixture(scope='class')
+def request_spec(shared_cloud, server):
+    """As the conductor asks for a live migration of ``server``."""
+    with shared_cloud.cell() as context:
+        instance = shared_cloud.instance(server)
+        objects.Migration(context, instance_uuid=server, source_compute='compute1', source_node='compute1', status='accepted',
+                          migration_type='live-migration', old_instance_type_id=instance.instance_type_id,
+                          new_instance_type_id=instance.instance_type_id).create()
+        spec = objects.RequestSpec.get_by_instance_uuid(context, server)
+    spec.ignore_hosts = ['compute1']
+    spec.requested_destination = objects.Destination(cell=shared_cloud.nova.cell_mappings['cell1'])
+    return spec
+
+
+@pytest.fixture(scope='class')
+def passed(request_spec):
+    """The names of the hosts that the filter lets pass, given name -> stats."""
+    target_filter = MigrationTargetFilter()
+
+    def passed(hosts):
+        states = [types.SimpleNamespace(host=name, nodename=name, stats=stats) for name, stats in hosts.items()]
+        try:
+            return {state.host for state in target_filter.filter_all(states, request_spec)}
+        except exception.NoValidHost:
+            return set()
+    return passed
+
+
 class TestHostileReports:
     CLOUD = {'cpus': {'compute1': Cpu(), 'compute2': Cpu()}}
-
-    @pytest.fixture(scope='class')
-    def server(self, shared_cloud):
-        return shared_cloud.boot('compute1')
-
-    @pytest.fixture(scope='class')
-    def request_spec(self, shared_cloud, server):
-        """As the conductor asks for a live migration of ``server``."""
-        with shared_cloud.cell() as context:
-            instance = shared_cloud.instance(server)
-            objects.Migration(context, instance_uuid=server, source_compute='compute1', source_node='compute1', status='accepted',
-                              migration_type='live-migration', old_instance_type_id=instance.instance_type_id,
-                              new_instance_type_id=instance.instance_type_id).create()
-            spec = objects.RequestSpec.get_by_instance_uuid(context, server)
-        spec.ignore_hosts = ['compute1']
-        spec.requested_destination = objects.Destination(cell=shared_cloud.nova.cell_mappings['cell1'])
-        return spec
-
-    @pytest.fixture(scope='class')
-    def passed(self, request_spec):
-        """The names of the hosts that the filter lets pass, given name -> stats."""
-        target_filter = MigrationTargetFilter()
-
-        def passed(hosts):
-            states = [types.SimpleNamespace(host=name, nodename=name, stats=stats) for name, stats in hosts.items()]
-            try:
-                return {state.host for state in target_filter.filter_all(states, request_spec)}
-            except exception.NoValidHost:
-                return set()
-        return passed
 
     def test_the_filter_tells_a_well_host_from_a_failed_one(self, passed):
         now = time.time()

@@ -39,7 +39,9 @@ class TestSecrets:
         start = subprocess.Popen.__init__
 
         def noted(process, args, **kwargs):
-            seen.append((args, kwargs.get('env') or dict(os.environ), os.pread(kwargs['stdin'], 10 ** 6, 0)))
+            stdin = kwargs.get('stdin')
+            told = os.pread(stdin, 10 ** 6, 0) if isinstance(stdin, int) and stdin >= 0 else b''
+            seen.append((args, kwargs.get('env') or dict(os.environ), told))
             return start(process, args, **kwargs)
 
         monkeypatch.setattr(subprocess.Popen, '__init__', noted)

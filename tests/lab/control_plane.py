@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +79,8 @@ class Process(fixtures.Fixture):
     def start(self, command: list[str], **environment: str) -> None:
         self.log = self.path / 'log'
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen(self.island.command(*command), stdout=subprocess.PIPE, stderr=log, text=True,
-                                            env={**os.environ, **environment}, start_new_session=True)
+            self.process = self.island.popen(*command, stdout=subprocess.PIPE, stderr=log,
+                                             env={**os.environ, **environment})
         self.addCleanup(self._stop)
 
     def _setUp(self) -> None:
@@ -182,6 +184,12 @@ class RabbitMQ(Process):
         with self.island.entered():
             socket.create_connection(('127.0.0.1', self.port), 5).close()
 
-    def said(self) -> str:
-        """Its log."""
-        return ''.join(file.read_text() for file in sorted((self.path / 'log.d').glob('*.log')))
+    def greeted(self, address: str, least: int, seconds: float = 20) -> int:
+        """How many clients it has greeted at one of its addresses, by its log; waited for until they are ``least``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            lines = [line for file in (self.path / 'log.d').glob('*.log') for line in file.read_text().splitlines()]
+            found = sum('accepting AMQP connection' in line and f'-> {address}:{self.port}' in line for line in lines)
+            if found >= least or time.monotonic() > deadline:
+                return found
+            threading.Event().wait(0.1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One round of EndpointCheck in a process of its own, as the runner would run it: settings in, results out, as JSON lines."""
+"""One round of EndpointCheck in a new process: settings in, results out, as JSON lines, and what it cost with all imports."""
 
 import json
 import resource

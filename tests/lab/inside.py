@@ -20,7 +20,10 @@ from typing import Any
 
 import cryptography.hazmat.primitives.serialization
 import cryptography.x509  # noqa: F401
+import keystoneauth1.identity
+import keystoneauth1.session  # noqa: F401
 import pyroute2  # noqa: F401
+import requests  # noqa: F401
 
 from nova_migcheck.checks.base import Settings
 

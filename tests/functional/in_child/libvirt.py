@@ -73,6 +73,9 @@ class virConnect:
     def getDomainCapabilities(self, emulator: Any, arch: str, machine: Any, virt_type: str, flags: int = 0) -> str:
         return self._state['domain_capabilities']
 
+    def getHostname(self) -> str:
+        return self._state['hostname']
+
     def getLibVersion(self) -> int:
         return self._state['version']
 

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole: control plane and three compute hosts, up and healthy."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import fixtures
+
+from nova_migcheck import published
+from nova_migcheck.report import Report
+from tests.lab.cloud.compute_node import ComputeNode
+from tests.lab.cloud.configuration import BROKERS, VIP
+from tests.lab.cloud.control_plane import ControlPlane
+from tests.lab.cloud.service import until
+
+# Seconds for a report to come from nova-compute to the database: two of the lab's update_resources_interval.
+PUBLISHED = 12
+CACHE = pathlib.Path(sys.prefix) / 'lab-cache'
+
+
+def say(text: str) -> None:
+    """Progress, for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Cloud(fixtures.Fixture):
+    """Three compute hosts that can migrate to each other.
+
+    :param plugin: with nova-migcheck, or as Nova comes
+    :param virt_type: as in nova.conf: ``qemu`` or ``kvm``
+    """
+
+    def __init__(self, plugin: bool, virt_type: str = 'qemu', nodes: int = 3) -> None:
+        super().__init__()
+        self.plugin, self.count = plugin, nodes
+        # TCG unless told otherwise: a nested KVM may exist and yet not start a guest whose CPU is the host's model.
+        self.virt_type = virt_type
+
+    def _setUp(self) -> None:
+        began = time.monotonic()
+
+        def done(what: str) -> None:
+            say(f'{time.monotonic() - began:6.1f} s  {what}')
+
+        CACHE.mkdir(exist_ok=True)
+        for network in ('mgmt', 'mig'):
+            subprocess.run(['ip', 'link', 'add', network, 'type', 'bridge'], check=True)
+            subprocess.run(['ip', 'link', 'set', network, 'up'], check=True)
+        for address in (*(f'{broker}/24' for broker in BROKERS), f'{VIP}/32'):
+            subprocess.run(['ip', 'address', 'add', address, 'dev', 'mgmt'], check=True)
+        self.control = self.useFixture(ControlPlane(self.plugin, CACHE))
+        done('control plane' + (' (saved databases)' if self.control.database.restored else ''))
+        self.nodes = {f'compute{number}': self.useFixture(ComputeNode(number, self.plugin, CACHE, self.virt_type))
+                      for number in range(1, self.count + 1)}
+        done('hosts with libvirtd')
+        since = {node: node.start() for node in self.nodes.values()}
+        self.control.discover(len(self.nodes))
+        for node, mark in since.items():
+            node.wait_ready(mark)
+            node.libvirtd.keep_probed()
+        self.control.image_and_flavor()
+        done(f'nova-compute {"with" if self.plugin else "without"} the plugin: the lab is up')
+
+    def restart_computes(self, *names: str) -> None:
+        """Let nova-compute read its configuration, on these hosts or on all."""
+        nodes = [self.nodes[name] for name in names or self.nodes]
+        for node in nodes:
+            node.compute.ask_to_stop()
+        for node in nodes:
+            # Stock nova-compute may take minutes to end.
+            node.compute.wait_stopped(4)
+        since = {node: node.start() for node in nodes}
+        for node, mark in since.items():
+            node.wait_ready(mark)
+
+    def use_plugin(self, plugin: bool) -> None:
+        """Change between Nova as it comes and Nova with nova-migcheck."""
+        if plugin == self.plugin:
+            return
+        self.plugin = self.control.plugin = plugin
+        self.control.configure()
+        self.control.restart_scheduler()
+        for node in self.nodes.values():
+            node.plugin = plugin
+            node.configure()
+        self.restart_computes()
+
+    def ip(self, *commands: str) -> None:
+        """Run ``ip`` commands where the bridges are."""
+        subprocess.run(['ip', '-batch', '-'], input='\n'.join(commands) + '\n', check=True, text=True)
+
+    def forward(self, on: bool) -> None:
+        """Whether the bridges' addresses are routers."""
+        # Not /proc/sys of our own pid namespace's mount: it is the network namespace that counts, and that is ours alone.
+        pathlib.Path('/proc/sys/net/ipv4/ip_forward').write_text(f'{int(on)}\n')
+
+    def reports(self) -> dict[str, Report]:
+        """What each host has published last; a host without a report is not there."""
+        rows = self.control.database.query('select host, stats from nova_cell1.compute_nodes where deleted = 0', '--raw')
+        found = {}
+        for row in rows.splitlines():
+            host, stats = row.split('\t', 1)
+            report = published.read(json.loads(stats)) if stats != 'NULL' else None
+            if report is not None:
+                found[host] = report
+        return found
+
+    def wait_checked(self, *names: str, seconds: float = 60) -> None:
+        """Wait until these hosts, or all, have run their checks from now on, and have published what they found, if they can.
+
+        A host that cannot reach placement publishes nothing: nova-compute asks placement first, and writes its record only then.
+
+        :raises TimeoutError: when one does not check
+        """
+        now = time.time()
+        nodes = [self.nodes[name] for name in names or self.nodes]
+        marks = {node: node.compute.mark() for node in nodes}
+        for node, mark in marks.items():
+            until(seconds, f'{node.name} checks itself', lambda: _checked(node.compute.logged(mark), now), 0.3)  # noqa: B023
+        wanted = {node.name for node in nodes}
+        with contextlib.suppress(TimeoutError):
+            until(PUBLISHED, 'new reports', lambda: wanted <= {
+                host for host, report in self.reports().items() if report.time > now}, 0.5)
+
+
+def _checked(log: str, since: float) -> bool:
+    """Whether a round of checks that began after ``since`` is in a log."""
+    for found in re.finditer(r'^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s', log, re.MULTILINE):
+        ended = datetime.datetime.fromisoformat(found[1]).timestamp()
+        if ended - float(found[2]) > since:
+            return True
+    return False

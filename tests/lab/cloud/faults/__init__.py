@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of faults: one class for each row, which sets the fault up in a healthy cloud and takes it away."""
+
+from __future__ import annotations
+
+import importlib
+from typing import ClassVar, Mapping, Sequence
+
+from tests.lab.cloud.cloud import Cloud
+from tests.lab.cloud.compute_node import ComputeNode
+from tests.lab.namespaces import Namespace
+
+# All that they do is done to this host, unless a row says otherwise: the scheduler tries it first.
+TARGET = 'compute2'
+
+ROWS: dict[str, type[Fault]] = {}
+
+# Rows that one machine cannot have, and where they are tested.
+ELSEWHERE = {
+    'C2': 'one machine has CPUs of one vendor: tests/unit of the CPU comparison',
+    'C3': 'emulation has no host-passthrough, and where KVM is nested it does not start such a guest: tests/unit of the CPU comparison',
+    'C7': 'one machine has one TSC: tests/unit of the CPU comparison',
+    'E10': 'one machine has one clock: tests of the endpoint check, against answers with another date',
+    'K11': 'one machine has one TSC: tests/unit of the CPU comparison',
+    'K12': 'one machine has one libvirt: tests/unit of the CPU names',
+}
+
+
+class Fault:
+    """One row.
+
+    :cvar text: what is wrong
+    :cvar names: what the message must name, as regular expressions; all of them
+    :cvar accepted: whether the target is to be used in spite of it (the rows whose rejection is a bug)
+    :cvar named: whether the user names the target, instead of leaving the choice to the scheduler
+    :cvar restarted: whose nova-compute must read its configuration again, after ``set`` and after ``clear``: ``source``, ``target``
+    :ivar source: where the server is
+    :ivar target: what is broken, and what the scheduler tries first
+    :ivar third: the other host, which is well
+    """
+
+    text: ClassVar[str] = ''
+    names: ClassVar[Sequence[str]] = ()
+    accepted: ClassVar[bool] = False
+    named: ClassVar[bool] = False
+    force: ClassVar[bool] = False
+    restarted: ClassVar[Sequence[str]] = ()
+    #: whether the server first goes to the target and then comes back: the way back is what counts
+    way_back: ClassVar[bool] = False
+    #: whether the fault must be there before the server is started, and whether that is on the target
+    born_after: ClassVar[bool] = False
+    born_on_target: ClassVar[bool] = False
+    #: whether the reports must have seen the fault before the migration is asked for
+    noticed: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        if cls.__doc__ and cls.__name__[0] in 'CAESTNK' and cls.__name__[1:].isdigit():
+            ROWS[cls.__name__] = cls
+            cls.text = cls.text or cls.__doc__.splitlines()[0].rstrip('.')
+
+    def __init__(self, cloud: Cloud, source: str = 'compute1') -> None:
+        self.cloud = cloud
+        self.source, self.target = cloud.nodes[source], cloud.nodes[TARGET]
+        self.third = next(node for name, node in cloud.nodes.items() if name not in (source, TARGET))
+
+    @property
+    def row(self) -> str:
+        return type(self).__name__
+
+    def restart(self) -> None:
+        """Let nova-compute read its configuration, where this row needs it."""
+        if self.restarted:
+            self.cloud.restart_computes(*(getattr(self, role).name for role in self.restarted))
+
+    def set(self) -> None:
+        """Break it."""
+
+    def clear(self) -> None:
+        """Mend it."""
+
+    def configure(self, node: ComputeNode, more: Mapping[str, Mapping[str, object]]) -> None:
+        """Put sections over a host's nova.conf; with none, it is as it was."""
+        node.more = {section: dict(options) for section, options in more.items()}
+        node.configure()
+
+
+def firewall(host: Namespace, chain: str, rule: str, verdict: str = 'drop') -> None:
+    """Let a host's firewall drop, or refuse (``reject with tcp reset``), what matches a rule on its way ``in`` or ``out``."""
+    hook = {'in': 'input', 'out': 'output'}[chain]
+    host.run('nft', '-f', '-', text=f"""
+        table inet lab {{
+          chain {hook} {{
+            type filter hook {hook} priority 0;
+            {rule} {verdict}
+          }}
+        }}""")
+
+
+def open_firewall(host: Namespace) -> None:
+    """Take all of :func:`firewall` back."""
+    host.run('nft', 'delete', 'table', 'inet', 'lab')
+
+
+REFUSE = 'reject with tcp reset'
+
+for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'policy', 'healthy'):
+    importlib.import_module(f'{__name__}.{_module}')

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova does with it: forced past the scheduler, no report, an old report, no target left."""
+
+from __future__ import annotations
+
+from tests.lab.cloud.configuration import VIP
+from tests.lab.cloud.faults import REFUSE, Fault, firewall, open_firewall
+from tests.lab.cloud.faults.endpoint import E3
+
+
+class N1(E3):
+    """A migration forced past the scheduler, to a target that cannot reach placement."""
+
+    named = force = True
+    names = E3.names[:2]
+
+
+class _Reports(Fault):
+    """The scheduler is told to reject what it has no fresh report of."""
+
+    restarted = ('target',)
+
+    def _scheduler(self, **options: object) -> None:
+        self.cloud.control.more = {'migcheck': options} if options and self.cloud.plugin else {}
+        self.cloud.control.configure()
+        self.cloud.control.restart_scheduler()
+
+
+class N2(_Reports):
+    """The target's report is stale, and the operator has on_stale = reject."""
+
+    names = (r'\d+ s old',)
+    noticed = False
+
+    def set(self) -> None:
+        self._scheduler(on_stale='reject', stale_after=30)
+        self.configure(self.target, {'migcheck': {'check_interval': 3600}} if self.cloud.plugin else {})
+
+    def clear(self) -> None:
+        self._scheduler()
+        self.configure(self.target, {})
+
+
+class N3(_Reports):
+    """The target has no report, since the plugin is not installed there, and the operator has on_missing = reject."""
+
+    names = ('no report',)
+    noticed = False
+
+    def set(self) -> None:
+        self._scheduler(on_missing='reject')
+        if self.cloud.plugin:
+            self.configure(self.target, {'DEFAULT': {'compute_driver': 'libvirt.LibvirtDriver'}})
+
+    def clear(self) -> None:
+        self._scheduler()
+        self.configure(self.target, {})
+
+
+class N4(Fault):
+    """Every target is bad."""
+
+    names = (r'No valid host was found.*rejected 2 hosts \(endpoint: 2\)',)
+
+    def set(self) -> None:
+        for node in (self.target, self.third):
+            firewall(node.host, 'out', f'ip daddr {VIP} tcp dport 1-65535', REFUSE)
+
+    def clear(self) -> None:
+        for node in (self.target, self.third):
+            open_firewall(node.host)

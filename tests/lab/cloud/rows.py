@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Play the rows of the table: set the fault, ask for the migration, look, mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+import traceback
+from typing import Optional
+
+from tests.lab.cloud.cloud import Cloud, say
+from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET, Fault
+from tests.lab.cloud.user import Migration, Server
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What one row came to, with the plugin or without.
+
+    :ivar caught: where the target was refused: ``filter``, ``destination``, ``source``; '' when it was not
+    :ivar text: the refusal as it was to be read, and where
+    :ivar wrong: what is not as the row wants it; '' when all is (always '' without the plugin)
+    """
+
+    row: str
+    plugin: bool
+    migration: Optional[Migration]
+    caught: str = ''
+    text: str = ''
+    wrong: str = ''
+
+    @property
+    def started(self) -> bool:
+        """Whether pre_live_migration ran on the target."""
+        return self.migration is not None and TARGET in self.migration.begun
+
+
+class Players:
+    """Plays rows, one after the other, in one cloud. A server that comes well out of a row is used for the next."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self._server: Optional[Server] = None
+
+    def play(self, row: str) -> Played:
+        """Play one row with what the cloud has now: the plugin or not. Never raises because of the row itself."""
+        began = time.monotonic()
+        kind = ROWS[row]
+        if kind.born_after:
+            self._drop_server()
+            fault = kind(self.cloud)
+        else:
+            fault = kind(self.cloud, self._server_away_from_target().host)
+        try:
+            try:
+                played = self._with_fault(fault)
+            finally:
+                fault.clear()
+                fault.restart()
+        except Exception as e:
+            traceback.print_exc()
+            played = Played(row, self.cloud.plugin, None, wrong=f'the lab failed: {type(e).__name__}: {e}')
+        if fault.born_after or not _well(played.migration):
+            self._drop_server()
+        say(f'{row:4} {"plugin" if self.cloud.plugin else "stock ":6} {time.monotonic() - began:5.0f} s  '
+            f'{played.caught or ("started" if played.started else "not started"):12} {played.wrong or "as it should be"}')
+        return played
+
+    def _with_fault(self, fault: Fault) -> Played:
+        fault.set()
+        fault.restart()
+        if self._server is None:
+            self._server = Server(self.cloud, TARGET if fault.born_on_target else fault.source.name)
+        server = self._server
+        if fault.way_back:
+            there = server.migrate(fault.source.name)
+            if not there.completed:
+                return Played(fault.row, self.cloud.plugin, there, wrong=f'did not get away from {TARGET}: {there.read}')
+        if self.cloud.plugin and fault.noticed:
+            self.cloud.wait_checked()
+        marks = self._marks()
+        migration = server.migrate(TARGET if fault.named else '', force=fault.force)
+        if not self.cloud.plugin:
+            return Played(fault.row, False, migration)
+        caught, text = self._refusal(migration, marks)
+        return Played(fault.row, True, migration, caught, text, _judge(fault, migration, caught, text))
+
+    def _server_away_from_target(self) -> Server:
+        if self._server is not None and self._server.host == TARGET:
+            self._drop_server()
+        if self._server is None:
+            self._server = Server(self.cloud, 'compute1')
+        return self._server
+
+    def _drop_server(self) -> None:
+        if self._server is not None:
+            self._server.delete()
+            self._server = None
+
+    def done(self) -> None:
+        """Take the server away."""
+        self._drop_server()
+
+    def _marks(self) -> dict[str, int]:
+        return {'': self.cloud.control.scheduler.mark(), **{name: node.compute.mark() for name, node in self.cloud.nodes.items()}}
+
+    def _refusal(self, migration: Migration, marks: dict[str, int]) -> tuple[str, str]:
+        """Who refused the target, and the text: what the administrator reads in the events, else in the scheduler's log."""
+        target = self.cloud.nodes[TARGET].compute.logged(marks[TARGET])
+        source = self.cloud.nodes[migration.source].compute.logged(marks[migration.source])
+        events = ' | '.join(f'{event}: {details}' for event, _host, details in migration.texts)
+        pattern = re.compile(rf'Live migration to {TARGET} is refused: .*')
+        found = pattern.search(target)
+        if found:
+            return 'destination', found.group() + ' || ' + events
+        found = pattern.search(source)
+        if found:
+            return 'source', found.group() + ' || ' + events
+        log = self.cloud.control.scheduler.logged(marks[''])
+        lines = re.findall(rf'Host {TARGET} is rejected as target.*', log)
+        if lines:
+            return 'filter', lines[0] + (' || ' + events if events else '')
+        return '', events
+
+
+def _well(migration: Optional[Migration]) -> bool:
+    """Whether the server came well out of it: where Nova says it is, there it runs, and nowhere else is anything left."""
+    return migration is not None and migration.state == 'ACTIVE' and migration.running == {migration.host: 'running'}
+
+
+def _judge(fault: Fault, migration: Migration, caught: str, text: str) -> str:
+    """What is not as the row wants it."""
+    wrong = []
+    if not _well(migration):
+        wrong.append(f'the server is {migration.state} on {migration.host}, the guest {migration.running}')
+    if fault.accepted:
+        if not (migration.completed and migration.host == TARGET):
+            wrong.append(f'{TARGET} was not used: {text or migration.read}')
+        return '; '.join(wrong)
+    if TARGET in migration.begun:
+        wrong.append(f'pre_live_migration ran on {TARGET}')
+    if not caught:
+        wrong.append('not refused by the plugin')
+    missing = [name for name in fault.names if not re.search(name, text)]
+    if missing:
+        wrong.append(f'does not name {", ".join(missing)}: {text}')
+    return '; '.join(wrong)
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The rows to play, in the table's order; all that can be played when none is named.
+
+    :raises SystemExit: for a row that is not there, with the reason
+    """
+    for name in names:
+        if name in ELSEWHERE:
+            raise SystemExit(f'{name} cannot be had on one machine: {ELSEWHERE[name]}')
+        if name not in ROWS:
+            raise SystemExit(f'there is no row {name}; there are {" ".join(ordered(ROWS))}')
+    return ordered(names or ROWS)
+
+
+def ordered(names: object) -> list[str]:
+    """C1 … C6, A1 …, E, S, T, N, K."""
+    return sorted(names, key=lambda name: ('CAESTNK'.index(name[0]), int(name[1:])))  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The story for which all of this was written: a virtual address dies, a host is rebooted without its share, a second line appears in a
+hosts file. The operator sees what is wrong with one command each, repairs it, and migrates both ways over the migration network only.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+from typing import Any, Sequence
+
+from tests.lab.cloud import STATE
+from tests.lab.cloud.cloud import Cloud, say
+from tests.lab.cloud.compute_node import MANAGEMENT, MIGRATION, ComputeNode
+from tests.lab.cloud.configuration import NOVA, VIP
+from tests.lab.cloud.service import Service
+from tests.lab.cloud.user import Server
+from tests.lab.namespaces import Namespace, join
+
+_COMMAND = str(pathlib.Path(sys.prefix) / 'bin/nova-migcheck')
+# What carries a migration: libvirt's own connection, and QEMU's.
+_PORTS = '16509, 49152-49215'
+# Bytes that the smallest guest cannot be migrated with less of, and that no chatter reaches.
+_GUEST = 500_000
+
+
+def play(cloud: Cloud) -> None:
+    """Tell it.
+
+    :raises AssertionError: where it goes another way
+    """
+    one, two = cloud.nodes['compute1'], cloud.nodes['compute2']
+    for node in cloud.nodes.values():
+        node.more = {'migcheck': {'instances_shared': 'yes'}}
+        node.configure()
+    cloud.restart_computes()
+    server = Server(cloud, one.name)
+
+    say('story: the virtual address dies')
+    cloud.ip(f'address delete {VIP}/32 dev mgmt')
+    _sees(two, ['check'], VIP)
+    cloud.ip(f'address add {VIP}/32 dev mgmt')
+
+    say('story: compute2 comes back from a reboot without its share')
+    two.unmount_share()
+    _sees(two, ['check', '--only', 'storage'], f'{NOVA}/instances')
+    cloud.wait_checked()
+    refused = server.migrate(two.name)
+    assert not refused.begun and refused.host == one.name and refused.running == {one.name: 'running'}, refused
+    assert 'storage' in refused.read, refused
+    two.mount_share()
+
+    say('story: a second line for compute2 appears in the hosts file of compute1')
+    one.host.hosts.write(f'{two.management} {two.name}-mig', *one.host.hosts.path.read_text().splitlines())
+    to_two = ['check', '--only', 'transport', '--target', two.name, '--connect', f'{two.name}-mig']
+    _sees(one, to_two, two.management, two.migration, '/etc/hosts', 'line 1')
+    refused = server.migrate(two.name)
+    assert not refused.begun and refused.running == {one.name: 'running'}, refused
+    one.hosts_file()
+
+    say('story: all is repaired; there and back, over the migration network only, while two others talk')
+    for node in cloud.nodes.values():
+        failures = [found for found in _check(node, ['check']) if found['outcome'] == 'failure']
+        assert not failures, failures
+    cloud.wait_checked()
+    with Talk() as talk:
+        for source, target in ((one, two), (two, one)):
+            _count(source)
+            done = server.migrate(target.name)
+            assert done.completed and done.running == {target.name: 'running'}, done
+            carried = _counted(source)
+            assert carried[MIGRATION] > _GUEST and carried[MANAGEMENT] == 0, carried
+            say(f'story: {source.name} to {target.name} in {done.seconds:.1f} s, {carried[MIGRATION]} bytes by {MIGRATION}, '
+                f'{carried[MANAGEMENT]} by {MANAGEMENT}')
+        lost = talk.lost()
+    say(f'story: {lost}')
+    server.delete()
+    for node in cloud.nodes.values():
+        node.more = {}
+        node.configure()
+    cloud.restart_computes()
+
+
+def _check(node: ComputeNode, arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """What ``nova-migcheck check`` finds on a host."""
+    done = subprocess.run(node.host.inside(_COMMAND, *arguments, '--config-file', str(node.conf), '-f', 'json'), capture_output=True,
+                          text=True, timeout=120, cwd=STATE)
+    assert done.returncode in (0, 1, 2), done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def _sees(node: ComputeNode, arguments: Sequence[str], *names: str) -> None:
+    """One command on a host, and its failures name these things."""
+    began = time.monotonic()
+    failures = [found for found in _check(node, arguments) if found['outcome'] == 'failure']
+    text = json.dumps(failures)
+    missing = [name for name in names if name not in text]
+    assert failures and not missing, f'nova-migcheck {" ".join(arguments)} on {node.name} does not name {missing}: {text}'
+    say(f'story: {node.name}: nova-migcheck {" ".join(arguments)} ({time.monotonic() - began:.1f} s): {failures[0]["detail"]}')
+
+
+def _count(node: ComputeNode) -> None:
+    """Begin to count what a migration sends from a host, by interface."""
+    rules = '\n'.join(f'oifname {interface} tcp dport {{ {_PORTS} }} counter' for interface in (MIGRATION, MANAGEMENT))
+    node.host.run('nft', '-f', '-', text=f"""
+        table inet story {{
+          chain output {{
+            type filter hook output priority 0;
+            {rules}
+          }}
+        }}""")
+
+
+def _counted(node: ComputeNode) -> dict[str, int]:
+    """Bytes since :func:`_count`, by interface; it ends."""
+    listed = json.loads(node.host.run('nft', '--json', 'list', 'chain', 'inet', 'story', 'output'))
+    node.host.run('nft', 'delete', 'table', 'inet', 'story')
+    rules = [entry['rule']['expr'] for entry in listed['nftables'] if 'rule' in entry]
+    return {rule[0]['match']['right']: next(part['counter']['bytes'] for part in rule if 'counter' in part) for rule in rules}
+
+
+class Talk(Namespace):
+    """Stand-ins for two guests of a tenant, one of which pings the other each millisecond."""
+
+    def __init__(self) -> None:
+        super().__init__('guest1')
+
+    def _setUp(self) -> None:
+        super()._setUp()
+        other = self.useFixture(Namespace('guest2'))
+        join(self, other, 'tenant0')
+        self.address('tenant0', '192.0.2.1/24')
+        other.address('tenant0', '192.0.2.2/24')
+        self._ping = self.useFixture(Service('ping', ['ping', '-i', '0.001', '-q', '192.0.2.2'], self))
+
+    def lost(self) -> str:
+        """End it: what ping says of losses.
+
+        :raises AssertionError: when there were any
+        """
+        assert self._ping.process is not None
+        self._ping.process.send_signal(2)
+        self._ping.process.wait(10)
+        said = self._ping.logged()
+        assert ' 0% packet loss' in said, said
+        return next(line for line in said.splitlines() if 'packet loss' in line)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result of the lab, as a page of the documentation."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import re
+import statistics
+import subprocess
+from typing import Iterable, Optional, Sequence
+
+from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET
+from tests.lab.cloud.rows import Played, ordered
+from tests.lab.cloud.user import Migration
+
+# Characters of a text that a cell shows.
+_CELL = 300
+_PACKAGES = ('nova', 'openstack-placement', 'keystone', 'glance', 'neutron', 'nova-migcheck')
+
+
+def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], virt_type: str) -> str:
+    """The whole page in reStructuredText."""
+    lines = ['===', 'Lab', '===', '',
+             'A whole Nova with three compute hosts, each with its own network, mount and UTS namespace, libvirtd and nova-compute '
+             f'(``virt_type = {virt_type}``). A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and '
+             'the third host is well. The migration is asked for without a host, except in rows N1 and K.', '',
+             f'Made by ``{command}`` on {datetime.date.today().isoformat()}, with {_versions()}.', '']
+    lines += ['Faults', '======', '']
+    lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),
+                    [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
+    lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.', '']
+    if pairs:
+        lines += ['Healthy migrations', '==================', '', *times(pairs), '']
+    lines += ['Not here', '========', '', 'Rows that one machine cannot have:', '']
+    lines += [f'* {row}: {reason}' for row, reason in ELSEWHERE.items()]
+    return '\n'.join(lines) + '\n'
+
+
+def times(pairs: Sequence[tuple[float, float]]) -> list[str]:
+    """Seconds from the request to its completion, without the plugin and with it."""
+    stock, plugin = ([pair[side] for pair in pairs] for side in (0, 1))
+    differences = [theirs - ours for ours, theirs in pairs]
+    spread = f', standard deviation of the differences {statistics.stdev(differences):.2f} s' if len(pairs) > 1 else ''
+    return [f'{len(pairs)} pairs: median {statistics.median(stock):.2f} s without the plugin, {statistics.median(plugin):.2f} s with it; '
+            f'median difference {statistics.median(differences):+.2f} s{spread}. None was rejected.']
+
+
+def _row(row: str, stock: Iterable[Played], plugin: Iterable[Played]) -> tuple[str, ...]:
+    before = next((p for p in stock if p.row == row), None)
+    after = next((p for p in plugin if p.row == row), None)
+    return (row, ROWS[row].text, _stock(before), _plugin(after), _short(after.text) if after and after.caught else '')
+
+
+def _stock(played: Optional[Played]) -> str:
+    if played is None or played.migration is None:
+        return 'not run'
+    told = _short(played.migration.read, 160) if played.migration.read else 'nothing'
+    return f'{"**started**" if played.started else "not started"}; {_end(played.migration)}; user reads: {told}'
+
+
+def _plugin(played: Optional[Played]) -> str:
+    if played is None or played.migration is None:
+        return played.wrong if played else 'not run'
+    if played.wrong:
+        return f'**WRONG**: {_short(played.wrong)}; {_end(played.migration)}'
+    did = f'refused by the {played.caught}' if played.caught else 'accepted'
+    return f'{did}; {_end(played.migration)}'
+
+
+def _end(migration: Migration) -> str:
+    runs = ', '.join(f'{state} on {host}' for host, state in migration.running.items()) or 'nowhere'
+    return f'{migration.record} after {migration.seconds:.1f} s, server {migration.state}, guest {runs}'
+
+
+def _short(text: str, size: int = _CELL) -> str:
+    text = re.sub(r'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}', 'UUID', ' '.join(text.split()))
+    text = text.split(' || ')[0]
+    return text if len(text) <= size else text[:size] + ' …'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 18 24 24 30', '']
+    for row in (head, *rows):
+        for number, cell in enumerate(row):
+            # What nova.conf and log lines are made of must not be taken for markup.
+            text = re.sub(r'([\\`|_])', r'\\\1', cell)
+            lines.append(f'   {"* -" if number == 0 else "  -"} {text}'.rstrip())
+    return lines
+
+
+def _versions() -> str:
+    found = [f'{package} {importlib.metadata.version(package)}' for package in _PACKAGES]
+    for command in (['libvirtd', '--version'], ['qemu-system-x86_64', '--version']):
+        first = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[:1]
+        found += [re.sub(r' \(Debian.*| \(libvirt\)', '', line) for line in first]
+    return ', '.join([*found, f'Linux {platform.release()}', f'Python {platform.python_version()}'])
