@@ -47,30 +47,35 @@ class Check(Listing):
         if parsed_args.connect and not parsed_args.target:
             raise ValueError('--connect says where a target is contacted: give the target with --target')
         reader = Reader(conf)
-        checks = _chosen(list(conf.migcheck.checks), parsed_args, self.say)
+        checks = _chosen(list(conf.migcheck.checks), parsed_args)
         rounds = _Rounds(conf, reader, checks, parsed_args.target, parsed_args.connect, self.app.stderr)
-        while True:
-            begun = time.monotonic()
-            outcome = rounds.run()
-            self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
-            if parsed_args.prometheus:
-                prometheus.write(parsed_args.prometheus, outcome, list(checks))
-            rows = [tuple(getattr(finding, name) if name != 'outcome' else str(finding.outcome) for name in COLUMNS)
-                    for finding in outcome.findings]
-            if not parsed_args.watch:
-                return COLUMNS, rows
-            self._show(parsed_args, rows, outcome)
-            try:
+        if not parsed_args.watch:
+            return COLUMNS, self._round(parsed_args, rounds)[1]
+        self._shown = True
+        # Ctrl-C is how a person ends it: the exit code is the last round's.
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                begun = time.monotonic()
+                outcome, rows = self._round(parsed_args, rounds)
+                self._show(parsed_args, rows, outcome)
                 time.sleep(max(0.0, parsed_args.watch - (time.monotonic() - begun)))
-            except KeyboardInterrupt:
-                self._shown = True
-                return COLUMNS, []
+        return COLUMNS, []
+
+    def _round(self, parsed_args: argparse.Namespace, rounds: _Rounds) -> tuple[runner.Round, list[tuple[str, ...]]]:
+        outcome = rounds.run()
+        self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
+        if parsed_args.prometheus:
+            prometheus.write(parsed_args.prometheus, outcome, rounds.names)
+        return outcome, [(str(finding.outcome), *(getattr(finding, name) for name in COLUMNS[1:])) for finding in outcome.findings]
 
     _shown = False
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any) -> int:
         if self._shown:
             return 0
+        return self._print(parsed_args, column_names, data)
+
+    def _print(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any) -> int:
         if self.on_terminal(parsed_args) and not parsed_args.columns:
             from nova_migcheck.cli import terminal
             terminal.on(self.app.stdout).print(terminal.findings(
@@ -85,7 +90,7 @@ class Check(Listing):
         if self.on_terminal(parsed_args):
             from nova_migcheck.cli import terminal
             terminal.on(self.app.stdout).clear()
-        self.produce_output(parsed_args, COLUMNS, rows)
+        self._print(parsed_args, COLUMNS, rows)
         self.say(time.strftime('%H:%M:%S', time.localtime(outcome.started)) + f', took {outcome.seconds:.1f} s')
 
 
@@ -99,7 +104,13 @@ class _Rounds:
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The checks that run."""
+        return list(self._checks)
+
     def run(self) -> runner.Round:
+        """One round."""
         settings = {}
         for name, loaded in self._checks.items():
             if loaded.check is None:
@@ -124,7 +135,7 @@ def _live(stderr: Any, names: Sequence[str]) -> Iterator[Optional[runner.Progres
         yield None
 
 
-def _chosen(enabled: list[str], parsed_args: argparse.Namespace, say: Any) -> dict[str, runner.Loaded]:
+def _chosen(enabled: list[str], parsed_args: argparse.Namespace) -> dict[str, runner.Loaded]:
     """The checks to run: those of a path only where a path is asked for.
 
     :raises ValueError: for a name in ``--only`` that is no check, or when nothing is left to run

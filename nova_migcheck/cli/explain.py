@@ -67,7 +67,7 @@ class Explain(FleetListing):
         if parsed_args.formatter == 'table':
             others = len(found.hosts) - len(hosts)
             self.say(f'Server {printable(server.name)} ({server.uuid}) is {server.state} on {printable(server.host)}'
-                     + (f', in cell {printable(server.cell)}; the {others} hosts of other cells are no targets.'
+                     + (f', in cell {printable(server.cell)}; hosts of other cells ({others}) are no targets.'
                         if others and not parsed_args.host else '.'))
             self.say(BEYOND)
         if self.nested(parsed_args):

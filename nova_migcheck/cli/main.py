@@ -58,6 +58,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Entry point of the console script."""
     try:
         return int(Migcheck().run(list(sys.argv[1:] if argv is None else argv)))
+    except KeyboardInterrupt:
+        return 130  # as a shell has it for SIGINT
     except SystemExit as stop:
         return BROKE if stop.code == _USAGE else int(stop.code or 0)
 

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-import socket
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -44,13 +44,6 @@ def three(tmp_path_factory):
 @pytest.fixture(scope='session')
 def thousand(tmp_path_factory):
     return _fleet(tmp_path_factory, 1000)
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        yield listener.getsockname()[1]  # bound and not listening: refused
 
 
 def away(fleet, tmp_path, cell, url):
@@ -239,6 +232,20 @@ def test_check_writes_metrics(tmp_path, nova_conf):
     assert sum(int(line[-1]) for line in text.splitlines() if line.startswith('nova_migcheck_check{check="address"')) == 1
     assert metrics.stat().st_mode & 0o777 == 0o644
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith('.')) == []
+
+
+def test_check_again_and_again_until_interrupted(tmp_path, nova_conf):
+    with subprocess.Popen([sys.executable, '-m', 'nova_migcheck.cli.main', 'check', '--only', 'address', '--watch', '0.1', nova_conf],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT)}) as process:
+        seen = 0
+        for line in process.stdout:
+            seen += 'remedy' in line.split()
+            if seen == 2:
+                break
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    assert seen == 2 and process.returncode in (0, 1, 2) and 'Traceback' not in err
 
 
 def test_check_without_nova(tmp_path, nova_conf):
