@@ -11,8 +11,7 @@ from nova.virt.libvirt import driver
 from oslo_log import log as logging
 
 from nova_migcheck import conf as confs
-from nova_migcheck import cpu as cpus
-from nova_migcheck.hook import Hook
+from nova_migcheck.hook import Compared, Hook
 
 LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
@@ -33,7 +32,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             LOG.error('%s', e)
             raise SystemExit(1)
         # instance uuid -> what our own comparison of its CPU said, for the length of one check
-        self._migcheck_compared: dict[str, Optional[cpus.Comparison]] = {}
+        self._migcheck_compared: dict[str, Optional[Compared]] = {}
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
@@ -73,13 +72,13 @@ class LibvirtDriver(driver.LibvirtDriver):
         finally:
             self._migcheck_compared.pop(instance.uuid, None)
         with self._migcheck.fenced('telling the source where this host is reached'):
-            self._migcheck.tell_source(data)
+            self._migcheck.tell_source(data, compared)
         return data
 
     def _compare_cpu(self, guest_cpu: Any, host_cpu_str: Any, instance: Any) -> None:
         """Nova's comparison of two hosts, where ``[migcheck] nova_cpu_check`` leaves it in force."""
         compared = self._migcheck_compared.get(instance.uuid)
-        if compared is None or not compared.compatible:
+        if compared is None or not compared.comparison.compatible:
             super()._compare_cpu(guest_cpu, host_cpu_str, instance)
             return
         if CONF.migcheck.nova_cpu_check == 'replace':
@@ -90,7 +89,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             super()._compare_cpu(guest_cpu, host_cpu_str, instance)
         except exception.InvalidCPUInfo as e:
             assert self._migcheck is not None
-            raise exception.InvalidCPUInfo(self._migcheck.note_nova_disagrees(e, instance))
+            raise self._migcheck.nova_disagrees(compared, instance, e)
 
     def check_can_live_migrate_source(self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None) -> Any:
         if self._migcheck is not None:

@@ -231,7 +231,7 @@ default keeps a log readable in which one bad endpoint rejects a thousand hosts;
         default='keep',
         choices=[
             ('keep', "Nova's own comparison runs as Nova is configured; when it rejects what this package found compatible, the log "
-                     'says so.'),
+                     'and the event of the refusal say so.'),
             ('replace', "Where this package found the guest's own CPU compatible, Nova's comparison of the two hosts is skipped for "
                         'that one call.'),
         ],

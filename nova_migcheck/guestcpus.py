@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
+import json
 from typing import Any, Mapping, Optional
 
 from nova_migcheck.cpu import X86, Cpu
@@ -19,6 +21,12 @@ def guest_by_default(host: Cpu) -> Cpu:
     dropped = NOT_BY_DEFAULT | (ALWAYS_FROM_KVM if host.virt == 'kvm' else frozenset())
     return dataclasses.replace(host, features=host.features - dropped, hidden=frozenset(), tsc_hz=None,
                                tsc_scaling=None)
+
+
+def fingerprint(cpu: Cpu) -> str:
+    """16 hexadecimal digits that are the same for two CPUs between which no comparison makes a difference."""
+    said = json.dumps(_key(cpu).to_dict(), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, NamedTuple, Optional
 
 from nova import exception, objects
 from oslo_log import log as logging
@@ -16,6 +17,7 @@ from nova_migcheck import cpu as cpus
 from nova_migcheck import events, libvirtcpu, moves, published, runner
 from nova_migcheck.bounded import Bounded
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.guestcpus import fingerprint
 from nova_migcheck.report import Report
 from nova_migcheck.reporter import Reporter
 from nova_migcheck.settings import Reader
@@ -27,9 +29,23 @@ LOG = logging.getLogger(__name__)
 LIBVIRT = 15.0
 # Decisions whose path is looked at side by side on one source.
 PATHS = 4
-# How the destination tells the source its host name. Nova's own check on the source, which runs right after ours, always
-# overwrites this field; it is the only text of LibvirtLiveMigrateData that nobody reads before.
+# How the destination tells the source its host name, and behind a space the fingerprint of the CPU that it accepted. Nova's own
+# check on the source, which runs right after ours, always overwrites this field; it is the only text of LibvirtLiveMigrateData that
+# nobody reads before.
 _HOST_MARK = 'migcheck:'
+
+
+class Compared(NamedTuple):
+    """What the destination found about the CPU of a guest.
+
+    :ivar context: of the request
+    :ivar cpu: the guest's, by the source's report
+    :ivar comparison: of it with what this host provides
+    """
+
+    context: Any
+    cpu: cpus.Cpu
+    comparison: cpus.Comparison
 
 
 class Hook:
@@ -68,7 +84,7 @@ class Hook:
 
     # The destination.
 
-    def as_destination(self, context: Any, instance: Any, src_compute_info: Any) -> Optional[cpus.Comparison]:
+    def as_destination(self, context: Any, instance: Any, src_compute_info: Any) -> Optional[Compared]:
         """Decide whether this host takes ``instance``.
 
         :param src_compute_info: primitive of the source's ComputeNode
@@ -87,21 +103,25 @@ class Hook:
         guest = Guest(cpu, self._needs(context, instance, source, target))
         verdict = judge(guest, source, target, now, self.policies, compared, self._conf.host)
         self._settle(context, instance, self._conf.host, verdict)
-        return compared
+        return Compared(context, cpu, compared) if cpu is not None and compared is not None else None
 
     def _compare_here(self, cpu: cpus.Cpu, target: Optional[Report], instance: Any) -> Optional[cpus.Comparison]:
         """Ask this host's libvirt about the guest's own CPU. It has the last word over our arithmetic."""
         try:
             asked = self._bounded.call(LIBVIRT, lambda: libvirtcpu.ask_hypervisor(self._libvirt.get_connection(), cpu, cpu.virt))
-        except TimeoutError as e:
+        except (TimeoutError, exception.HypervisorUnavailable) as e:
             asked = cpus.Comparison(cpus.UNKNOWN, reason=f'cannot say: libvirtd gave no answer: {e}')
         if target is None or target.cpu is None:
             return asked
         counted = cpus.compare(cpu, target.cpu)
         if asked.outcome == cpus.UNKNOWN:
             return counted if counted.outcome != cpus.UNKNOWN else asked
-        if asked.compatible and counted.outcome == cpus.INCOMPATIBLE and not counted.missing:
-            # What libvirt's comparison does not look at: the TSC's frequency.
+        if asked.compatible:
+            beyond = cpus.compare(_beyond_libvirt(cpu, target.cpu), target.cpu)
+            if beyond.outcome == cpus.INCOMPATIBLE or (cpu.tsc_hz is not None and not beyond.compatible):
+                return beyond
+        elif counted.outcome == cpus.INCOMPATIBLE and not asked.missing:
+            # They agree, and libvirt's words name one of the two vendors only.
             return counted
         if asked.outcome != counted.outcome and counted.outcome != cpus.UNKNOWN:
             LOG.warning('libvirt and the comparison of features disagree about the CPU of the guest, libvirt is believed. libvirt: %s. '
@@ -122,10 +142,12 @@ class Hook:
             needs.add('local-disk')
         return frozenset(needs)
 
-    def tell_source(self, migrate_data: Any) -> None:
+    def tell_source(self, migrate_data: Any, compared: Optional[Compared] = None) -> None:
         """Put into Nova's answer to the source where this host will be contacted; ``pre_live_migration`` sets it anew."""
         migrate_data.target_connect_addr = self._conf.libvirt.live_migration_inbound_addr or self._conf.host
         migrate_data.instance_relative_path = _HOST_MARK + self._conf.host
+        if compared is not None and compared.comparison.compatible:
+            migrate_data.instance_relative_path += f' {fingerprint(compared.cpu)}'
 
     # The source.
 
@@ -138,24 +160,28 @@ class Hook:
         if not mark.startswith(_HOST_MARK):
             LOG.info('The target does not run nova-migcheck: the path to it is not checked', instance=instance)
             return
-        host = mark[len(_HOST_MARK):]
+        host, _, accepted = mark[len(_HOST_MARK):].partition(' ')
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
         target = _read(node.stats if 'stats' in node else None, host, instance)
-        verdict = self._guest_leaves(instance, target, host)
+        verdict = self._guest_leaves(instance, target, host, accepted)
         verdict += settle(self._path(host, migrate_data.target_connect_addr, target), self.policies)
         self._settle(context, instance, host, verdict)
 
-    def _guest_leaves(self, instance: Any, target: Optional[Report], host: str) -> Verdict:
-        """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest."""
+    def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
+        """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.
+
+        :param accepted: fingerprint of the CPU that the target's own libvirt has accepted, which has the last word
+        """
         if target is None or target.cpu is None or 'cpu' not in self.policies.checks:
             return Verdict()
         try:
             cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance)
-        except (TimeoutError, libvirtcpu.CannotSay) as e:
+        except (TimeoutError, exception.NovaException, libvirtcpu.CannotSay) as e:
             return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', f'libvirt on the source cannot say what it is: {e}', '',
                                    'see libvirtd there')], self.policies)
-        only_cpu = Report(target.time, cpu=target.cpu)
-        return judge(Guest(cpu), None, only_cpu, target.time, self.policies, name=host)
+        if fingerprint(cpu) == accepted:
+            return Verdict()
+        return judge(Guest(cpu), None, Report(target.time, cpu=target.cpu), time.time(), self.policies, name=host)
 
     def _guest_cpu(self, instance: Any) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
@@ -191,17 +217,29 @@ class Hook:
                         instance=instance)
             return
         LOG.warning('Live migration to %s is refused: %s', target, text, instance=instance)
-        if self._conf.migcheck.events:
-            with self.fenced('writing the event of a refusal'):
-                events.record(context, instance, target, text)
+        self._leave_event(context, instance, target, text)
         raise exception.MigrationPreCheckError(text)
 
-    def note_nova_disagrees(self, error: Exception, instance: Any) -> str:
-        """Nova's own CPU check rejects what ours found compatible: say so. Returns the text."""
-        text = ('cpu: Nova\'s own comparison refuses this host, which provides all that the guest uses: Nova compares hosts, not the guest '
-                f'(LP#2039803); see [workarounds] skip_cpu_compare_on_dest and [migcheck] nova_cpu_check. {error}')
-        LOG.warning('%s', text, instance=instance)
-        return text
+    def _leave_event(self, context: Any, instance: Any, target: str, text: str) -> None:
+        if self._conf.migcheck.events and self._conf.migcheck.mode == 'enforce':
+            with self.fenced('writing the event of a refusal'):
+                events.record(context, instance, target, text)
+
+    def nova_disagrees(self, compared: Compared, instance: Any, error: Exception) -> exception.MigrationPreCheckError:
+        """Nova's own CPU check refuses what ours found compatible: say so, and give what is to be raised.
+
+        Both options stand within the 255 bytes that Nova keeps of an error.
+        """
+        text = ("cpu: Nova's own comparison refuses this host, which provides all that the guest uses (LP#2039803); see "
+                f'[workarounds] skip_cpu_compare_on_dest and [migcheck] nova_cpu_check [target {self._conf.host}]')
+        LOG.warning('%s: %s', text, error, instance=instance)
+        self._leave_event(compared.context, instance, self._conf.host, text)
+        return exception.MigrationPreCheckError(f'{text}: {error}')
+
+
+def _beyond_libvirt(guest: cpus.Cpu, host: cpus.Cpu) -> cpus.Cpu:
+    """What libvirt's comparison of a guest's CPU does not look at: the TSC's frequency, and with what the host runs its guests."""
+    return dataclasses.replace(guest, vendor=None, model=host.model, features=frozenset(), forbids=frozenset(), at_most=None)
 
 
 def _read(stats: Any, whose: str, instance: Any) -> Optional[Report]:

@@ -72,9 +72,9 @@ class Hypervisor(fakelibvirt.Connection):
 
     def _tell(self) -> None:
         state = {
-            'cpu': {'model': self._cpu.model, 'added': sorted(self._cpu.added), 'removed': sorted(self._cpu.removed)},
+            'cpu': self._cpu.to_dict(),
             'capabilities': self.getCapabilities(),
-            'domain_capabilities': self.getDomainCapabilities(None, 'x86_64', None, 'kvm'),
+            'domain_capabilities': self._domain_capabilities(None, self._cpu.arch, None, 'kvm', 0),
             'hostname': self.getHostname(),
             'version': self.getLibVersion(),
             'domains': [(domain.UUIDString(), domain.ID(), domain.XMLDesc(0))
@@ -110,9 +110,18 @@ class Hypervisor(fakelibvirt.Connection):
             cpu.remove(feature)
         for name in sorted((self._cpu.features - cpu_rules.MODELS[self._cpu.model][1]) | cpu_rules.RAW_ONLY):
             ElementTree.SubElement(cpu, 'feature', name=name)
+        cpu.find('arch').text = self._cpu.arch
+        if self._cpu.tsc:
+            hertz, scales = self._cpu.tsc
+            ElementTree.SubElement(cpu, 'counter', name='tsc', frequency=str(hertz), scaling='yes' if scales else 'no')
         return ElementTree.tostring(tree, encoding='unicode')
 
     def getDomainCapabilities(self, emulator: Any, arch: str, machine: Any, virt_type: str, flags: int = 0) -> str:
+        if arch == 'x86_64':  # of others Nova asks too, and its fake knows them
+            _asked(cpu_rules.serves, self._cpu, None, virt_type)
+        return self._domain_capabilities(emulator, arch, machine, virt_type, flags)
+
+    def _domain_capabilities(self, emulator: Any, arch: str, machine: Any, virt_type: str, flags: int) -> str:
         text = super().getDomainCapabilities(emulator, arch, machine, virt_type, flags)
         if arch != 'x86_64':
             return text
@@ -133,11 +142,18 @@ class Hypervisor(fakelibvirt.Connection):
         return _asked(cpu_rules.hypervisor_baseline, self._cpu, xml_cpus, flags)
 
     def compareHypervisorCPU(self, emulator: Any, arch: str, machine: Any, virt_type: str, xml: str, flags: int = 0) -> int:
-        return _asked(cpu_rules.compare, self._cpu, xml, flags)
+        return _asked(cpu_rules.compare, self._cpu, arch, virt_type, xml, flags)
 
     def compareCPU(self, xml: str, flags: int = 0) -> int:
         """The raw host CPU: it has all that it says in its capabilities."""
-        return _asked(cpu_rules.compare, self._cpu.having(*cpu_rules.RAW_ONLY), xml, flags)
+        return _asked(cpu_rules.compare, self._cpu.having(*cpu_rules.RAW_ONLY), None, None, xml, flags)
+
+    def starts(self, domain: GuestDomain) -> None:
+        """What QEMU says to a guest that comes by a live migration.
+
+        :raises libvirtError: it lacks what the guest has
+        """
+        _asked(cpu_rules.starts, self._cpu, domain.cpu_xml)
 
 
 class GuestDomain(fakelibvirt.Domain):
@@ -146,7 +162,8 @@ class GuestDomain(fakelibvirt.Domain):
     def __init__(self, connection: Hypervisor, xml: str, running: bool, transient: bool) -> None:
         asked = ElementTree.fromstring(xml).find('cpu')
         if asked is None or asked.get('mode') == 'host-model':
-            self.cpu_xml = connection.cpu.guest_xml
+            extra = [] if asked is None else [feature.get('name') for feature in asked.findall('feature')]
+            self.cpu_xml = connection.cpu.having(*extra).guest_xml
         elif asked.get('mode') == 'host-passthrough':
             self.cpu_xml = "<cpu mode='host-passthrough' check='none' migratable='on'/>"
         else:

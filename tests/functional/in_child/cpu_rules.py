@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import xml.etree.ElementTree as ElementTree
-from typing import Iterable
+from typing import Any, Iterable, Mapping, Optional
 
 # Flags and error codes of libvirt's API.
 EXPAND_FEATURES, MIGRATABLE, FAIL_INCOMPATIBLE = 1, 2, 1
-ERR_INTERNAL_ERROR, ERR_XML_ERROR, ERR_CPU_INCOMPATIBLE = 1, 27, 91
+ERR_INTERNAL_ERROR, ERR_INVALID_ARG, ERR_XML_ERROR, ERR_CPU_INCOMPATIBLE = 1, 8, 27, 91
 COMPARE_INCOMPATIBLE, COMPARE_SUPERSET = 0, 2
 
 
@@ -38,6 +38,8 @@ MODELS = {
 }
 # What the silicon has and QEMU gives to no guest: comparing it is LP#2039803.
 RAW_ONLY = frozenset(('acpi', 'ds', 'ds_cpl', 'dtes64', 'est', 'pbe', 'tm', 'tm2', 'xtpr'))
+# libvirt's first name of a feature -> its present one. A host that has the first has a libvirt which knows no other.
+RENAMED = {'arch-facilities': 'arch-capabilities'}
 
 
 class Refused(Exception):
@@ -50,11 +52,27 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Cpu:
-    """What a host's hypervisor can give to a guest: a model of libvirt's CPU map, and what differs from it."""
+    """What a host's hypervisor can give to a guest: a model of libvirt's CPU map, and what differs from it.
+
+    :param kvm: whether the host has KVM
+    :param tsc: frequency in Hz, and whether the host can give a guest another one
+    """
 
     model: str = 'Haswell'
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    arch: str = 'x86_64'
+    kvm: bool = True
+    tsc: Optional[tuple[int, bool]] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {**dataclasses.asdict(self), 'added': sorted(self.added), 'removed': sorted(self.removed)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Cpu:
+        tsc = value['tsc']
+        return cls(**{**value, 'added': frozenset(value['added']), 'removed': frozenset(value['removed']), 'tsc': tsc and tuple(tsc)})
 
     def without(self, *features: str) -> Cpu:
         return dataclasses.replace(self, removed=self.removed | set(features))
@@ -99,28 +117,60 @@ def expand(xml: str) -> tuple[frozenset[str], str]:
     return frozenset(features), cpu.findtext('vendor') or ''
 
 
-def compare(host: Cpu, xml: str, flags: int) -> int:
+def compare(host: Cpu, arch: str, virt_type: str, xml: str, flags: int) -> int:
     """virConnectCompareHypervisorCPU.
 
     :raises Refused: instead of an answer, with ``FAIL_INCOMPATIBLE``
     """
+    serves(host, arch, virt_type)
     guest = ElementTree.fromstring(xml)
     if guest.get('mode') in ('host-model', 'host-passthrough'):
         return COMPARE_SUPERSET
     if guest.get('mode') is not None and guest.find('arch') is not None:
         raise Refused(ERR_XML_ERROR, "unexpected 'arch' element in guest CPU", 'XML error: ')
     features, vendor = expand(xml)
-    # libvirt compares with the host-model of the domain capabilities, which lists invtsc.
-    features -= {'invtsc'}
-    if vendor and vendor != host.vendor:
-        wrong = f'host CPU vendor does not match required CPU vendor {vendor}'
-    elif features - host.features:
-        wrong = 'Host CPU does not provide required features: ' + ', '.join(sorted(features - host.features))
-    else:
-        return COMPARE_SUPERSET
-    if flags & FAIL_INCOMPATIBLE:
+    for first, present in RENAMED.items():
+        if first in host.features and present in features:
+            raise Refused(ERR_INTERNAL_ERROR, f'Unknown CPU feature {present}', 'internal error: ')
+        if first not in host.features:
+            features = frozenset(present if name == first else name for name in features)
+    wrong = _wrong(host, features, vendor)
+    if wrong and flags & FAIL_INCOMPATIBLE:
         raise Refused(ERR_CPU_INCOMPATIBLE, wrong, 'the CPU is incompatible with host CPU: ')
-    return COMPARE_INCOMPATIBLE
+    return COMPARE_INCOMPATIBLE if wrong else COMPARE_SUPERSET
+
+
+def serves(host: Cpu, arch: Optional[str], virt_type: Optional[str]) -> None:
+    """:raises Refused: when the host has no emulator for such guests"""
+    if arch not in (None, host.arch):
+        raise Refused(ERR_INVALID_ARG, f"unable to find any emulator to serve '{arch}' architecture", 'invalid argument: ')
+    if virt_type == 'kvm' and not host.kvm:
+        raise Refused(ERR_INVALID_ARG, "KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host", 'invalid argument: ')
+
+
+def starts(host: Cpu, xml: str) -> None:
+    """QEMU begins to receive a guest. It knows no libvirt's names.
+
+    :raises Refused: when it lacks what the guest has
+    """
+    if ElementTree.fromstring(xml).get('mode') == 'host-passthrough':
+        return
+    features, vendor = expand(xml)
+    wrong = _wrong(dataclasses.replace(host, added=_present(host.added)), _present(features), vendor)
+    if wrong:
+        raise Refused(ERR_CPU_INCOMPATIBLE, wrong, 'operation failed: guest CPU does not match specification: ')
+
+
+def _present(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(RENAMED.get(name, name) for name in names)
+
+
+def _wrong(host: Cpu, features: frozenset[str], vendor: str) -> str:
+    if vendor and vendor != host.vendor:
+        return f'host CPU vendor does not match required CPU vendor {vendor}'
+    # libvirt compares with the host-model of the domain capabilities, which lists invtsc.
+    missing = features - host.features - {'invtsc'}
+    return 'Host CPU does not provide required features: ' + ', '.join(sorted(missing)) if missing else ''
 
 
 def baseline(xml_cpus: Iterable[str], flags: int = 0) -> str:

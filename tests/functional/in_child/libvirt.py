@@ -60,13 +60,13 @@ class virConnect:
                 self._state = json.load(file)
         except OSError as e:
             raise libvirtError(f'Failed to connect socket: {e.strerror}') from None
-        cpu = self._state['cpu']
-        self._cpu = cpu_rules.Cpu(cpu['model'], frozenset(cpu['added']), frozenset(cpu['removed']))
+        self._cpu = cpu_rules.Cpu.from_dict(self._state['cpu'])
 
     def getCapabilities(self) -> str:
         return self._state['capabilities']
 
     def getDomainCapabilities(self, emulator: Any, arch: str, machine: Any, virt_type: str, flags: int = 0) -> str:
+        _asked(cpu_rules.serves, self._cpu, arch, virt_type)
         return self._state['domain_capabilities']
 
     def getHostname(self) -> str:
@@ -83,7 +83,7 @@ class virConnect:
         return _asked(cpu_rules.hypervisor_baseline, self._cpu, xml_cpus, flags)
 
     def compareHypervisorCPU(self, emulator: Any, arch: str, machine: Any, virt_type: str, xml: str, flags: int = 0) -> int:
-        return _asked(cpu_rules.compare, self._cpu, xml, flags)
+        return _asked(cpu_rules.compare, self._cpu, arch, virt_type, xml, flags)
 
     def listAllDomains(self, flags: int = 0) -> list[virDomain]:
         return [virDomain(*said) for said in self._state['domains']]
