@@ -317,6 +317,7 @@ class Cloud(fixtures.Fixture):
         self.scheduler_queries: list[list[str]] = []
         self._heading_for: dict[str, Host] = {}
         self._booted = 0
+        self._overridden: list[tuple[str, str]] = []
         self._homes: dict[str, str] = {}
         self._published: dict[str, Any] = {}
 
@@ -483,6 +484,11 @@ class Cloud(fixtures.Fixture):
 
         manager.pre_live_migration = noted
 
+    def set(self, group: str, option: str, value: Any) -> None:
+        """Change an option of all services, for those who read it anew each time; until the next ``restore``."""
+        CONF.set_override(option, per_host.convert(group, option, value), group)
+        self._overridden.append((group, option))
+
     def restore(self) -> None:
         """As it was when it came up: every host well and its report published, nothing called or logged yet.
 
@@ -491,6 +497,9 @@ class Cloud(fixtures.Fixture):
         for listed in self.api.get_servers(detail=False):
             if listed['id'] not in self._homes or self.host_of(listed['id']) != self._homes[listed['id']]:
                 self.delete(listed['id'])
+        for group, option in self._overridden:
+            CONF.clear_override(option, group)
+        self._overridden.clear()
         changed = []
         for name, host in self.hosts.items():
             before = (host.options, host.hypervisor.cpu, self._published.get(name))
@@ -559,9 +568,9 @@ class Cloud(fixtures.Fixture):
         """From its next round on, the ``scripted`` check on ``host`` finds this, and nothing else."""
         self._write_script(host, {'findings': [finding.to_dict() for finding in findings], 'facts': facts or {}})
 
-    def say_of_path(self, source: str, target: str, *findings: Finding) -> None:
-        """What the ``scripted_path`` check on ``source`` finds about the way to ``target``, and nothing about any other."""
-        self._write_script(f'{source}.path', {target: [finding.to_dict() for finding in findings]})
+    def say_of_paths(self, source: str, findings: Mapping[str, Finding]) -> None:
+        """What the ``scripted_path`` check on ``source`` finds about the way to each target."""
+        self._write_script(f'{source}.path', {target: [finding.to_dict()] for target, finding in findings.items()})
 
     def _write_script(self, name: str, said: Any) -> None:
         with open(self._script(name), 'w', encoding='utf-8') as file:

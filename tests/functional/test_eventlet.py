@@ -15,9 +15,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 HERE = 'tests/functional'
 # One of each way: the filter, the hook on the destination, the hook on the source, and what hangs.
 TESTS = [
-    f'{HERE}/test_hooks.py::TestEnforce::test_two_refused_hosts_keep_their_own_reasons',
-    f'{HERE}/test_hooks.py::TestEnforce::test_the_destination_refuses_and_the_next_host_is_taken',
-    f'{HERE}/test_filter.py::TestReportOnly',
+    f'{HERE}/test_hooks.py::TestRefusals',
+    f'{HERE}/test_filter.py::TestEnforce::test_unsafe_targets_are_never_asked',
     f'{HERE}/test_broken_checks.py',
     f'{HERE}/test_service.py::TestStart::test_nothing_is_left_when_nova_compute_stops',
 ]

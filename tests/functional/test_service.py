@@ -38,8 +38,6 @@ def children():
 
 
 class TestService:
-    CLOUD = {'cpus': {'compute1': Cpu()}}
-
     def test_nova_loads_the_driver_and_the_filter_from_nova_conf(self, shared_cloud):
         driver = shared_cloud.hosts['compute1'].driver
         assert type(driver) is compute.LibvirtDriver and isinstance(driver, libvirt_driver.LibvirtDriver)
@@ -61,7 +59,7 @@ class TestService:
 class TestStart:
     WRONG = {'migcheck': {'on_stale': 'refuse'}}
 
-    def test_a_wrong_option_stops_the_scheduler(self):
+    def test_a_wrong_option_stops_the_scheduler(self, no_cloud):
         with pytest.raises(Exception) as raised:
             Cloud({}, conf=self.WRONG).setUp()
         # What stopped the start, and behind it that the fixture did not come up.
@@ -69,7 +67,7 @@ class TestStart:
         assert kind is cfg.ConfigFileValueError
         assert 'on_stale' in str(error) and "found 'refuse'" in str(error)
 
-    def test_a_wrong_option_stops_nova_compute(self):
+    def test_a_wrong_option_stops_nova_compute(self, no_cloud):
         cloud = Cloud({'compute1': Cpu()}, conf={**self.WRONG, 'filter_scheduler': {'enabled_filters': 'ComputeFilter'}})
         with pytest.raises(SystemExit) as raised:
             cloud.setUp()
@@ -77,7 +75,7 @@ class TestStart:
         line, = cloud.log.lines('ERROR', 'nova_migcheck')
         assert 'Value for option on_stale' in line and "found 'refuse'" in line and 'nova.conf' in line
 
-    def test_nothing_is_left_when_nova_compute_stops(self):
+    def test_nothing_is_left_when_nova_compute_stops(self, no_cloud):
         cloud = Cloud({'compute1': Cpu()}, conf={'migcheck': {'checks': 'hangs,cpu', 'round_deadline': '300'}})
         cloud.setUp()
         try:
