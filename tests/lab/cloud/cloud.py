@@ -113,7 +113,7 @@ class Cloud(fixtures.Fixture):
                 found[host] = report
         return found
 
-    def wait_checked(self, *names: str, seconds: float = 60) -> None:
+    def wait_checked(self, *names: str, seconds: float = 180) -> None:
         """Wait until these hosts, or all, have run their checks from now on, and have published what they found, if they can.
 
         A host that cannot reach placement publishes nothing: nova-compute asks placement first, and writes its record only then.

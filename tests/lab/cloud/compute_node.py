@@ -192,8 +192,8 @@ class ComputeNode(fixtures.Fixture):
 
     def wait_ready(self, since: int) -> None:
         """Wait until nova-compute has told placement and the database about this host and takes requests."""
-        self.compute.wait_logged('Final resource view', since, 90)
-        self.compute.wait_logged('Updated inventory|Inventory has not changed|Created resource provider', since, 30)
+        self.compute.wait_logged('Final resource view', since, 300)
+        self.compute.wait_logged('Updated inventory|Inventory has not changed|Created resource provider', since, 120)
 
     def mount_share(self) -> None:
         self.share.start()

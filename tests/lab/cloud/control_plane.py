@@ -61,10 +61,10 @@ class ControlPlane(fixtures.Fixture):
             ('compute', _uwsgi('nova-api', 'compute', 'nova.wsgi.osapi_compute', OS_NOVA_CONFIG_DIR=f'{STATE}/etc/nova')))}
         self.scheduler = self.useFixture(self._nova('scheduler'))
         for name, service in self.services.items():
-            service.wait_listening(VIP, PORTS[name])
+            service.wait_listening(VIP, PORTS[name], 300)
         self.connection = _connect()
         # nova-compute asks for the conductor once, and ends when there is none.
-        until(60, 'the conductor reports', lambda: self.database.query(
+        until(180, 'the conductor reports', lambda: self.database.query(
             "select count(*) from nova_cell1.services where `binary`='nova-conductor' and report_count>0").strip() != '0', 0.3)
 
     def configure(self) -> None:
@@ -76,7 +76,7 @@ class ControlPlane(fixtures.Fixture):
         self.scheduler.stop()
         since = self.scheduler.mark()
         self.scheduler.start()
-        self.scheduler.wait_logged('Creating RPC server for service scheduler|Starting scheduler node', since)
+        self.scheduler.wait_logged('Creating RPC server for service scheduler|Starting scheduler node', since, 180)
 
     def discover(self, hosts: int) -> None:
         """Map new compute hosts to the cell.
@@ -86,9 +86,9 @@ class ControlPlane(fixtures.Fixture):
         def mapped() -> bool:
             _run('nova-manage', '--config-file', str(_NOVA_CONF), 'cell_v2', 'discover_hosts')
             return int(self.database.query('select count(*) from nova_api.host_mappings')) >= hosts
-        until(60, f'{hosts} compute hosts are there', lambda: int(self.database.query(
+        until(300, f'{hosts} compute hosts are there', lambda: int(self.database.query(
             "select count(*) from nova_cell1.compute_nodes where deleted=0")) >= hosts, 0.3)
-        until(30, f'{hosts} compute hosts are mapped', mapped, 0.5)
+        until(120, f'{hosts} compute hosts are mapped', mapped, 0.5)
 
     def image_and_flavor(self) -> None:
         """What servers are made of."""
@@ -133,7 +133,7 @@ class ControlPlane(fixtures.Fixture):
             for done in [pool.submit(sync) for sync in (sync_keystone, sync_others, sync_nova)]:
                 done.result()
         with self._keystone() as service:
-            service.wait_listening(VIP, PORTS['identity'])
+            service.wait_listening(VIP, PORTS['identity'], 300)
             _catalog(_connect())
         self.database.save('keystone')
 

@@ -67,7 +67,7 @@ class Server:
         made = self._call('post', '/servers', {'server': {
             'name': self.name, 'imageRef': image_id, 'flavorRef': self.api.find_flavor(flavor).id, 'networks': 'none', 'host': host}})
         self.id = made['server']['id']
-        until(90, f'{self.name} is built', lambda: self.show()['status'] != 'BUILD', 0.3)
+        until(300, f'{self.name} is built', lambda: self.show()['status'] != 'BUILD', 0.3)
         shown = self.show()
         if shown['status'] != 'ACTIVE':
             raise RuntimeError(f'{self.name} is {shown["status"]}: {shown.get("fault")}')
@@ -149,7 +149,7 @@ class Server:
             self._call('post', f'/servers/{self.id}/action', {'os-resetState': {'state': 'active'}})
         self.api.delete(f'/servers/{self.id}')
         try:
-            until(30, f'{self.name} is gone', lambda: self.api.get(f'/servers/{self.id}').status_code == 404, 0.3)
+            until(120, f'{self.name} is gone', lambda: self.api.get(f'/servers/{self.id}').status_code == 404, 0.3)
         finally:
             for node in self.cloud.nodes.values():
                 node.libvirtd.destroy(self.id)

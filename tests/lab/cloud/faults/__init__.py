@@ -50,6 +50,8 @@ class Fault:
     #: whether the fault must be there before the server is started, and whether that is on the target
     born_after: ClassVar[bool] = False
     born_on_target: ClassVar[bool] = False
+    #: whether the target can tell nobody, and only its log says what is wrong
+    silent: ClassVar[bool] = False
     #: whether the reports must have seen the fault before the migration is asked for
     noticed: ClassVar[bool] = True
 

@@ -11,7 +11,8 @@ from typing import Callable, Optional
 from tests.lab import certificates
 from tests.lab.cloud import STATE
 from tests.lab.cloud.configuration import BROKERS, PORTS, VIP
-from tests.lab.cloud.faults import REFUSE, Fault, firewall, open_firewall
+from tests.lab.cloud.faults import REFUSE, TARGET, Fault, firewall, open_firewall
+from tests.lab.cloud.service import until
 
 
 class _Blocked(Fault):
@@ -170,8 +171,14 @@ class E8(_Blocked):
 
     names = tuple(broker.replace('.', r'\.') for broker in BROKERS)
     rule = 'tcp dport 5672'
-    # Nothing can be published without the queue; nova-compute's own log says it.
-    noticed = False
+    silent = True
+
+    def set(self) -> None:
+        super().set()
+        # Until then Nova takes it for well, and waits 60 s for the answer of a host that hears nothing.
+        until(120, f'{TARGET} counts as down', lambda: self.cloud.control.database.query(
+            f"select count(*) from nova_cell1.services where host='{TARGET}' and `binary`='nova-compute'"
+            ' and last_seen_up < utc_timestamp() - interval 31 second').strip() == '1', 1)
 
 
 class E9(_Blocked):

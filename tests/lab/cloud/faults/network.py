@@ -7,8 +7,8 @@ from tests.lab.cloud.compute_node import MANAGEMENT, MIGRATION, plug
 from tests.lab.cloud.faults import TARGET, Fault
 
 
-class _Names(Fault):
-    """The hosts files are put back."""
+class Names(Fault):
+    """A row about names: the hosts files are put back."""
 
     def clear(self) -> None:
         for node in self.cloud.nodes.values():
@@ -22,7 +22,7 @@ class _Names(Fault):
             file.write(*lines, *([f'{address} {name}'] if address else []))
 
 
-class A1(_Names):
+class A1(Names):
     """The inbound address resolves to the management interface's address."""
 
     names = (r'10\.66\.0\.12', MANAGEMENT, r'10\.77\.0\.0/24|mig0')
@@ -44,7 +44,7 @@ class A2(Fault):
         self.configure(self.target, {})
 
 
-class A3(_Names):
+class A3(Names):
     """The target's name stands on two lines of the source's hosts file, with different addresses."""
 
     names = (r'10\.66\.0\.12', r'10\.77\.0\.12', r'/etc/hosts:\d+.*/etc/hosts:\d+|lines? \d+.* \d+')
@@ -55,7 +55,7 @@ class A3(_Names):
         self.source.host.hosts.write(f'10.66.0.12 {TARGET}-mig', *lines)
 
 
-class A4(_Names):
+class A4(Names):
     """The target's own name stands on two lines of its hosts file, and no inbound address is set."""
 
     names = (r'10\.66\.0\.12', r'10\.77\.0\.12', r'/etc/hosts:\d+.*/etc/hosts:\d+|lines? \d+.* \d+')
@@ -72,7 +72,7 @@ class A4(_Names):
         self.configure(self.target, {})
 
 
-class A5(_Names):
+class A5(Names):
     """On the source, the target's name resolves to 127.0.1.1."""
 
     names = (f'{TARGET}-mig', r'127\.0\.1\.1')
@@ -82,7 +82,7 @@ class A5(_Names):
         self.rename(f'{TARGET}-mig', '127.0.1.1', self.source.name)
 
 
-class A6(_Names):
+class A6(Names):
     """On the source, the target's name does not resolve."""
 
     names = (f'{TARGET}-mig',)
@@ -142,7 +142,7 @@ class A10(Fault):
         self.target.host.ip(f'link set {MIGRATION} mtu 1500')
 
 
-class A11(_Names):
+class A11(Names):
     """No inbound address: Nova's name and libvirt's host name lead to different networks."""
 
     names = (TARGET, 'other-name', r'10\.77\.0\.12', r'10\.66\.0\.12')
