@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-import statistics
-from typing import Iterator, Mapping, Optional
+from typing import Iterable, Iterator, Mapping, Optional
 
 from nova_migcheck.finding import Finding, Outcome
 
@@ -35,6 +34,12 @@ def kernel_synchronised() -> Optional[bool]:
     return None if result < 0 else not timex.status & _STA_UNSYNC
 
 
+def median(values: Iterable[float]) -> float:
+    """The middle one. The statistics module costs 20 ms of CPU to import, once a minute on each host."""
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
 def look(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Iterator[Finding]:
     """What the servers' clocks say about ours.
 
@@ -57,16 +62,16 @@ def look(skews: Mapping[str, float], limit: float, synchronised: Optional[bool])
 
 
 def _by_servers(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Finding:
-    median = statistics.median(skews.values())
+    middle = median(skews.values())
     ahead = {server: skew for server, skew in skews.items() if skew > limit}
     behind = {server: skew for server, skew in skews.items() if skew < -limit}
     off = max(ahead, behind, key=len)
     against = ', '.join(f'{server} {-skew:+.1f} s' for server, skew in list((off or skews).items())[:5])
     origin = 'Date of their answers'
     if not off:
-        return Finding(NAME, Outcome.OK, 'clock', f'{-median:+.1f} s against {len(skews)} servers', origin)
-    which = 'behind' if median > 0 else 'ahead'
-    detail = f'this host is {abs(median):.1f} s {which}, limit {limit:g} s; against {against}'
+        return Finding(NAME, Outcome.OK, 'clock', f'{-middle:+.1f} s against {len(skews)} servers', origin)
+    which = 'behind' if middle > 0 else 'ahead'
+    detail = f'this host is {abs(middle):.1f} s {which}, limit {limit:g} s; against {against}'
     if len(off) * 2 > len(skews) and (len(skews) > 1 or synchronised is False):
         return Finding(NAME, Outcome.FAILURE, 'clock', detail, origin, _REMEDY)
     if len(skews) == 1:

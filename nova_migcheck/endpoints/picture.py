@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from typing import Any
 
 from nova_migcheck.endpoints.catalog import Missing
+from nova_migcheck.endpoints.clock import median
 from nova_migcheck.endpoints.model import Answer, Endpoint, Target, in_url
 
 
@@ -47,4 +47,4 @@ class Picture:
             for answer in answers.values():
                 if answer.skew is not None:
                     said.setdefault(f'{in_url(answer.address)}:{target.port}', []).append(answer.skew)
-        return {server: statistics.median(values) for server, values in said.items()}
+        return {server: median(values) for server, values in said.items()}
