@@ -15,7 +15,7 @@ from oslo_log import log as logging
 from stevedore import extension
 
 from nova_migcheck import conf as confs
-from nova_migcheck import moves, published, targets
+from nova_migcheck import hostnames, moves, published, targets
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
 from nova_migcheck.verdict import Policies, Verdict
@@ -24,6 +24,9 @@ LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
 
 NAMESPACE = 'nova_migcheck.scheduler_filters'
+
+# Names and ranges of names of rejected hosts that one line of the log holds.
+NAMED = 100
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:
@@ -116,15 +119,18 @@ class MigrationTargetFilter(filters.BaseHostFilter):
 
 def _log(judge_one: targets.Judge, rejected: list[tuple[Any, Verdict]], warned: list[Any], move: moves.Move,
          instance: str) -> None:
-    """One line per rejected host, up to a limit; then one line per reason."""
+    """One line per rejected host, up to a limit; then one line per reason with the names of the others."""
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
     limit = CONF.migcheck.max_logged_hosts
     for host, _verdict in rejected[:limit]:
         LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,
                  _texts(judge_one.in_full(host.stats).rejections))
-    rest = collections.Counter(verdict.rejections[0].check for _host, verdict in rejected[limit:])
-    for check, count in rest.items():
-        LOG.info('%d more hosts are %s as target of the %s of instance %s: %s', count, would, move.kind, instance, check)
+    rest: dict[str, list[str]] = {}
+    for host, verdict in rejected[limit:]:
+        rest.setdefault(verdict.rejections[0].check, []).append(host.host)
+    for check, names in rest.items():
+        LOG.info('%d more hosts are %s as target of the %s of instance %s: %s: %s', len(names), would, move.kind, instance, check,
+                 hostnames.fold(names, NAMED))
     for host in warned[:limit] if LOG.isEnabledFor(logging.DEBUG) else ():
         LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
                   _texts(judge_one.in_full(host.stats).warnings))

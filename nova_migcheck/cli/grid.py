@@ -8,7 +8,8 @@ from typing import TextIO
 from rich import console as consoles
 from rich import table, text
 
-from nova_migcheck.cli import hostnames, terminal
+from nova_migcheck import hostnames
+from nova_migcheck.cli import terminal
 from nova_migcheck.finding import Finding, printable
 from nova_migcheck.matrix import Matrix, Row, State, state
 

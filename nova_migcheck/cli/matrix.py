@@ -9,8 +9,9 @@ import tempfile
 import time
 from typing import Any, Sequence
 
+from nova_migcheck import hostnames
 from nova_migcheck import matrix as matrices
-from nova_migcheck.cli import hostnames, main
+from nova_migcheck.cli import main
 from nova_migcheck.cli.explain import BEYOND
 from nova_migcheck.cli.fleetlisting import FleetListing, printable
 from nova_migcheck.cli.listing import Findings, Words

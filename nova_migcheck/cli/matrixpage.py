@@ -17,7 +17,7 @@ from typing import Any, Sequence
 import jinja2
 import markupsafe
 
-from nova_migcheck.cli import hostnames
+from nova_migcheck import hostnames
 from nova_migcheck.finding import Finding
 from nova_migcheck.matrix import Matrix, State
 from nova_migcheck.verdict import Verdict, is_fresh

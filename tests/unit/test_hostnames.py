@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-
-from nova_migcheck.cli.hostnames import fold
+from nova_migcheck.hostnames import fold
 
 
 @pytest.mark.parametrize('names, folded', [
