@@ -573,8 +573,8 @@ class TestClock:
         assert any(f'{VIP}:9696' in f.detail for f in seen.of(Outcome.WARNING, 'clock'))
 
 
-def test_cpu_of_a_healthy_round(host: Host, keystone: Keystone, broker: RabbitMQ, authority: servers.Authority) -> None:
-    """Twelve endpoints, half of them with TLS, and a login: half a second of CPU at most."""
+def test_a_healthy_round_of_twelve(host: Host, keystone: Keystone, broker: RabbitMQ, authority: servers.Authority) -> None:
+    """Twelve endpoints, half of them with TLS, and a login. Its CPU is printed; the gate of half a second is the benchmark's."""
     import certifi
     bundle = host.path / 'bundle.pem'
     bundle.write_text(Path(certifi.where()).read_text() + authority.file.read_text())
@@ -593,16 +593,11 @@ def test_cpu_of_a_healthy_round(host: Host, keystone: Keystone, broker: RabbitMQ
                 stack.enter_context(servers.Web(host.island, VIP, port))
             for port in (9443, 9444, 9445, 9446):
                 stack.enter_context(servers.Web(host.island, VIP, port, context=issued.context))
-            # Other processes that share the caches of this machine's CPUs are not what is measured.
-            for _attempt in range(6):
-                seen = host.look_anew(conf)
-                if seen.cpu <= 0.5:
-                    break
+            seen = host.look_anew(conf)
     assert not seen.failures
     urls = [f for f in seen.of(Outcome.OK) if '://' in f.subject]
     assert len(urls) == 12
     print(f'{seen.cpu:.2f} s of CPU, {seen.seconds:.2f} s')
-    assert seen.cpu <= 0.5
 
 
 def test_no_way_off_the_island(island: Island) -> None:
