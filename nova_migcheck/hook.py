@@ -103,6 +103,9 @@ class Hook:
         if asked.compatible and counted.outcome == cpus.INCOMPATIBLE and not counted.missing:
             # What libvirt's comparison does not look at: the TSC's frequency.
             return counted
+        if asked.outcome == counted.outcome == cpus.INCOMPATIBLE and not asked.missing:
+            # Of two vendors libvirt names only one.
+            return counted
         if asked.outcome != counted.outcome and counted.outcome != cpus.UNKNOWN:
             LOG.warning('libvirt and the comparison of features disagree about the CPU of the guest, libvirt is believed. libvirt: %s. '
                         'Features: %s', asked.reason or asked.outcome, counted.reason or counted.outcome, instance=instance)
