@@ -76,7 +76,8 @@ class Hypervisor(fakelibvirt.Connection):
             'capabilities': self.getCapabilities(),
             'domain_capabilities': self._domain_capabilities(None, self._cpu.arch, None, 'kvm', 0),
             'hostname': self.getHostname(),
-            'version': self.getLibVersion(),
+            'libvirt_version': self.getLibVersion(),
+            'qemu_version': self.getVersion(),
             'domains': [(domain.UUIDString(), domain.ID(), domain.XMLDesc(0))
                         for domain in list(self._vms.values()) if domain.isActive()],
         }

@@ -88,6 +88,13 @@ class TestCpu:
         assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
         assert migration.refusals['compute2'].startswith('cpu: target compute2 lacks hle, rtm that the guest uses')
 
+    def test_another_vendor(self, cloud):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu('EPYC')
+        migration = cloud.live_migrate(server, 'compute2', force=True)
+        assert (migration.status, migration.host) == ('error', 'compute1')
+        assert 'AMD' in migration.refusals['compute2'] and 'Intel' in migration.refusals['compute2']
+
     def test_a_guest_holds_what_its_own_host_has_lost(self, cloud):
         """Microcode took TSX away from a running host: its guests still have it (C4)."""
         server = cloud.boot('compute1')

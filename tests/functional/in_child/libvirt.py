@@ -73,7 +73,10 @@ class virConnect:
         return self._state['hostname']
 
     def getLibVersion(self) -> int:
-        return self._state['version']
+        return self._state['libvirt_version']
+
+    def getVersion(self) -> int:
+        return self._state['qemu_version']
 
     def baselineCPU(self, xml_cpus: Sequence[str], flags: int = 0) -> str:
         return _asked(cpu_rules.baseline, xml_cpus, flags)
