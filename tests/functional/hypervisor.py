@@ -76,6 +76,7 @@ class Hypervisor(fakelibvirt.Connection):
             'capabilities': self.getCapabilities(),
             'domain_capabilities': self._domain_capabilities(None, self._cpu.arch, None, 'kvm', 0),
             'version': self.getLibVersion(),
+            'qemu_version': self.getVersion(),
             'domains': [(domain.UUIDString(), domain.ID(), domain.XMLDesc(0))
                         for domain in list(self._vms.values()) if domain.isActive()],
         }
@@ -87,6 +88,10 @@ class Hypervisor(fakelibvirt.Connection):
         super()._emit_lifecycle(domain, event, detail)
         if hasattr(domain, '_def'):
             self.tell()
+
+    def _undefine(self, domain: Any) -> None:
+        super()._undefine(domain)  # which emits nothing for a guest that came by a live migration
+        self.tell()
 
     def createXML(self, xml: str, flags: int) -> GuestDomain:
         domain = GuestDomain(self, xml, running=True, transient=True)

@@ -76,6 +76,9 @@ class virConnect:
     def getLibVersion(self) -> int:
         return self._state['version']
 
+    def getVersion(self) -> int:
+        return self._state['qemu_version']
+
     def baselineCPU(self, xml_cpus: Sequence[str], flags: int = 0) -> str:
         return _asked(cpu_rules.baseline, xml_cpus, flags)
 
