@@ -90,6 +90,10 @@ class Hypervisor(fakelibvirt.Connection):
         if hasattr(domain, '_def'):
             self.tell()
 
+    def _undefine(self, domain: Any) -> None:
+        super()._undefine(domain)  # which emits nothing for a guest that came by a live migration
+        self.tell()
+
     def createXML(self, xml: str, flags: int) -> GuestDomain:
         domain = GuestDomain(self, xml, running=True, transient=True)
         self._vms[domain.name()] = domain
