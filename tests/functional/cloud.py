@@ -442,6 +442,8 @@ class Cloud(fixtures.Fixture):
         target.starts(domain)
         target.createXML(params['destination_xml'], 0)
         domain.complete_job()
+        if domain._transient:  # it came by a live migration itself; a defined one is undefined by Nova
+            domain._connection._undefine(domain)
 
     def _count_queries_of_the_scheduler(self) -> None:
         manager = self.scheduler.manager
