@@ -123,9 +123,6 @@ class Hook:
         elif counted.outcome == cpus.INCOMPATIBLE and not asked.missing:
             # They agree, and libvirt's words name one of the two vendors only.
             return counted
-        if asked.outcome == counted.outcome == cpus.INCOMPATIBLE and not asked.missing:
-            # Of two vendors libvirt names only one.
-            return counted
         if asked.outcome != counted.outcome and counted.outcome != cpus.UNKNOWN:
             LOG.warning('libvirt and the comparison of features disagree about the CPU of the guest, libvirt is believed. libvirt: %s. '
                         'Features: %s', asked.reason or asked.outcome, counted.reason or counted.outcome, instance=instance)

@@ -45,10 +45,11 @@ class Network(fixtures.Fixture):
 
 
 @pytest.fixture(scope='module')
-def shared() -> Iterator[tuple[Network, Cloud]]:
+def shared(running: Any) -> Iterator[tuple[Network, Cloud]]:
     """The cloud on its network. compute2 is the scheduler's first choice, having more memory free than compute3."""
     if namespaces.missing():
         pytest.skip(namespaces.missing())
+    running.stop()  # two clouds cannot patch one process
     inbound = {name: {'libvirt': {'live_migration_inbound_addr': f'{name}-mig'}, 'DEFAULT': {'my_ip': f'10.66.0.{number}'}}
                for number, name in NAMES.items()}
     inbound['compute3']['DEFAULT']['reserved_host_memory_mb'] = '2048'
