@@ -14,10 +14,11 @@ from oslo_log import log as logging
 
 from nova_migcheck import conf as confs
 from nova_migcheck import cpu as cpus
-from nova_migcheck import events, libvirtcpu, moves, published, runner
+from nova_migcheck import events, moves, published, runner
 from nova_migcheck.bounded import Bounded
+from nova_migcheck.cpu import hypervisor
+from nova_migcheck.cpu.guests import fingerprint
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.guestcpus import fingerprint
 from nova_migcheck.report import Report
 from nova_migcheck.reporter import Reporter
 from nova_migcheck.settings import Reader
@@ -108,7 +109,7 @@ class Hook:
     def _compare_here(self, cpu: cpus.Cpu, target: Optional[Report], instance: Any) -> Optional[cpus.Comparison]:
         """Ask this host's libvirt about the guest's own CPU. It has the last word over our arithmetic."""
         try:
-            asked = self._bounded.call(LIBVIRT, lambda: libvirtcpu.ask_hypervisor(self._libvirt.get_connection(), cpu, cpu.virt))
+            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_hypervisor(self._libvirt.get_connection(), cpu, cpu.virt))
         except (TimeoutError, exception.HypervisorUnavailable) as e:
             asked = cpus.Comparison(cpus.UNKNOWN, reason=f'cannot say: libvirtd gave no answer: {e}')
         if target is None or target.cpu is None:
@@ -176,7 +177,7 @@ class Hook:
             return Verdict()
         try:
             cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance)
-        except (TimeoutError, exception.NovaException, libvirtcpu.CannotSay) as e:
+        except (TimeoutError, exception.NovaException, hypervisor.CannotSay) as e:
             return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', f'libvirt on the source cannot say what it is: {e}', '',
                                    'see libvirtd there')], self.policies)
         if fingerprint(cpu) == accepted:
@@ -186,7 +187,7 @@ class Hook:
     def _guest_cpu(self, instance: Any) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
         xml = self._libvirt.get_guest(instance).get_xml_desc()
-        return libvirtcpu.guest_cpu(connection, xml, libvirtcpu.host_cpu(connection, self._conf.libvirt.virt_type))
+        return hypervisor.guest_cpu(connection, xml, hypervisor.host_cpu(connection, self._conf.libvirt.virt_type))
 
     def _path(self, host: str, connect: str, target: Optional[Report]) -> list[Finding]:
         """What the checks of the path find, from here to the target."""

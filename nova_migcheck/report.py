@@ -7,8 +7,8 @@ import dataclasses
 from typing import Any, Mapping, Optional
 
 from nova_migcheck.cpu import Cpu
+from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.guestcpus import GuestCpus, guest_by_default
 
 # Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from
 # these, so that the filter can cache what it makes of them.

@@ -7,10 +7,11 @@ import dataclasses
 from typing import Any, Callable, Mapping, Optional
 
 from nova_migcheck import cpu as cpus
-from nova_migcheck import networks, storages
 from nova_migcheck.conf import IGNORE, REJECT, WARN, policy
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.network import migration as networks
 from nova_migcheck.report import OWN_KEYS, Report
+from nova_migcheck.storage import comparison as storages
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar, Iterator, Mapping, Optional, Sequence
 
-from nova_migcheck import intent, libvirtconf, networks
 from nova_migcheck.checks.base import Check, Fact, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.hostsfile import HostsFile
-from nova_migcheck.interfaces import Address, HostNetwork, IPAddress, Kernel, answers_arp_for_others
-from nova_migcheck.resolver import Answer, resolve, started
+from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.network import intent
+from nova_migcheck.network import migration as networks
+from nova_migcheck.network.hostsfile import HostsFile
+from nova_migcheck.network.interfaces import Address, HostNetwork, IPAddress, Kernel, answers_arp_for_others
+from nova_migcheck.network.resolver import Answer, resolve, started
 
 _INBOUND = 'live_migration_inbound_addr'
 _COLD = 'migration_inbound_addr'

@@ -7,7 +7,7 @@ Two facts for the comparison that is made when a migration is decided:
     :meth:`nova_migcheck.cpu.Cpu.to_dict` of what the hypervisor gives to a guest of ``[libvirt] virt_type``. It is
     asked anew in each round (about 3 ms): it changes when libvirtd restarts, QEMU is upgraded or the microcode is.
 ``guests``
-    :meth:`nova_migcheck.guestcpus.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
+    :meth:`nova_migcheck.cpu.guests.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
 
 A guest's XML is read once: what it said is kept by UUID and libvirt's domain ID, which a guest gets anew at each start.
 So for a host-passthrough guest what the host provided when it was first seen is kept too, and a host that has lost a
@@ -22,10 +22,9 @@ import threading
 import time
 from typing import Any, Iterator, Optional, Union
 
-from nova_migcheck import libvirtcpu
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
-from nova_migcheck.cpu import Cpu
-from nova_migcheck.guestcpus import GuestCpus
+from nova_migcheck.cpu import Cpu, hypervisor
+from nova_migcheck.cpu.guests import GuestCpus
 
 _DEFAULT_URIS = {'kvm': 'qemu:///system', 'qemu': 'qemu:///system'}
 _DONE = object()
@@ -98,8 +97,8 @@ class CpuCheck(Check):
         try:
             yield None
             try:
-                host = libvirtcpu.host_cpu(conn, virt_type)
-            except libvirtcpu.CannotSay as error:
+                host = hypervisor.host_cpu(conn, virt_type)
+            except hypervisor.CannotSay as error:
                 yield self.unknown(uri, f'the hypervisor does not say what it provides to {virt_type} guests: {error}',
                                    settings.origin('libvirt', 'virt_type'),
                                    f'see "virsh domcapabilities --virttype {virt_type}"' + (
@@ -148,7 +147,7 @@ class _Guests:
     def read(self, conn: Any, host: Cpu) -> dict[str, Optional[Cpu]]:
         """UUID -> CPU of each running guest, None where it cannot be told."""
         running: dict[str, tuple[int, Union[Cpu, str]]] = {}
-        expand = libvirtcpu.expander(conn)
+        expand = hypervisor.expander(conn)
         for domain in conn.listAllDomains(_LIST_DOMAINS_ACTIVE):
             uuid, domain_id = domain.UUIDString(), domain.ID()
             known = self._known.get(uuid)
@@ -157,8 +156,8 @@ class _Guests:
                 if xml is None:
                     continue
                 try:
-                    known = domain_id, libvirtcpu.guest_cpu(conn, xml, host, expand)
-                except libvirtcpu.CannotSay as error:
+                    known = domain_id, hypervisor.guest_cpu(conn, xml, host, expand)
+                except hypervisor.CannotSay as error:
                     known = domain_id, str(error)
             running[uuid] = known
         self._known = running

@@ -16,10 +16,10 @@ import stat
 import time
 from typing import Any, Iterator, Mapping, Optional
 
-from nova_migcheck import mounts
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
 from nova_migcheck.child import start_time
-from nova_migcheck.storages import SCOPE
+from nova_migcheck.storage import mounts
+from nova_migcheck.storage.comparison import SCOPE
 
 # [libvirt] images_type -> where the disks are. All others are files in the instances directory.
 _ELSEWHERE = {'rbd': 'rbd', 'lvm': 'lvm'}

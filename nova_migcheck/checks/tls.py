@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from typing import ClassVar, Iterator, Mapping, Sequence
 
-from nova_migcheck import libvirtconf, migrationuri, tlsfiles
 from nova_migcheck.checks.base import Check, Result, Settings
+from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import tlsfiles
+from nova_migcheck.libvirtd import uri as migrationuri
 
 
 class TlsCheck(Check):

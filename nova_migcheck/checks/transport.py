@@ -11,13 +11,16 @@ import os
 import time
 from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
-from nova_migcheck import intent, libvirtconf, migrationuri, probe, tlsfiles, tlsprobe
 from nova_migcheck.checks.base import Check, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.hostsfile import HostsFile
-from nova_migcheck.interfaces import HostNetwork, IPAddress, Kernel, Route
-from nova_migcheck.networks import HostMigration
-from nova_migcheck.resolver import Answer, resolve
+from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import tlsfiles, tlsprobe
+from nova_migcheck.libvirtd import uri as migrationuri
+from nova_migcheck.network import intent, probe
+from nova_migcheck.network.hostsfile import HostsFile
+from nova_migcheck.network.interfaces import HostNetwork, IPAddress, Kernel, Route
+from nova_migcheck.network.migration import HostMigration
+from nova_migcheck.network.resolver import Answer, resolve
 
 _INBOUND = 'live_migration_inbound_addr'
 

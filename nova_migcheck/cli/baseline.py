@@ -10,11 +10,12 @@ from typing import Any, Mapping, Optional
 
 from cliff import show
 
-from nova_migcheck import cpuguest, hostnames
+from nova_migcheck import hostnames
 from nova_migcheck.cli import fleetlisting, listing, main
 from nova_migcheck.cli.compare import Names, add_cpu_map, read_definition
 from nova_migcheck.cpu import X86, Cpu
-from nova_migcheck.cpumap import CpuMap
+from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu.models import CpuMap
 
 
 @dataclasses.dataclass(frozen=True)

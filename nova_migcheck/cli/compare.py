@@ -9,9 +9,12 @@ from typing import Any, Callable
 
 from cliff import columns, show
 
-from nova_migcheck import cpu, cpuguest, cpunames, cpuxml
+from nova_migcheck import cpu
 from nova_migcheck.cli import main
-from nova_migcheck.cpumap import CpuMap
+from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu import xml as cpuxml
+from nova_migcheck.cpu.models import CpuMap
 
 _EXIT = {cpu.COMPATIBLE: main.OK, cpu.INCOMPATIBLE: main.FAILURE, cpu.UNKNOWN: main.WARNING}
 

@@ -8,8 +8,8 @@ from typing import Iterator
 
 import pytest
 
-from nova_migcheck import networks
 from nova_migcheck.finding import Outcome
+from nova_migcheck.network import migration as networks
 from tests.lab import namespaces
 from tests.lab.namespaces import Namespace, Switch
 from tests.lab.two_hosts import ADDRESS, TwoHosts, settings

@@ -10,12 +10,16 @@ from typing import Any, Iterator
 
 import pytest
 
-from nova_migcheck import cpu, cpuguest, cpunames, cpuxml, libvirtcpu
+from nova_migcheck import cpu
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.cpu import CpuCheck
-from nova_migcheck.cpumap import CpuMap
+from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import hypervisor
+from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu import xml as cpuxml
+from nova_migcheck.cpu.guests import guest_by_default
+from nova_migcheck.cpu.models import CpuMap
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.guestcpus import guest_by_default
 from tests.lab import libvirtd
 
 pytestmark = [pytest.mark.root, pytest.mark.libvirt,
@@ -72,14 +76,14 @@ def ours(conn: Any, xml: str, virt: str, host: cpu.Cpu, expand: cpuguest.Expand)
 
 @pytest.mark.parametrize('virt', [KVM, 'qemu'])
 def test_every_model(conn: Any, virt: str) -> None:
-    host = libvirtcpu.host_cpu(conn, virt)
+    host = hypervisor.host_cpu(conn, virt)
     cpu_map = CpuMap()
     models = conn.getCPUModelNames('x86_64', 0)
     outcomes = set()
-    for expand in (libvirtcpu.expander(conn), cpu_map.expand):
+    for expand in (hypervisor.expander(conn), cpu_map.expand):
         for model in models:
             xml = custom(model)
-            theirs = libvirtcpu.ask_hypervisor(conn, xml, virt, 'x86_64')
+            theirs = hypervisor.ask_hypervisor(conn, xml, virt, 'x86_64')
             found = ours(conn, xml, virt, host, expand)
             assert (model, found.outcome, found.missing) == (model, theirs.outcome, theirs.missing)
             outcomes.add(found.outcome)
@@ -90,13 +94,13 @@ def test_every_model(conn: Any, virt: str) -> None:
 @pytest.mark.parametrize('virt', [KVM, 'qemu'])
 def test_random_definitions(conn: Any, virt: str) -> None:
     """Policies, vendors, matches and features at random, half of them near to the host's own CPU."""
-    host = libvirtcpu.host_cpu(conn, virt)
-    expand = libvirtcpu.expander(conn)
+    host = hypervisor.host_cpu(conn, virt)
+    expand = hypervisor.expander(conn)
     chance = random.Random(f'nova-migcheck {virt}')
     count = {cpu.COMPATIBLE: 0, cpu.INCOMPATIBLE: 0}
     named = 0
     for definition in definitions(conn, virt, chance):
-        theirs = libvirtcpu.ask_hypervisor(conn, definition, virt, 'x86_64')
+        theirs = hypervisor.ask_hypervisor(conn, definition, virt, 'x86_64')
         found = ours(conn, definition, virt, host, expand)
         assert (definition, found.outcome, found.missing) == (definition, theirs.outcome, theirs.missing)
         count[found.outcome] += 1
@@ -108,7 +112,7 @@ def test_random_definitions(conn: Any, virt: str) -> None:
 
 @pytest.mark.parametrize('virt', [KVM, 'qemu'])
 def test_guest_to_xml_means_the_same_to_libvirt(conn: Any, virt: str) -> None:
-    expand = libvirtcpu.expander(conn)
+    expand = hypervisor.expander(conn)
     chance = random.Random(f'as XML {virt}')
     asked = 0
     texts = [*definitions(conn, virt, chance), *map(custom, conn.getCPUModelNames('x86_64', 0))]
@@ -118,8 +122,8 @@ def test_guest_to_xml_means_the_same_to_libvirt(conn: Any, virt: str) -> None:
         if guest.forbids & guest.features:
             continue  # forbids what its own model has: no guest ever ran so
         asked += 1
-        real = libvirtcpu.ask_hypervisor(conn, text, virt, 'x86_64')
-        again = libvirtcpu.ask_hypervisor(conn, guest)
+        real = hypervisor.ask_hypervisor(conn, text, virt, 'x86_64')
+        again = hypervisor.ask_hypervisor(conn, guest)
         assert (text, again.outcome, again.missing) == (text, real.outcome, real.missing)
     assert asked > RANDOM_DEFINITIONS * 9 // 10
 
@@ -156,17 +160,17 @@ def test_every_name_of_this_libvirt_is_in_the_table(conn: Any) -> None:
 
 def test_unknown_names_and_models(conn: Any) -> None:
     feature = custom('486').replace('</cpu>', "<feature policy='require' name='nosuch'/></cpu>")
-    assert libvirtcpu.ask_hypervisor(conn, feature, 'qemu', 'x86_64') == cpu.Comparison(
+    assert hypervisor.ask_hypervisor(conn, feature, 'qemu', 'x86_64') == cpu.Comparison(
         cpu.UNKNOWN, reason='libvirt cannot compare: internal error: Unknown CPU feature nosuch')
-    assert libvirtcpu.ask_hypervisor(conn, custom('NoSuch'), 'qemu', 'x86_64').outcome == cpu.UNKNOWN
+    assert hypervisor.ask_hypervisor(conn, custom('NoSuch'), 'qemu', 'x86_64').outcome == cpu.UNKNOWN
     with pytest.raises(cpuguest.UnknownModel, match='NoSuch'):
-        libvirtcpu.expander(conn)('NoSuch', 'x86_64')
+        hypervisor.expander(conn)('NoSuch', 'x86_64')
 
 
 def test_other_architectures_never_crash(conn: Any) -> None:
     for arch in ('aarch64', 's390x', 'ppc64le'):
         guest = cpu.Cpu(arch=arch, virt='qemu', model='host')
-        assert libvirtcpu.ask_hypervisor(conn, guest).outcome == cpu.UNKNOWN
+        assert hypervisor.ask_hypervisor(conn, guest).outcome == cpu.UNKNOWN
 
 
 GUESTS = {
@@ -182,14 +186,14 @@ GUESTS = {
 @pytest.mark.parametrize('kind', list(GUESTS))
 def test_a_running_guest_fits_its_own_host(conn: Any, virt: str, kind: str) -> None:
     """K1. Not so by libvirt's comparison of the live XML: an EPYC guest under KVM "lacks" topoext on its own host."""
-    host = libvirtcpu.host_cpu(conn, virt)
+    host = hypervisor.host_cpu(conn, virt)
     domain = start(conn, virt, GUESTS[kind])
     try:
-        guest = libvirtcpu.guest_cpu(conn, domain.XMLDesc(0), host)
+        guest = hypervisor.guest_cpu(conn, domain.XMLDesc(0), host)
     finally:
         domain.destroy()
     assert cpu.compare(guest, host).outcome == cpu.COMPATIBLE
-    assert libvirtcpu.ask_hypervisor(conn, guest).outcome == cpu.COMPATIBLE
+    assert hypervisor.ask_hypervisor(conn, guest).outcome == cpu.COMPATIBLE
     if kind in ('host-model', 'maximum'):
         # All of it but what was switched off above, and what belongs to it.
         assert guest_by_default(host).features - guest.features <= cpunames.ARCH_CAPABILITIES
@@ -203,7 +207,7 @@ def test_a_running_guest_fits_its_own_host(conn: Any, virt: str, kind: str) -> N
 def test_a_guest_that_takes_the_hosts_cpu_would_lose_features(conn: Any, lesser: libvirtd.Libvirtd, virt: str) -> None:
     """C1, C3, and the twin: the way back works. libvirt itself calls host-passthrough compatible with anything."""
     other = lesser.connect()
-    rich, poor = libvirtcpu.host_cpu(conn, virt), libvirtcpu.host_cpu(other, virt)
+    rich, poor = hypervisor.host_cpu(conn, virt), hypervisor.host_cpu(other, virt)
     mode = 'host-passthrough' if virt == 'kvm' else 'maximum'
     domain = start(conn, virt, f"<cpu mode='{mode}'>{NO_ARCH_CAPABILITIES}</cpu>")
     try:
@@ -211,26 +215,26 @@ def test_a_guest_that_takes_the_hosts_cpu_would_lose_features(conn: Any, lesser:
     finally:
         domain.destroy()
     element = ElementTree.tostring(ElementTree.fromstring(xml).find('cpu'), encoding='unicode')
-    assert libvirtcpu.ask_hypervisor(other, element, virt, 'x86_64').outcome == cpu.COMPATIBLE
-    guest = libvirtcpu.guest_cpu(conn, xml, rich)
-    for found in (cpu.compare(guest, poor), libvirtcpu.ask_hypervisor(other, guest)):
+    assert hypervisor.ask_hypervisor(other, element, virt, 'x86_64').outcome == cpu.COMPATIBLE
+    guest = hypervisor.guest_cpu(conn, xml, rich)
+    for found in (cpu.compare(guest, poor), hypervisor.ask_hypervisor(other, guest)):
         assert (found.outcome, found.missing) == (cpu.INCOMPATIBLE, ('clflush', 'sse2'))
         assert found.reason == 'lacks clflush, sse2 that the guest uses'
-    back = libvirtcpu.guest_cpu(other, xml, poor)
+    back = hypervisor.guest_cpu(other, xml, poor)
     assert cpu.compare(back, rich).outcome == cpu.COMPATIBLE
-    assert libvirtcpu.ask_hypervisor(conn, back).outcome == cpu.COMPATIBLE
+    assert hypervisor.ask_hypervisor(conn, back).outcome == cpu.COMPATIBLE
 
 
 @pytest.mark.skipif(not libvirtd.has_kvm(), reason='no usable /dev/kvm')
 def test_a_guest_with_a_fixed_tsc(conn: Any) -> None:
     """C7, K11."""
-    host = libvirtcpu.host_cpu(conn, 'kvm')
+    host = hypervisor.host_cpu(conn, 'kvm')
     if host.tsc_hz is None:
         pytest.skip('libvirt does not tell the TSC frequency of this machine')
     clock = f"<clock offset='utc'><timer name='tsc' frequency='{host.tsc_hz}'/></clock>"
     domain = start(conn, 'kvm', f"<cpu mode='host-model'>{NO_ARCH_CAPABILITIES}</cpu>", clock=clock)
     try:
-        guest = libvirtcpu.guest_cpu(conn, domain.XMLDesc(0), host)
+        guest = hypervisor.guest_cpu(conn, domain.XMLDesc(0), host)
     finally:
         domain.destroy()
     assert guest.tsc_hz == host.tsc_hz
@@ -257,7 +261,7 @@ def test_the_check_reads_each_guest_once(node: libvirtd.Libvirtd, conn: Any, mon
         assert [finding.outcome for finding in findings] == [Outcome.OK]
         assert sorted(read) == ['one', 'two']
         host = cpu.Cpu.from_dict(facts['cpu'])
-        assert host == libvirtcpu.host_cpu(conn, 'qemu')
+        assert host == hypervisor.host_cpu(conn, 'qemu')
         # The host-model guest has the default; the other one is named.
         assert 'default' not in facts['guests']
         assert [group['who'] for group in facts['guests']['groups']] == [[two.UUIDString()]]

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from nova_migcheck import storages
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
+from nova_migcheck.storage import comparison as storages
 from nova_migcheck.verdict import Guest, Policies, judge
 from tests.lab import mount_namespace
 

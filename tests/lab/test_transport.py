@@ -224,7 +224,7 @@ def routed(hosts: TwoHosts, by: str) -> Iterator[None]:
 ])
 @pytest.mark.parametrize('by', ['up0', 'mgmt0'])
 def test_routed_migration_network(hosts: TwoHosts, here: dict, there: dict, by: str) -> None:
-    from nova_migcheck import networks
+    from nova_migcheck.network import migration as networks
     with routed(hosts, by):
         hosts.listen('10.99.0.12')
         target = hosts.address(**there)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nova_migcheck import published, report
 from nova_migcheck.cpu import Cpu
+from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.guestcpus import GuestCpus, guest_by_default
 from nova_migcheck.report import Group, Report
 
 NAMES = published._NAMES_1.decode().split()

@@ -11,9 +11,10 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from nova_migcheck import cpu, libvirtcpu
+from nova_migcheck import cpu
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.cpu import CpuCheck
+from nova_migcheck.cpu import hypervisor
 from nova_migcheck.finding import Finding, Outcome
 
 MODELS = {'Haswell': ['fpu', 'sse2', 'avx2'], '486': ['fpu', 'vme', 'pse']}
@@ -265,7 +266,7 @@ GUEST = cpu.Cpu('x86_64', 'kvm', 'Intel', 'Haswell', frozenset({'fpu', 'hle', 'r
 
 
 def asked(guest: Any = GUEST, version: int = 7_002_000, **answers: Any) -> cpu.Comparison:
-    return libvirtcpu.ask_hypervisor(Connection(getVersion=version, **answers), guest, 'kvm', 'x86_64')
+    return hypervisor.ask_hypervisor(Connection(getVersion=version, **answers), guest, 'kvm', 'x86_64')
 
 
 @pytest.mark.parametrize(('message', 'missing'), [
@@ -321,17 +322,17 @@ NO_HOST_MODEL = ("<domainCapabilities><domain>kvm</domain><arch>{}</arch><cpu><m
 
 def test_arm_and_a_hypervisor_that_says_nothing() -> None:
     conn = Connection(getCapabilities=ARM, getDomainCapabilities=NO_HOST_MODEL.format('aarch64'))
-    host = libvirtcpu.host_cpu(conn, 'kvm')
+    host = hypervisor.host_cpu(conn, 'kvm')
     assert (host.arch, host.model, host.features) == ('aarch64', 'Neoverse-N1', {'sha2'})
     xml: Optional[str] = "<domain type='kvm'><os><type arch='aarch64'/></os><cpu mode='host-passthrough'/></domain>"
-    guest = libvirtcpu.guest_cpu(conn, str(xml), host)
+    guest = hypervisor.guest_cpu(conn, str(xml), host)
     assert cpu.compare(guest, host).compatible
     xml = "<domain type='kvm'><os><type arch='aarch64'/></os><cpu mode='custom'><model>cortex-a57</model></cpu></domain>"
-    assert cpu.compare(libvirtcpu.guest_cpu(conn, xml, host), host).outcome == cpu.UNKNOWN
-    with pytest.raises(libvirtcpu.CannotSay, match='host-model'):
-        libvirtcpu.host_cpu(Connection(getDomainCapabilities=NO_HOST_MODEL.format('x86_64')), 'kvm')
+    assert cpu.compare(hypervisor.guest_cpu(conn, xml, host), host).outcome == cpu.UNKNOWN
+    with pytest.raises(hypervisor.CannotSay, match='host-model'):
+        hypervisor.host_cpu(Connection(getDomainCapabilities=NO_HOST_MODEL.format('x86_64')), 'kvm')
 
 
 def test_a_hypervisor_without_a_baseline() -> None:
     conn = Connection(baselineHypervisorCPU=LibvirtError(3, 'not supported'))
-    assert libvirtcpu.host_cpu(conn, 'kvm').features == {'fpu', 'sse2', 'avx2', 'invtsc'}
+    assert hypervisor.host_cpu(conn, 'kvm').features == {'fpu', 'sse2', 'avx2', 'invtsc'}

@@ -10,7 +10,7 @@ import json
 from typing import Any, Mapping, Optional
 
 from nova_migcheck.cpu import X86, Cpu
-from nova_migcheck.cpuguest import ALWAYS_FROM_KVM, NOT_BY_DEFAULT
+from nova_migcheck.cpu.guest import ALWAYS_FROM_KVM, NOT_BY_DEFAULT
 
 
 def guest_by_default(host: Cpu) -> Cpu:

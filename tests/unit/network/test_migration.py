@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_migcheck import networks
 from nova_migcheck.finding import Outcome
-from nova_migcheck.networks import HostMigration
+from nova_migcheck.network import migration as networks
+from nova_migcheck.network.migration import HostMigration
 
 
 def host(name: str, **values: Any) -> dict:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from nova_migcheck import mounts
+from nova_migcheck.storage import mounts
 
 PATH = '/var/lib/nova/instances'
 ROOT = '21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw'

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from nova_migcheck import libvirtconf
+from nova_migcheck.libvirtd import conf as libvirtconf
 
 
 def test_numbers_and_strings(tmp_path: pathlib.Path) -> None:

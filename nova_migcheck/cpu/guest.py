@@ -2,17 +2,17 @@
 """What a CPU definition means: the features that a guest uses, or that a host provides.
 
 A definition is a model and changes to it. What a model means is asked of an *expand* function, ``expand(model, arch) ->
-names``, which raises :class:`UnknownModel`: :meth:`nova_migcheck.cpumap.CpuMap.expand` reads libvirt's files,
-:func:`nova_migcheck.libvirtcpu.expander` asks a libvirtd.
+names``, which raises :class:`UnknownModel`: :meth:`nova_migcheck.cpu.models.CpuMap.expand` reads libvirt's files,
+:func:`nova_migcheck.cpu.hypervisor.expander` asks a libvirtd.
 """
 
 from __future__ import annotations
 
 from typing import Callable, Optional
 
-from nova_migcheck import cpunames
 from nova_migcheck.cpu import Cpu
-from nova_migcheck.cpuxml import HOSTS_OWN, Definition, Undefined
+from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu.xml import HOSTS_OWN, Definition, Undefined
 
 Expand = Callable[[str, str], frozenset[str]]
 

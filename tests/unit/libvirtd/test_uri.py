@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 import pytest
 
-from nova_migcheck import migrationuri
 from nova_migcheck.checks.base import Settings
+from nova_migcheck.libvirtd import uri as migrationuri
 
 
 def destination(connect: str = 'node2', inbound: bool = True, libvirt_host: str = 'node2.example.org', **libvirt: Any) -> Any:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nova_migcheck import cpunames
 from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, Cpu, compare
+from nova_migcheck.cpu import names as cpunames
 
 ON_A_BUSY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake-Server', frozenset({'fpu', 'sse2', 'avx', 'avx512f', 'avx512dq', 'invtsc'}),

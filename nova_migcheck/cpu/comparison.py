@@ -13,7 +13,7 @@ import dataclasses
 import re
 from typing import Any, Callable, Iterable, Mapping, Optional
 
-from nova_migcheck import cpunames
+from nova_migcheck.cpu import names as cpunames
 
 COMPATIBLE = 'compatible'
 INCOMPATIBLE = 'incompatible'

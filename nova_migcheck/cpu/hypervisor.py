@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any, Optional, Union
 
-from nova_migcheck import cpuguest, cpunames, cpuxml
 from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, hides, lacks
+from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu import xml as cpuxml
 
 # Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags, virCPUCompareResult, virErrorNumber.
 _EXPAND_FEATURES = 1

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Callable, Iterable, Optional, TypeVar
 
-from nova_migcheck.interfaces import IPAddress
+from nova_migcheck.network.interfaces import IPAddress
 
 _T = TypeVar('_T')
 

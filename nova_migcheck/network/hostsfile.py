@@ -7,7 +7,7 @@ import dataclasses
 import ipaddress
 from typing import Iterable, Optional, Sequence
 
-from nova_migcheck.interfaces import IPAddress
+from nova_migcheck.network.interfaces import IPAddress
 
 PATH = '/etc/hosts'
 

@@ -11,9 +11,9 @@ import ssl
 import time
 from typing import Any, Optional
 
-from nova_migcheck import tlsfiles
-from nova_migcheck.interfaces import IPAddress
-from nova_migcheck.probe import Reach, Service, connected
+from nova_migcheck.libvirtd import tlsfiles
+from nova_migcheck.network.interfaces import IPAddress
+from nova_migcheck.network.probe import Reach, Service, connected
 
 # X509_V_ERR_… of openssl/x509_vfy.h on which OpenSSL and GnuTLS, which libvirt uses, agree: dates, unknown authority, wrong name
 _CERTAIN = {9, 10, 18, 19, 20, 21, 62, 64}

@@ -13,8 +13,8 @@ import xml.etree.ElementTree as ElementTree
 from typing import Optional
 from xml.sax.saxutils import quoteattr
 
-from nova_migcheck import cpunames
 from nova_migcheck.cpu import X86, Cpu
+from nova_migcheck.cpu import names as cpunames
 
 #: Characters. A domain's XML has tens of thousands; nothing that libvirt prints comes near.
 MAX_XML = 4 * 1024 * 1024

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova_migcheck.finding import Outcome
-from nova_migcheck.storages import SCOPE, compare
+from nova_migcheck.storage.comparison import SCOPE, compare
 
 PATH = '/var/lib/nova/instances'
 LOCAL = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': '/', 'type': 'ext4', 'shared': False}

@@ -11,8 +11,8 @@ import ipaddress
 from typing import Any, Iterable, Mapping, Optional
 
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.interfaces import IPAddress, IPNetwork
-from nova_migcheck.libvirtconf import DEFAULT_PORTS
+from nova_migcheck.libvirtd.conf import DEFAULT_PORTS
+from nova_migcheck.network.interfaces import IPAddress, IPNetwork
 
 CHECK = 'address'
 
@@ -34,7 +34,7 @@ class HostMigration:
     :param complete: whether ``addresses`` and ``others`` are all that it holds
     :param interface: the interface meant, when it is one
     :param networks: the prefixes in which ``addresses`` lie
-    :param intended_by: the option that says what is meant, as in :mod:`nova_migcheck.intent`
+    :param intended_by: the option that says what is meant, as in :mod:`nova_migcheck.network.intent`
     :param mtu: bytes; of the interfaces meant, when they agree
     :param option_networks: ``[migcheck] migration_networks``
     :param qemu_ports: first and last port on which its QEMU may listen for a migration

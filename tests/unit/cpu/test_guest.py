@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nova_migcheck import cpuguest, cpuxml
 from nova_migcheck.cpu import Cpu
-from nova_migcheck.cpumap import CpuMap
-from nova_migcheck.guestcpus import GuestCpus, guest_by_default
+from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import xml as cpuxml
+from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
+from nova_migcheck.cpu.models import CpuMap
 
 ON_A_BUSY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MODELS = {'486': {'fpu', 'vme', 'pse'}, 'Haswell': {'fpu', 'avx2', 'hle', 'rtm'}}

@@ -8,9 +8,9 @@ from typing import Any, Optional, Union
 
 import pytest
 
-from nova_migcheck import intent
 from nova_migcheck.checks.base import Settings
-from nova_migcheck.interfaces import Address, HostNetwork, Interface
+from nova_migcheck.network import intent
+from nova_migcheck.network.interfaces import Address, HostNetwork, Interface
 
 LINKS = [
     Interface(1, 'lo', loopback=True), Interface(2, 'eno1', master=4, port_of='bond'), Interface(4, 'bond0', kind='bond'),

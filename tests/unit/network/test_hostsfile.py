@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from nova_migcheck.hostsfile import HostsFile
+from nova_migcheck.network.hostsfile import HostsFile
 
 
 def ips(*texts: str) -> list:

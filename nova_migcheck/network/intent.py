@@ -13,7 +13,7 @@ import ipaddress
 from typing import Iterable, Optional, Sequence
 
 from nova_migcheck.checks.base import Settings
-from nova_migcheck.interfaces import Address, HostNetwork, Interface, IPAddress, IPNetwork
+from nova_migcheck.network.interfaces import Address, HostNetwork, Interface, IPAddress, IPNetwork
 
 NETWORKS = 'migration_networks'
 INTERFACE = 'migration_interface'

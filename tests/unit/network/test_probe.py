@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nova_migcheck import probe
+from nova_migcheck.network import probe
 
 
 @pytest.mark.parametrize('ports', [(49152, 49215), (50000, 50009), (50000, 50001), (50000, 50000)])

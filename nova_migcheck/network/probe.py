@@ -16,7 +16,7 @@ import struct
 import time
 from typing import AsyncIterator, Optional, Sequence
 
-from nova_migcheck.interfaces import IPAddress
+from nova_migcheck.network.interfaces import IPAddress
 
 # linux/in.h, linux/in6.h, linux/errqueue.h: without RECVERR a firewall's ICMP looks just like a closed port
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
