@@ -44,7 +44,7 @@ mount --bind /usr/bin/qemu-system-x86_64 {root}/qemu-real
 
 def plug(host: Namespace, network: str, interface: str) -> None:
     """Connect an interface of a host, which is made, to a bridge of the control plane's network namespace."""
-    port = f'{network}-{host.name[-1]}'
+    port = f'{interface}-{host.name[-1]}'
     subprocess.run(['ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', interface, 'netns', str(host.pid)], check=True)
     subprocess.run(['ip', 'link', 'set', port, 'master', network, 'up'], check=True)
     host.ip(f'link set {interface} up')
@@ -59,7 +59,7 @@ class HostLibvirtd(Libvirtd):
     def __init__(self, host: Namespace, probed: pathlib.Path) -> None:
         super().__init__(host.name)
         self.host, self.probed = host, probed
-        self._mounted = False
+        self._mounted = self._wrapped = False
 
     def start(self) -> None:
         if not self._mounted:
@@ -87,15 +87,16 @@ class HostLibvirtd(Libvirtd):
         if self.probed.is_dir():
             shutil.copytree(self.probed, self.root / 'cache', dirs_exist_ok=True)
 
-    def change_cpu(self, lost: Sequence[str]) -> None:
-        """Restart with a QEMU that lacks these features of the CPU; none: with the machine's own."""
+    def change_cpu(self, lost: Sequence[str] = (), vendor: str = '') -> None:
+        """Restart with a QEMU that lacks these features of the CPU, and says another vendor; with the machine's own for neither."""
         self.stop()
-        if self.without:
+        if self._wrapped:
             self.host.run('umount', QEMU)
         # The wrapper's time does not tell libvirt that it is to probe again.
         shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
-        self.lose(tuple(lost))
-        if lost:
+        self.lose(tuple(lost), vendor)
+        self._wrapped = bool(lost or vendor)
+        if self._wrapped:
             self.host.run('mount', '--bind', f'{self.root}/qemu-wrapper', QEMU)
         else:
             self._as_probed()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import socket
 import ssl
 import threading
@@ -179,6 +180,23 @@ class E8(_Blocked):
         until(120, f'{TARGET} counts as down', lambda: self.cloud.control.database.query(
             f"select count(*) from nova_cell1.services where host='{TARGET}' and `binary`='nova-compute'"
             ' and last_seen_up < utc_timestamp() - interval 31 second').strip() == '1', 1)
+
+
+class E10(Fault):
+    """The target's clock is off by two minutes."""
+
+    names = ('clock', r'1[12]\d\.\d s ahead', VIP)
+    restarted = ('target',)
+    _skew = 120
+
+    def set(self) -> None:
+        library = next(pathlib.Path('/usr/lib').glob('*/faketime/libfaketime.so.1'))
+        self.target.compute.environment.update(
+            LD_PRELOAD=str(library), FAKETIME=f'+{self._skew}', FAKETIME_DONT_FAKE_MONOTONIC='1')
+
+    def clear(self) -> None:
+        for name in ('LD_PRELOAD', 'FAKETIME', 'FAKETIME_DONT_FAKE_MONOTONIC'):
+            self.target.compute.environment.pop(name, None)
 
 
 class E9(_Blocked):
