@@ -31,7 +31,7 @@ def work():
     time.sleep(300)
     return 0
 if __name__ == '__main__':
-    sys.exit(isolated('migcheck_isolation_work', sys.argv[1:], work))
+    sys.exit(isolated('migcheck_isolation_work', [sys.argv[1:]], work))
 """
 
 

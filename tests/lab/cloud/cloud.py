@@ -49,9 +49,10 @@ class Cloud(fixtures.Fixture):
 
     def _setUp(self) -> None:
         began = time.monotonic()
+        side = 'plugin' if self.plugin else 'stock '
 
         def done(what: str) -> None:
-            say(f'{time.monotonic() - began:6.1f} s  {what}')
+            say(f'{side} {time.monotonic() - began:6.1f} s  {what}')
 
         CACHE.mkdir(exist_ok=True)
         for network in ('mgmt', 'mig'):
@@ -70,7 +71,7 @@ class Cloud(fixtures.Fixture):
             node.wait_ready(mark)
             node.libvirtd.keep_probed()
         self.control.image_and_flavor()
-        done(f'nova-compute {"with" if self.plugin else "without"} the plugin: the lab is up')
+        done('nova-compute: the lab is up')
 
     def restart_computes(self, *names: str) -> None:
         """Let nova-compute read its configuration, on these hosts or on all."""
@@ -81,18 +82,6 @@ class Cloud(fixtures.Fixture):
         since = {node: node.start() for node in nodes}
         for node, mark in since.items():
             node.wait_ready(mark)
-
-    def use_plugin(self, plugin: bool) -> None:
-        """Change between Nova as it comes and Nova with nova-migcheck."""
-        if plugin == self.plugin:
-            return
-        self.plugin = self.control.plugin = plugin
-        self.control.configure()
-        self.control.restart_scheduler()
-        for node in self.nodes.values():
-            node.plugin = plugin
-            node.configure()
-        self.restart_computes()
 
     def ip(self, *commands: str) -> None:
         """Run ``ip`` commands where the bridges are."""

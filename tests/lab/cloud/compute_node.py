@@ -19,7 +19,8 @@ from tests.lab.libvirtd import QEMU, Libvirtd
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
-SHARE = STATE / 'share'
+# A name as an export of a server has it; bindfs shows it as what is mounted.
+SHARE = STATE / 'storage:/nova'
 # More free memory draws a server: without a word from the user the scheduler tries this host first.
 PREFERRED = 2
 
@@ -151,7 +152,7 @@ class ComputeNode(fixtures.Fixture):
         (self.directory / 'nova/instances').mkdir(parents=True)
         (self.directory / 'nova/lock').mkdir()
         NOVA.mkdir(exist_ok=True)
-        SHARE.mkdir(exist_ok=True)
+        SHARE.mkdir(parents=True, exist_ok=True)
         self.host = self.useFixture(Namespace(self.name))
         for network, interface, address in (('mgmt', MANAGEMENT, self.management), ('mig', MIGRATION, self.migration)):
             plug(self.host, network, interface)
@@ -159,7 +160,7 @@ class ComputeNode(fixtures.Fixture):
         self.hosts_file()
         self.host.run('mount', '--bind', str(self.directory / 'nova'), str(NOVA))
         # libvirt refuses a bind mount as "not shared"; a FUSE file system of this name it takes for a cluster's.
-        self.share = Service(f'share-{self.name}', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs,fsname=storage:/nova', str(SHARE),
+        self.share = Service(f'share-{self.name}', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs', str(SHARE),
                                                     f'{NOVA}/instances'], self.host)
         self.mount_share()
         self.addCleanup(self.share.stop, 0.5)
