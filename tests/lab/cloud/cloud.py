@@ -131,7 +131,8 @@ class Cloud(fixtures.Fixture):
                 return up == len(self.nodes)
             reports = self.reports()
             return set(reports) == set(self.nodes) and all(
-                report.time > since and not any(finding.outcome is Outcome.FAILURE for finding in report.findings)
+                # There is no cinder, which concerns no server of the lab.
+                report.time > since and not any(f.outcome is Outcome.FAILURE and f.scope != 'volumes' for f in report.findings)
                 for report in reports.values())
         until(seconds, 'all hosts are well', well, 0.3)
 

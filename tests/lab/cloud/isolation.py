@@ -60,6 +60,8 @@ def _reaping(work: Callable[[], int]) -> int:
     """Be process 1: collect every orphan (libvirtd waits for its QEMU to be gone, which a zombie is not), and hand signals on."""
     worker = os.fork()
     if worker == 0:
+        # What a shell starts in the background is started with interrupts ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, _end)
         signal.signal(signal.SIGHUP, _end)
         _prepare()
