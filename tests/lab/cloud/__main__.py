@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import Sequence
+from typing import Optional, Sequence
 
 from tests.lab.cloud import STATE, isolation, story
 from tests.lab.cloud.cloud import Cloud, say
@@ -50,8 +50,11 @@ def main() -> int:
     parser.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
     parser.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')
     parser.add_argument('--logs', metavar='DIR', help='where the logs of all services are copied to at the end')
-    parser.add_argument('--results', metavar='FILE', help=argparse.SUPPRESS)
+    parser.add_argument('--results', metavar='FILE', help='with --only: keep there what came of it, row by row')
+    parser.add_argument('--merge', metavar='FILE', nargs='+', help='play nothing: conclude from what --results has kept')
     arguments = parser.parse_args()
+    if arguments.merge:
+        return conclude(arguments, *merged([Result.read(pathlib.Path(file)) for file in arguments.merge]))
     terminal = arguments.shell or arguments.console
     if not terminal:
         chosen(arguments.rows)
@@ -84,7 +87,6 @@ def work(arguments: argparse.Namespace) -> int:
         if arguments.logs:
             shutil.copytree(STATE / 'log', arguments.logs, dirs_exist_ok=True)
     if arguments.results:
-        pathlib.Path(arguments.results).write_text(json.dumps(dataclasses.asdict(result)))
         return 0
     return conclude(arguments, result)
 
@@ -100,6 +102,11 @@ class Result:
     virt_type: str
     played: list[Played] = dataclasses.field(default_factory=list)
     healthy: list[float] = dataclasses.field(default_factory=list)
+    command: str = dataclasses.field(default_factory=lambda: ' '.join(['./run lab', *_without_files(sys.argv[1:])]))
+
+    def write(self, file: Optional[str]) -> None:
+        if file:
+            pathlib.Path(file).write_text(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def read(cls, file: pathlib.Path) -> Result:
@@ -119,11 +126,26 @@ def suite(cloud: Cloud, arguments: argparse.Namespace) -> Result:
     # With --story or --healthy alone, no row is wanted.
     for row in chosen(arguments.rows) if arguments.rows or not (arguments.story or arguments.healthy) else []:
         result.played.append(players.play(row))
+        result.write(arguments.results)
     players.done()
     result.healthy += migrations(cloud, arguments.healthy)
+    result.write(arguments.results)
     if cloud.plugin and arguments.story:
         story.play(cloud)
     return result
+
+
+def merged(results: Sequence[Result]) -> list[Result]:
+    """One result for each side, stock first; what comes later holds."""
+    sides = []
+    for plugin in (False, True):
+        of = [result for result in results if result.plugin is plugin]
+        if of:
+            played = {one.row: one for result in of for one in result.played}
+            healthy = next((result.healthy for result in of[::-1] if result.healthy), [])
+            commands = dict.fromkeys(result.command for result in of)
+            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, '; '.join(commands)))
+    return sides
 
 
 def conclude(arguments: argparse.Namespace, *results: Result) -> int:
@@ -133,8 +155,8 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
     for line in times(pairs) if pairs else []:
         print(line)
     if arguments.rst:
-        words = [word for number, word in enumerate(sys.argv) if number and '--logs' not in sys.argv[number - 1:number + 1]]
-        pathlib.Path(arguments.rst).write_text(page('./run lab ' + ' '.join(words), stock, plugin, pairs, results[0].virt_type))
+        command = '; '.join(dict.fromkeys(result.command for result in results))
+        pathlib.Path(arguments.rst).write_text(page(command, stock, plugin, pairs, results[0].virt_type))
     wrong = [one for one in plugin if one.wrong]
     for one in wrong:
         print(f'{one.row}: {one.wrong}')
@@ -162,6 +184,15 @@ def migrations(cloud: Cloud, count: int) -> Sequence[float]:
     server.delete()
     say(f'{count} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
     return seconds
+
+
+def _without_files(words: Sequence[str]) -> list[str]:
+    """What of a command line says what was done, and not where something was written to."""
+    said = list(words)
+    for option in ('--logs', '--results', '--rst'):
+        while option in said:
+            del said[said.index(option):said.index(option) + 2]
+    return said
 
 
 def shell(cloud: Cloud) -> int:
