@@ -88,7 +88,9 @@ class Players:
             there = server.migrate(fault.source.name)
             if not there.completed:
                 return Played(fault.row, self.cloud.plugin, there, wrong=f'did not get away from {TARGET}: {there.read}')
-        fault.ready()
+        if type(fault).ready is not Fault.ready:
+            fault.ready()
+            broken = time.time()
         if self.cloud.plugin and fault.noticed:
             self.cloud.wait_checked(*(getattr(fault, role).name for role in fault.noticed), since=broken)
         marks = self._marks()

@@ -149,9 +149,12 @@ class A11(Names):
         for node in self.cloud.nodes.values():
             node.host.hosts.add('10.66.0.12 other-name')
         self.rename(TARGET, '10.77.0.12', *self.cloud.nodes)
+
+    def ready(self) -> None:
+        # nova-compute would not start: it takes this for the name of its node, which may not change.
         self.target.host.run('hostname', 'other-name')
 
     def clear(self) -> None:
+        self.target.host.run('hostname', TARGET)
         super().clear()
         self.configure(self.target, {})
-        self.target.host.run('hostname', TARGET)
