@@ -18,9 +18,10 @@ ROWS: dict[str, type[Fault]] = {}
 
 # Rows that one machine cannot have, and where they are tested.
 ELSEWHERE = {
-    'C7': 'one machine has one TSC: tests/unit of the CPU comparison',
-    'K11': 'one machine has one TSC: tests/unit of the CPU comparison',
-    'K12': 'one machine has one libvirt: tests/unit of the CPU names',
+    'C7': 'one machine has one TSC: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py, and tests/lab/test_libvirt_cpu.py '
+          'with the frequency that libvirt tells',
+    'K11': 'one machine has one TSC: the same tests as C7',
+    'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
 }
 
 
@@ -108,7 +109,7 @@ def open_firewall(host: Namespace) -> None:
 
 REFUSE = 'reject with tcp reset'
 
-_NO_KVM = 'this machine has no /dev/kvm: tests/unit of the CPU comparison'
+_NO_KVM = 'this machine has no /dev/kvm: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py'
 
 for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'policy', 'healthy'):
     importlib.import_module(f'{__name__}.{_module}')
