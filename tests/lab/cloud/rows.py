@@ -11,6 +11,7 @@ from typing import Optional
 
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET, Fault
+from tests.lab.cloud.service import until
 from tests.lab.cloud.user import Migration, Server
 
 
@@ -93,6 +94,8 @@ class Players:
             broken = time.time()
         if self.cloud.plugin and fault.noticed:
             self.cloud.wait_checked(*(getattr(fault, role).name for role in fault.noticed), since=broken)
+        if fault.accepted:
+            until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.3)
         marks = self._marks()
         migration = server.migrate(TARGET if fault.named else '', force=fault.force)
         if not self.cloud.plugin:

@@ -18,7 +18,7 @@ ROWS: dict[str, type[Fault]] = {}
 
 # Rows that one machine cannot have, and where they are tested.
 ELSEWHERE = {
-    'C7': 'one machine has one TSC: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py, and tests/lab/test_libvirt_cpu.py '
+    'C7': 'one machine has one TSC: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py, tests/lab/test_libvirt_cpu.py '
           'with the frequency that libvirt tells',
     'K11': 'one machine has one TSC: the same tests as C7',
     'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
