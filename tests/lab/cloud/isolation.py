@@ -12,6 +12,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import traceback
 import types
 from typing import Callable, Optional, Sequence
 
@@ -75,6 +76,9 @@ def _reaping(work: Callable[[], int]) -> int:
             status = e.code if isinstance(e.code, int) else 1
             if not isinstance(e.code, int) and e.code:
                 print(e.code, file=sys.stderr)
+        except BaseException:
+            # The next line ends the process, and nobody else would say it.
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
