@@ -102,6 +102,8 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any], counte
     told = [f for f in findings if f.outcome is not Outcome.OK]
     cpu = default = None
     groups: tuple[Group, ...] = ()
+    # A check that was killed between the two has not said that its guests have the CPU which this host gives by itself.
+    dropped = ('guests',) if facts.get('cpu') is not None and 'guests' not in facts else ()
     try:
         if facts.get('cpu') is not None:
             cpu = Cpu.from_dict(facts['cpu'])
@@ -114,7 +116,7 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any], counte
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
     return Report(int(time), tuple(told), cpu, default, groups, _mapping(facts.get('migration')), _mapping(facts.get('storage')),
-                  counted=None if counted is None else int(counted))
+                  dropped, None if counted is None else int(counted))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
