@@ -75,8 +75,8 @@ def _about(finding: Finding) -> tuple[str, str, str]:
 
 def _aged(at: _At, now: float) -> Finding:
     finding: Finding = at.what
-    return dataclasses.replace(
-        finding, detail=f'{finding.detail or finding.subject}; found {now - at.when:.0f} s ago, and the check has not come to its end since')
+    age = f'found {now - at.when:.0f} s ago, and the check has not come to its end since'
+    return dataclasses.replace(finding, detail=f'{finding.detail or finding.subject}; {age}')
 
 
 def _say(findings: list[Finding], check: str, more: str) -> None:

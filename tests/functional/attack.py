@@ -72,7 +72,7 @@ def attack(rounds, share):
     def run(*names):
         nonlocal hung
         endless = set(names) & set(ENDLESS)
-        outcome = loop.run({name: told for name in ('well', *names)}, HANGING if endless else DEADLINE)
+        outcome = loop.run(dict.fromkeys(('well', *names), told), HANGING if endless else DEADLINE)
         for name in names:
             found = said.setdefault(name, {})
             kinds = ','.join(sorted({str(f.outcome) for f in outcome.findings if f.check == name}))

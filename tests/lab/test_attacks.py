@@ -101,8 +101,8 @@ runpy.run_module('tests.functional.attack', run_name='__main__')
 
 def test_a_full_disk(tmp_path):
     """Nothing of a round is on any disk: it runs with each directory for temporary files full."""
-    shell = ('mkdir full\nfor at in full /var/tmp /dev/shm; do mount -t tmpfs -o size=64k none $at; head -c 65536 /dev/zero > $at/full; done\n'
-             'export TMPDIR=$PWD/full')
+    shell = ('mkdir full\nfor at in full /var/tmp /dev/shm; do mount -t tmpfs -o size=64k none $at; head -c 65536 /dev/zero > $at/full\n'
+             'done\nexport TMPDIR=$PWD/full')
     for said in rounds(tmp_path, shell, 'well', 'storage'):
         assert said['findings']['well'][0] == said['findings']['storage'][0] == 'ok' and said['left'] == 0
 
