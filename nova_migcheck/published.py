@@ -176,6 +176,8 @@ def _texts(report: Report) -> dict[str, str]:
         own['default'] = _pack(report.default_guest, report.cpu)
     if report.groups:
         own['guests'] = [[_pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
+    if report.counted is not None:
+        own['counted'] = report.counted
     if report.dropped:
         own['dropped'] = list(report.dropped)
     texts = {MAIN: ''}
@@ -222,10 +224,13 @@ def _read(stats: Mapping[str, Any]) -> Report:
         # The verdict on one host is taken for all with its word: a host must not look like others and say something else.
         raise Unreadable('its findings, CPU or site are not what it sums them up as')
     dropped = tuple(word for word in own.get('dropped', ()) if isinstance(word, str))
+    counted = own.get('counted')
+    if counted is not None and counted.__class__ is not int:
+        raise Unreadable('the time at which its guests were counted is none')
     return Report(
         int(main[_TIME]), findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _fact('migration', own, site), _fact('storage', own, site), dropped)
+        _fact('migration', own, site), _fact('storage', own, site), dropped, counted)
 
 
 def _fact(name: str, own: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, Any]:

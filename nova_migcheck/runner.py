@@ -52,6 +52,18 @@ class Loaded:
 
 
 @dataclasses.dataclass
+class Told:
+    """What one check said in one round.
+
+    :ivar ended: whether it came to its end; if not, what it did not say is as it was before
+    """
+
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ended: bool = False
+
+
+@dataclasses.dataclass
 class Round:
     """What one run of the checks found.
 
@@ -59,6 +71,7 @@ class Round:
     :ivar seconds: how long it took
     :ivar findings: of all checks, those that are ok included, in the order of the checks
     :ivar facts: name -> value, as the checks published them
+    :ivar told: check -> what of that is its own, without what is said here about how it broke
     :ivar memory: check -> what it wants to be handed back
     :ivar cpu_seconds: check -> CPU it used, of those that came to their end
     """
@@ -67,6 +80,7 @@ class Round:
     seconds: float = 0.0
     findings: list[Finding] = dataclasses.field(default_factory=list)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    told: dict[str, Told] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -118,6 +132,7 @@ class Runner:
         runnable = {}
         for name, told in settings.items():
             loaded = self.checks[name]
+            outcome.told[name] = Told()
             if loaded.error:
                 outcome.findings.append(_trouble(name, f'the check cannot be loaded: {loaded.error}',
                                                  'install what it needs, or take it out of the option', '[migcheck] checks'))
@@ -186,6 +201,7 @@ class Runner:
         name = output.name
         outcome.findings.extend(output.findings)
         outcome.facts.update(output.facts)
+        outcome.told[name] = Told(output.findings, output.facts, output.cpu_seconds is not None and not output.raised)
         if output.kept is not None:
             outcome.memory[name] = output.kept
         if output.cpu_seconds is not None:
