@@ -108,6 +108,7 @@ class Judge:
         rejected: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
         verdicts, oldest, newest = self._verdicts, self._oldest, self._newest
         main, kind, missing = published.MAIN, published.KIND, self._missing
+        verdict: Optional[Verdict]
         for host in hosts:
             # All in this one function: a call for each host would cost as much as the rest.
             try:
@@ -135,8 +136,11 @@ class Judge:
     def in_full(self, stats: Any) -> Verdict:
         """The verdict with the texts of this host's own findings, for people."""
         text = _text(stats)
-        if text is None or self._each or not self._is_fresh(text):
+        if text is None or self._each:
             return self._look_at(text)
+        if not self._is_fresh(text):
+            report = _read(text)
+            return self._look_at(text) if report is None else self._judge(report)
         try:
             own = settle(concerning(self._guest, published.read_findings(text)), self._policies)
         except published.Unreadable:

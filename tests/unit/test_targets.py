@@ -87,10 +87,12 @@ def test_what_is_logged_says_the_same_with_the_host_s_own_words():
         if name != 'a lying word':
             assert checks(one.in_full(host)) == expected, name
     assert one.in_full(HOSTS['dead endpoint'][0]).rejections[0].subject == DEAD.subject
+    assert '3600 s old' in one.in_full(HOSTS['stale'][0]).warnings[0].detail
 
 
 @pytest.mark.parametrize('changes', [
-    lambda main: main.replace(':- ', ':endpoint=failure '), lambda main: main.replace(published.common(GOOD), published.common(stats(POOR))),
+    lambda main: main.replace(':- ', ':endpoint=failure '),
+    lambda main: main.replace(published.common(GOOD), published.common(stats(POOR))),
     lambda main: main.replace(published.common(GOOD), '-'), lambda main: main[:80], lambda main: main[:29],
 ])
 def test_a_host_that_passes_for_another_kind_says_nothing_about_that_kind(changes):
