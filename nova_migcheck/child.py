@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process in which checks run, so that whatever they do is done to it and not to nova-compute.
 
-One process is started for a round. It forks one more for each check: a check that hangs, dies, or eats memory costs itself only. It
-imports no nova (0.03 s of CPU instead of 2 s), and the checks' modules once for all of them; it ends at its deadline with every process that its checks left behind.
+One process is started for a round. It imports the checks' modules and no nova (0.03 s of CPU instead of 2 s), and forks one more process
+for each check: a check that hangs, dies, or eats memory costs itself only. It ends at its deadline with every process that its checks
+left behind.
 
 What it is told stands in the file on standard input, as JSON; each check writes what it yields, a JSON object a line, into a file of
 its own that :mod:`nova_migcheck.runner` holds too. All of them are memory files: nothing blocks, nothing is on disk or in argv.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import time
-from typing import Sequence
+from typing import Any, Sequence
 
 from nova_migcheck import published
 from nova_migcheck.cpu import Cpu
@@ -52,7 +52,8 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
                'family': 'nfs', 'shared': True, 'source': '10.0.0.5:/export/nova', 'servers': ['10.0.0.5'], 'export': '/export/nova',
                'inode': 128, 'marker': 4711, 'free_bytes': 2 ** 40 + number, 'total_bytes': 2 ** 42}
     given = cpu(number % kinds)
-    who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i]}), (f'{i:012x}',)) for i in range(groups))
+    who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i % 90], FEATURES[(i // 90 + i) % 90]}),
+                      (f'{i:012x}',)) for i in range(groups))
     return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import statistics
 import time
 from typing import Any, Callable, Optional, Sequence
 
@@ -26,11 +25,6 @@ class Row:
     @property
     def passed(self) -> bool:
         return self.limit is None or self.value <= self.limit
-
-
-def side_by_side(*runs: Callable[[], Any], times: int = 7) -> list[float]:
-    """CPU seconds of each of ``runs``: the median of ``times``."""
-    return [statistics.median(seconds) for seconds in in_turns(*runs, times=times)]
 
 
 def in_turns(*runs: Callable[..., Any], times: int = 7, before: Callable[[], Any] = lambda: None) -> list[list[float]]:

@@ -54,9 +54,10 @@ NASTY = [
     '1 1764000000 - {"migration": 5}', '1 1764000000 - {"tsc_hz": 1e400}', '1 1764000000 - {"tsc_hz": NaN}',
     '1 1764000000 - ' + '[' * 5000, '1 ٠١٢٣٤٥٦٧٨٩ - {}', '1 9999999999 - {}', '1 0000000000 - {}', '1 -000000001 - {}',
     '1 1764000000 endpoint=failure {}', 'x' * 1_000_000, '1 1764000000 - {"a":"' + 'x' * 1_000_000 + '"}', '\x00', '\ud800',
-    '1 1764000000 - {"dropped": [["guests"]]}', of('{}', BOMB), of('{}', 'AAAA'), of('{}', '!'), of('{}', 'A' * 8000), of('{}', deflated(b'7')),
-    of('{}', deflated(b'\n[]')), of('{}', deflated(b'{}\n{}')), of('{}', deflated(b'\n{"migration": 5, "storage": [1]}')), of('['), of('[]'),
-    of('null'), of('[' * 5000), of("{'f': 1}"), of("{'f': [{'check': {}, 'outcome': []}]}"), of("{'default': 7}"),
+    '1 1764000000 - {"dropped": [["guests"]]}', of('{}', BOMB), of('{}', 'AAAA'), of('{}', '!'), of('{}', 'A' * 8000),
+    of('{}', deflated(b'7')), of('{}', deflated(b'\n[]')), of('{}', deflated(b'{}\n{}')),
+    of('{}', deflated(b'\n{"migration": 5, "storage": [1]}')), of('['),
+    of('[]'), of('null'), of('[' * 5000), of("{'f': 1}"), of("{'f': [{'check': {}, 'outcome': []}]}"), of("{'default': 7}"),
     of("{'guests': [[{}, '']]}"),
     of("{'migration': 5}"), of("{'tsc_hz': 1e400}"), of("{'dropped': 3}"), of('{}', summary='endpoint=failure'), of('{}', summary='=,=/'),
 ]
