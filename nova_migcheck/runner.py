@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, Collection, Mapping, Optional
 
 from oslo_log import log as logging
 from stevedore import named
@@ -30,7 +30,7 @@ NAMESPACE = 'nova_migcheck.checks'
 
 # Seconds, after the deadline that the child keeps by itself, until it is killed from here.
 GRACE = 2.0
-# Longest pause between two looks at the child, in seconds. The first ones are shorter.
+# Longest pause between two looks at the child, in seconds, while somebody watches its progress or it is young.
 POLL = 0.05
 
 # Called with a check's name and each of its findings as they come, and with None at its end.
@@ -175,24 +175,27 @@ class Runner:
                 [sys.executable, '-m', child.__name__], stdin=files[_TOLD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 pass_fds=tuple(files[name] for name in (*settings, _STATUS)), start_new_session=True, cwd='/')
             try:
-                self._watch(self._process, time.monotonic() + deadline + GRACE, outputs.values())
+                self._watch(self._process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
             finally:
                 _kill(self._process)
                 self._process = None
             ended = _json_object(_content(files[_STATUS]))
             for output in outputs.values():
-                output.read()
+                while output.read():
+                    pass
         finally:
             for fd in files.values():
                 os.close(fd)
         for name, output in outputs.items():
             self._account(output, ended.get(name) or {}, deadline, outcome)
 
-    def _watch(self, process: subprocess.Popen[bytes], until: float, outputs: Iterable[_Output]) -> None:
+    def _watch(self, process: subprocess.Popen[bytes], until: float, outputs: Collection[_Output]) -> None:
+        begun = time.monotonic()
         pause = POLL / 16
         while process.poll() is None and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
-            pause = min(2 * pause, POLL)
+            # A round that hangs is not looked at a thousand times: the end of any is noticed within a tenth of its length.
+            pause = min(2 * pause, POLL if outputs else max(POLL, min((time.monotonic() - begun) / 10, until - time.monotonic())))
             for output in outputs:
                 output.read()
 
@@ -241,13 +244,14 @@ class _Output:
         self._rest = b''
         self._offset = 0
 
-    def read(self) -> None:
-        """Take in the lines that came since the last call."""
+    def read(self) -> bool:
+        """Take in the lines that came since the last call. Whether there was anything."""
         data = os.pread(self._fd, child.MAX_BYTES, self._offset)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b'\n')
         for line in lines:
             self._take(_json_object(line))
+        return bool(data)
 
     def _take(self, line: Mapping[str, Any]) -> None:
         try:
