@@ -37,7 +37,7 @@ from nova.tests.functional import fixtures as functional_fixtures
 
 from nova_migcheck import published
 from nova_migcheck.finding import Finding
-from tests.functional import in_child, per_host
+from tests.functional import in_child, nova_release, per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
 
 CONF = nova.conf.CONF
@@ -348,6 +348,7 @@ class Cloud(fixtures.Fixture):
         # cost a sixth of a processor all the time.
         futurist._thread.ThreadWorker.MAX_IDLE_FOR = 0.3
         self.useFixture(per_host.PerHost())
+        self.useFixture(nova_release.Differences())
         self._neighbours()
         self._below_nova()
         for name in ('conductor', 'scheduler'):

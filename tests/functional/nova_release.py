@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 
+import fixtures
+
 
 def patch() -> None:
     """Native threads, or eventlet in all of the process, as the environment wants it and the release has it.
@@ -21,4 +23,16 @@ def patch() -> None:
 def is_eventlet() -> bool:
     """Whether Nova runs on eventlet in this process."""
     from nova import monkey_patch
-    return bool(monkey_patch.is_patched())
+    return not hasattr(monkey_patch, 'patch') or monkey_patch.is_patched()
+
+
+class Differences(fixtures.Fixture):
+    """Makes the release's own fixtures do what 2026.2's do."""
+
+    def _setUp(self) -> None:
+        from nova.tests.fixtures import notifications
+        if is_eventlet():
+            return
+        # Before 2026.2 it looks for the running test in greenlets, native threads or not.
+        self.useFixture(fixtures.MockPatchObject(
+            notifications.FakeVersionedNotifier, '_get_sender_test_case_id', lambda notifier: notifier.test_case_id))
