@@ -222,7 +222,7 @@ class DatabaseWatch(fixtures.Fixture):
         finally:
             self._queries.reset(token)
 
-    def wait_for(self, reached: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    def wait_for(self, reached: Callable[[], Any], what: str, seconds: float = 90) -> Any:
         """The first true answer of ``reached``, asked again after each write to a database."""
         end = time.monotonic() + seconds
         while True:
