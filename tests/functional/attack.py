@@ -9,9 +9,9 @@ import os
 import sys
 
 # Nova patches, or forbids to, before anything else of it is imported; OS_NOVA_DISABLE_EVENTLET_PATCHING says which.
-from nova import monkey_patch
+from tests.functional import nova_release
 
-monkey_patch.patch()
+nova_release.patch()
 
 import json
 import threading
@@ -73,7 +73,7 @@ def attack(rounds):
     bounded._hung.join(10)
     heart.stopped.set()
     heart.join(10)
-    return {'before': before, 'after': left(), 'longest': heart.longest, 'took': took, 'patched': monkey_patch.is_patched(),
+    return {'before': before, 'after': left(), 'longest': heart.longest, 'took': took, 'patched': nova_release.is_eventlet(),
             'findings': sorted({(f.check, str(f.outcome)) for f in hung.findings}), 'many': sum(f.check == 'many' for f in hung.findings)}
 
 
