@@ -10,9 +10,9 @@ import os
 import sys
 
 # Nova patches, or forbids to, before anything else of it is imported; OS_NOVA_DISABLE_EVENTLET_PATCHING says which.
-from nova import monkey_patch
+from tests.functional import nova_release
 
-monkey_patch.patch()
+nova_release.patch()
 
 import json
 import threading
@@ -109,7 +109,7 @@ def attack(rounds, share):
         if number % 50 == 0:
             call_what_hangs()
     return {'before': before, 'attacked': heart.stop(), 'after': left(), 'healthy': healthy, 'hung': hung, 'said': said,
-            'seconds': time.monotonic() - begun, 'patched': monkey_patch.is_patched()}
+            'seconds': time.monotonic() - begun, 'patched': nova_release.is_eventlet()}
 
 
 if __name__ == '__main__':
