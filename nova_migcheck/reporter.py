@@ -12,6 +12,7 @@ from oslo_log import log as logging
 from nova_migcheck import published, runner
 from nova_migcheck import report as reports
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.known import Known
 from nova_migcheck.report import Report
 from nova_migcheck.settings import Reader
 
@@ -34,6 +35,7 @@ class Reporter:
         self._checks = checks
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
+        self._known = Known()
         self._report: Optional[Report] = None
         self._texts: dict[str, str] = {}
         self._at = 0.0
@@ -106,7 +108,9 @@ class Reporter:
         if self._stop.is_set():
             return
         self._memory.update(outcome.memory)
-        report = reports.build(time.time(), outcome.findings, outcome.facts)
+        findings, facts, guests_age = self._known.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        now = time.time()
+        report = reports.build(now, findings, facts, None if guests_age is None else now - guests_age)
         _log_changes(self._report, report)
         self._texts = published.write(report)
         self._report = report
