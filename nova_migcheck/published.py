@@ -25,6 +25,7 @@ import json
 import zlib
 from typing import Any, Callable, Iterable, Mapping, Optional
 
+from nova_migcheck.aftermath import past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import OWN_KEYS, Group, Report, summarise
@@ -176,6 +177,8 @@ def _texts(report: Report) -> dict[str, str]:
         own['default'] = _pack(report.default_guest, report.cpu)
     if report.groups:
         own['guests'] = [[_pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
+    if report.migrations:
+        own['past'] = [migration.to_json() for migration in report.migrations]
     if report.dropped:
         own['dropped'] = list(report.dropped)
     texts = {MAIN: ''}
@@ -225,7 +228,7 @@ def _read(stats: Mapping[str, Any]) -> Report:
     return Report(
         int(main[_TIME]), findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _fact('migration', own, site), _fact('storage', own, site), dropped)
+        _fact('migration', own, site), _fact('storage', own, site), dropped, past.read(own.get('past')))
 
 
 def _fact(name: str, own: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,6 +297,7 @@ def _one_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 # Steps, least loss first. The decision itself (summary, CPU, networks) is never dropped before what explains it.
 _SHRINK: tuple[Callable[[Report], Report], ...] = (
+    lambda r: _drop(r, 'migrations', migrations=()),
     lambda r: _drop(r, 'remedies', findings=tuple(dataclasses.replace(f, remedy='') for f in r.findings)),
     lambda r: _drop(r, 'texts', findings=_cut(r.findings, 120)),
     lambda r: _drop(r, 'findings', findings=_one_each(r.findings)),
