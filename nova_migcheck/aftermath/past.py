@@ -68,13 +68,15 @@ class Past:
         """What :meth:`to_json` wrote; None for anything else. What a later version adds behind it is left out."""
         if not isinstance(value, list) or len(value) < 10:
             return None
-        texts, numbers = [value[n] for n in (1, 2, 3, 4, 8, 9)], value[5:8]
-        if not _is_number(value[0]) or any(not isinstance(text, str) for text in texts):
+        time, direction, instance, peer, ended, milliseconds, downtime, data, interface, text = value[:10]
+        if not _is_number(time) or not all(isinstance(word, str) for word in (direction, instance, peer, ended, interface, text)):
             return None
-        if value[1] not in (IN, OUT) or value[4] not in _ENDS or any(n is not None and not _is_number(n) for n in numbers):
+        if direction not in (IN, OUT) or ended not in _ENDS:
             return None
-        return cls(value[0], value[1], printable(value[2][:12]), printable(value[3][:_NAME]), value[4], *numbers,
-                   printable(value[8][:_NAME]), printable(value[9][:_TEXT]))
+        if any(number is not None and not _is_number(number) for number in (milliseconds, downtime, data)):
+            return None
+        return cls(time, direction, printable(instance[:12]), printable(peer[:_NAME]), ended, milliseconds, downtime, data,
+                   printable(interface[:_NAME]), printable(text[:_TEXT]))
 
     def to_dict(self) -> dict[str, Any]:
         """For people and programs that read it from a command."""
