@@ -10,6 +10,7 @@ import contextlib
 import logging
 import multiprocessing
 import pathlib
+import threading
 import types
 from multiprocessing.connection import Connection
 from typing import Any, Iterator, Mapping, Optional
@@ -43,7 +44,8 @@ def watching(host: LibvirtHost, fact: Mapping[str, Any], state_path: pathlib.Pat
     :param fact: its ``migration`` fact
     """
     ours, theirs = _spawn.Pipe()
-    process = _spawn.Process(target=_serve, args=(host.host.pid, host.host.name, host.uri, dict(fact), str(state_path), theirs), daemon=True)
+    told = (host.host.pid, host.host.name, host.uri, dict(fact), str(state_path), theirs)
+    process = _spawn.Process(target=_serve, args=told, daemon=True)
     process.start()
     try:
         yield Watcher(ours)
@@ -86,7 +88,6 @@ def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: s
         lines.clear()
         answer: Optional[Any] = fail(*args) if method == 'fail' else getattr(watch, method)(*args)
         # What the thread had to do is done when it has done this.
-        import threading
         done = threading.Event()
         watch._later(done.set)
         done.wait(30)
