@@ -64,7 +64,12 @@ class Tally:
 
 
 def read(state_path: str) -> Optional[Tally]:
-    """What nova-compute left; None when there is nothing that can be read."""
+    """What nova-compute left; None when there is nothing that can be read.
+
+    :param state_path: '' when it is not known
+    """
+    if not state_path:
+        return None
     try:
         with open(os.path.join(state_path, NAME), encoding='utf-8') as file:
             found = json.loads(file.read(_LARGEST))

@@ -8,6 +8,7 @@ import time
 from typing import Any, Sequence
 
 from nova_migcheck import published
+from nova_migcheck.aftermath.past import PUBLISHED, Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
@@ -44,7 +45,10 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
                'inode': 128, 'marker': 4711, 'free_bytes': 2 ** 40 + number, 'total_bytes': 2 ** 42}
     given = cpu(number % kinds)
     who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i]}), (f'{i:012x}',)) for i in range(groups))
-    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage)
+    past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 268_435_456,
+                      'bond1.200') for n in range(PUBLISHED))
+    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage,
+                  migrations=past)
 
 
 def failure(number: int) -> Finding:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 from nova_migcheck import published, report
+from nova_migcheck.aftermath import past
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
@@ -23,7 +25,10 @@ UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
 FULL = Report(
     1_764_000_000, (Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refused', 'keystone catalog', 'start it', 'volumes'),),
     HOST, dataclasses.replace(HOST, tsc_hz=None), (Group(SMALLER, (report.shorten(UUID),)),),
-    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7})
+    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7},
+    migrations=tuple(
+        Past(1_764_000_000 + n, 'in', report.shorten(UUID), 'compute1.example.org', 'completed', 3700, 63, 268_435_456, 'bond1.200')
+        for n in range(past.PUBLISHED)))
 
 
 def test_round_trip():
@@ -53,6 +58,19 @@ def test_the_face_is_what_a_decision_rests_on():
         assert published.face(other)[1] != word
         with pytest.raises(published.Unreadable):
             published.read({**texts, key: other.get(key)})
+
+
+def test_past_migrations_are_the_first_to_go():
+    much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 700) for n in range(11)))
+    back = published.read(published.write(much))
+    assert back.dropped == ('migrations',) and back.migrations == () and back.findings == much.findings
+
+
+def test_past_migrations_of_a_later_version_are_read_as_far_as_they_make_sense():
+    texts = published.write(FULL)
+    main = texts[published.MAIN].replace('"bond1.200",""]', '"bond1.200","","more"]', 1).replace('"completed"', '"beamed"', 1)
+    back = published.read({**texts, published.MAIN: main})
+    assert len(back.migrations) == len(FULL.migrations) - 1 and back.findings == FULL.findings
 
 
 def test_no_report_is_none():
@@ -99,7 +117,7 @@ texts = st.one_of(
     st.text(max_size=200), st.none(), st.integers(), st.binary(max_size=50), json_values,
     st.builds(lambda head, rest: f'1 1764000000 {head} {json.dumps(rest)}', st.text(max_size=10), json_values),
     st.builds(lambda key, rest: '1 1764000000 - ' + json.dumps({key: rest}),
-              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz']), json_values),
+              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz', 'past']), json_values),
     st.sampled_from(list(published.write(FULL).values())).flatmap(
         lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])),
     st.sampled_from(list(published.write(FULL).values())).flatmap(
