@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Iterable, Sequence
 
 from cliff import columns, lister
 
-from nova_migcheck.cli import main
 from nova_migcheck.aftermath.past import Past
+from nova_migcheck.cli import main
 from nova_migcheck.finding import Finding, Outcome
 
 # Outcome -> exit code.

@@ -45,7 +45,7 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
                'inode': 128, 'marker': 4711, 'free_bytes': 2 ** 40 + number, 'total_bytes': 2 ** 42}
     given = cpu(number % kinds)
     who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i]}), (f'{i:012x}',)) for i in range(groups))
-    past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 268_435_456,
+    past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 2 ** 28,
                       'bond1.200') for n in range(PUBLISHED))
     return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage,
                   migrations=past)
