@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Iterable, Sequence
 
 from cliff import columns, lister
 
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cli import main
 from nova_migcheck.finding import Finding, Outcome
 
@@ -34,6 +35,13 @@ class Words(columns.FormattableColumn):
         if isinstance(self._value, dict):
             return ' '.join(f'{key}={value}' for key, value in self._value.items())
         return ' '.join(self._value)
+
+
+class Migrations(columns.FormattableColumn):
+    """Migrations that are over: objects for machines, a line each for people."""
+
+    def human_readable(self) -> str:
+        return '\n'.join(str(Past(**past)) for past in self._value)
 
 
 class Listing(lister.Lister):
