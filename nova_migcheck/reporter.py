@@ -15,6 +15,7 @@ from nova_migcheck import report as reports
 from nova_migcheck.aftermath import past
 from nova_migcheck.aftermath.past import Past
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.known import Known
 from nova_migcheck.report import Report
 from nova_migcheck.settings import Reader
 
@@ -40,6 +41,7 @@ class Reporter:
         self._pasts = pasts
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
+        self._known = Known()
         # As the checks made it, and with what the migrations since then add to it.
         self._checked: Optional[Report] = None
         self._report: Optional[Report] = None
@@ -124,7 +126,9 @@ class Reporter:
         if self._stop.is_set():
             return
         self._memory.update(outcome.memory)
-        self._publish(reports.build(time.time(), outcome.findings, outcome.facts))
+        findings, facts, guests_age = self._known.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        now = time.time()
+        self._publish(reports.build(now, findings, facts, None if guests_age is None else now - guests_age))
         self._at = time.monotonic()
         LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
 
