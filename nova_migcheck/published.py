@@ -231,8 +231,7 @@ def _read(text: Any) -> Report:
     return Report(
         time, findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _fact('migration', own, site), _fact('storage', own, site), dropped, counted,
-        past.read(own.get('past')))
+        _fact('migration', own, site), _fact('storage', own, site), dropped, counted, past.read(own.get('past')))
 
 
 def _object(text: str) -> dict[str, Any]:
