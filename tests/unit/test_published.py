@@ -98,7 +98,7 @@ def test_almost_no_quote_has_to_be_escaped_in_the_column():
 
 
 def test_past_migrations_are_the_first_to_go():
-    much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 655) for n in range(11)))
+    much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 620) for n in range(10)))
     back = published.read(published.write(much))
     assert back.dropped == ('migrations',) and back.migrations == () and back.findings == much.findings
 
