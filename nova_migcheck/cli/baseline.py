@@ -102,6 +102,7 @@ class Baseline(show.ShowOne):
                                  'domcapabilities); default: all hosts')
         parser.add_argument('--model-only', action='store_true', help='a named model and nothing besides')
         add_cpu_map(parser)
+        fleetlisting.add_timeout(parser)
         listing.add_configuration(parser)
         return parser
 
@@ -131,7 +132,7 @@ class Baseline(show.ShowOne):
         fleetlisting.require_nova()
         from nova_migcheck import fleet
         fleet.configure(parsed_args.config_file, parsed_args.config_dir)
-        found = fleet.read()
+        found = fleet.read(parsed_args.cell_timeout)
         wanted = [found.host(name) for name in parsed_args.hosts] or list(found.hosts)
         hosts = {host.name: host.report.cpu for host in wanted if host.report and host.report.cpu}
         silent = [host.name for host in wanted if host.name not in hosts]

@@ -14,7 +14,7 @@ from oslo_config import cfg
 from nova_migcheck import conf as confs
 from nova_migcheck import runner
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed
+from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
 from nova_migcheck.finding import Finding, worst
 from nova_migcheck.settings import Reader
 
@@ -38,7 +38,7 @@ class Check(Listing):
         parser.add_argument('--target', metavar='HOST', help='check the path from here to this host, too')
         parser.add_argument('--connect', metavar='ADDRESS',
                             help="the target's [libvirt] live_migration_inbound_addr; default: its name")
-        parser.add_argument('--watch', metavar='SECONDS', type=_seconds, help='again and again, with so many seconds between')
+        parser.add_argument('--watch', metavar='SECONDS', type=seconds, help='again and again, with so many seconds between')
         parser.add_argument('--prometheus', metavar='FILE', help='write metrics to this file as well; it is replaced in one step')
         return parser
 
@@ -173,10 +173,3 @@ def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
         raise FileNotFoundError('no nova.conf was found: give one with --config-file')
     confs.register(conf)
     return conf
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise ValueError(text)
-    return seconds

@@ -58,7 +58,8 @@ class Hosts(FleetListing):
                              Findings([f.to_dict() for f in report.findings] if report else []),
                              Words(list(report.dropped) if report else [])))
             else:
-                rows.append((printable(host.name), printable(host.cell), host.service, state, age(seconds), version or '',
+                rows.append((printable(host.name), printable(host.cell), host.service, state,
+                             age(seconds) if parsed_args.formatter == 'table' else '' if seconds is None else seconds, version or '',
                              *(outcomes.get(name, '') for name in names)))
         if self.nested(parsed_args):
             return ('host', 'cell', 'service', 'report', 'age', 'version', 'checks', 'findings', 'dropped'), rows
