@@ -40,6 +40,10 @@ class Unavailable(Exception):
     """What was asked cannot be read. The text is a sentence for the operator."""
 
 
+class _Silent(Exception):
+    """A database that has not answered in time."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Host:
     """One compute host.
@@ -249,7 +253,7 @@ def _gather(cells: Sequence[Any], timeout: float, function: Callable[..., Any], 
     answers, away = {}, {}
     for name, result in _together(timeout, {_name(cell): functools.partial(ask, cell) for cell in cells}).items():
         if isinstance(result, Exception):
-            away[name] = why(result)
+            away[name] = f'its database has not answered within {timeout:g} s' if isinstance(result, _Silent) else why(result)
         else:
             answers[name] = result
     return answers, away
@@ -265,7 +269,7 @@ def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What each of the calls returned or raised; a TimeoutError for one that has not come back.
+    """What each of the calls returned or raised; a _Silent for one that has not come back.
 
     A database that accepts a connection and then says nothing holds its client for ever. Nova's own scatter_gather_cells() leaves such
     a thread in a pool for which the interpreter waits at its end, and under the eventlet of Nova 31 and before its limit does not hold
@@ -285,7 +289,7 @@ def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[st
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    silent = TimeoutError(f'its database has not answered within {timeout:g} s')
+    silent = _Silent(f'it has not answered within {timeout:g} s')
     return {key: results.get(key, silent) for key in calls}
 
 

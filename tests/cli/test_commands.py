@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -335,3 +336,39 @@ def test_the_console_script_itself(three):
     ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', 'hosts', conf(three)], capture_output=True, text=True,
                          timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert ran.returncode == 1 and 'compute3' in ran.stdout and ran.stderr == ''
+
+
+# A database that accepts a connection and never says a word.
+
+@pytest.fixture
+def silent():
+    """host:port of a listener that answers nothing, as a database server that hangs."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        yield f'127.0.0.1:{server.getsockname()[1]}'
+
+
+def test_a_cell_that_never_answers_is_waited_for_once_and_the_rest_shown(three, tmp_path, silent):
+    config = away(three, tmp_path, 'cell2', f'mysql+pymysql://nova:secret@{silent}/nova')
+    said = 'cell cell2 cannot be read: its database has not answered within 2 s; its hosts are not shown.'
+    ran = piped(tmp_path, 'hosts', config, '--cell-timeout', '2', '-f', 'json')
+    assert [host['host'] for host in ran.json] == ['compute1', 'compute2', 'compute3']
+    assert ran.code == 1 and ran.err == said + '\n'
+    ran = piped(tmp_path, 'explain', 'old1', '--host', 'compute2', config, '--cell-timeout', '2', '-f', 'json')
+    assert ran.code == 2 and ran.json[0]['verdict'] == 'accepted' and ran.err == said + '\n'
+    ran = piped(tmp_path, 'explain', fleet_files.UUIDS['cell2-web'], config, '--cell-timeout', '2')
+    assert ran.code == 255 and 'is in a cell that cannot be read: cell2' in ran.err and ran.out == ''
+
+
+def test_a_global_database_that_never_answers(tmp_path, silent):
+    path = tmp_path / 'nova.conf'
+    path.write_text(f'[api_database]\nconnection = mysql+pymysql://nova:secret@{silent}/nova_api\n')
+    ran = piped(tmp_path, 'hosts', '--config-file', str(path), '--cell-timeout', '1')
+    assert ran.code == 255 and ran.err.splitlines() == [
+        'the database of [api_database] cannot be read: it has not answered within 1 s']
+
+
+@pytest.mark.parametrize('argv', [['hosts'], ['explain', 'web1'], ['matrix']])
+@pytest.mark.parametrize('form', ['csv', 'value'])
+def test_flat_formats_hold_no_python(three, tmp_path, argv, form):
+    ran = piped(tmp_path, *argv, conf(three), '-f', form)
+    assert ran.code == 1 and 'compute3' in ran.out and not set('{}') & set(ran.out)
