@@ -14,7 +14,7 @@ from oslo_config import cfg
 from nova_migcheck import conf as confs
 from nova_migcheck import runner
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
+from nova_migcheck.cli.listing import EXIT, Listing, Words, nova_is_installed, seconds
 from nova_migcheck.finding import Finding, worst
 from nova_migcheck.settings import Reader
 
@@ -50,7 +50,10 @@ class Check(Listing):
         checks = _chosen(list(conf.migcheck.checks), parsed_args)
         rounds = _Rounds(conf, reader, checks, parsed_args.target, parsed_args.connect, self.app.stderr)
         if not parsed_args.watch:
-            return COLUMNS, self._round(parsed_args, rounds)[1]
+            outcome, rows = self._round(parsed_args, rounds)
+            if self.nested(parsed_args):
+                return (*COLUMNS, 'subjects'), [(*row, Words(list(f.subjects))) for row, f in zip(rows, outcome.findings)]
+            return COLUMNS, rows
         self._shown = True
         # Ctrl-C is how a person ends it: the exit code is the last round's.
         with contextlib.suppress(KeyboardInterrupt):
