@@ -39,6 +39,10 @@ class Compare(show.ShowOne):
     EXAMPLES = (('compare --guest guest.xml --host target.xml', '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the '
                                                                 'target'),)
 
+    @property
+    def formatter_namespace(self) -> str:
+        return listing.ONE
+
     def get_epilog(self) -> str:
         """The example, and what the exit code says."""
         return listing.epilog(self.EXAMPLES, '0 compatible, 1 incompatible, 2 it cannot be told, 255 a file is not readable.')

@@ -11,12 +11,17 @@ import warnings
 from typing import Any, ClassVar, Iterable, Sequence
 
 from cliff import columns, lister
+from cliff.formatters import base, commaseparated
 
 from nova_migcheck.cli import main
 from nova_migcheck.finding import Finding, Outcome
 
 # Outcome -> exit code.
 EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
+
+
+# Entry points of the formats of a command that shows one thing.
+ONE = 'nova_migcheck.cli.formatter.one'
 
 
 class Findings(columns.FormattableColumn):
@@ -33,6 +38,15 @@ class Words(columns.FormattableColumn):
         if isinstance(self._value, dict):
             return ' '.join(f'{key}={value}' for key, value in self._value.items())
         return ' '.join(self._value)
+
+
+class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
+    """``-f csv`` for a command that shows one thing: a line for each of its fields. cliff has it for lists only."""
+
+    def emit_one(self, column_names: Sequence[str], data: Sequence[Any], stdout: Any, parsed_args: argparse.Namespace) -> None:
+        """Write it."""
+        values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value for value in data]
+        self.emit_list(('field', 'value'), list(zip(column_names, values)), stdout, parsed_args)
 
 
 class Listing(lister.Lister):

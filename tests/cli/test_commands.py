@@ -403,3 +403,14 @@ def test_completion_in_a_real_bash(tmp_path):
     assert completions('ex') == {'explain'}
     assert completions('check', '--pro') == {'--prometheus'}
     assert completions('matrix', '--') >= {'--html', '--server-cpu', '--config-file'}
+
+
+def test_one_thing_in_every_format(three, tmp_path, cpu_map):
+    argv = ['baseline', 'compute1', 'compute2', conf(three), cpu_map]
+    found = valid('baseline', piped(tmp_path, *argv, '-f', 'json').json)
+    assert found['lost']['compute2'] == [] and 'avx512f' in found['lost']['compute1']
+    ran = piped(tmp_path, *argv, '-f', 'csv')
+    assert ran.out.splitlines()[:3] == ['"field","value"', '"cpu_mode","custom"', '"cpu_models","Large"']
+    assert 'compute2: nothing' in ran.out and not set('{}[]') & set(ran.out)
+    for form in ('yaml', 'value', 'shell'):
+        assert 'Large' in piped(tmp_path, *argv, '-f', form).out
