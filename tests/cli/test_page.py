@@ -185,8 +185,8 @@ def test_print_shows_every_host_and_every_reason(nine):
     with paper(nine):
         assert nine.find_element(By.ID, 'table').is_displayed() and not nine.find_element(By.ID, 'controls').is_displayed()
         assert grid.is_displayed()
-        heads, cells = (nine.execute_script('return [...document.querySelectorAll(arguments[0])].map((e) => e.getBoundingClientRect().left)',
-                                            f'#grid {where}') for where in ('.ch', '[aria-rowindex="2"] .c'))
+        lefts = 'return [...document.querySelectorAll(arguments[0])].map((e) => e.getBoundingClientRect().left)'
+        heads, cells = (nine.execute_script(lefts, f'#grid {where}') for where in ('.ch', '[aria-rowindex="2"] .c'))
         assert len(heads) == 9 and heads == pytest.approx(cells, abs=1)
         side = nine.execute_script('return document.querySelector("#grid .rh").getBoundingClientRect().right')
         assert cells[0] - side < 4
