@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from typing import Any, Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any, Iterable
 
 
 class Outcome(str, enum.Enum):
@@ -149,4 +150,4 @@ def _clean(text: Any) -> str:
         text = text[:MAX_FIELD - 1] + '…'
     if '@' in text:
         text = without_credentials(text)
-    return printable(text)
+    return text if text.isprintable() else printable(text)

@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from nova_migcheck import conf as confs
 from nova_migcheck import runner
+from nova_migcheck.aftermath import tally
 from nova_migcheck.cli import prometheus
 from nova_migcheck.cli.listing import EXIT, Listing, Words, nova_is_installed, seconds
 from nova_migcheck.finding import Finding, worst
@@ -68,7 +69,7 @@ class Check(Listing):
         outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
         if parsed_args.prometheus:
-            prometheus.write(parsed_args.prometheus, outcome, rounds.names)
+            prometheus.write(parsed_args.prometheus, outcome, rounds.names, tally.read(rounds.state_path))
         return outcome, [(str(finding.outcome), *(getattr(finding, name) for name in COLUMNS[1:])) for finding in outcome.findings]
 
     _shown = False
@@ -106,6 +107,14 @@ class _Rounds:
         self._target = {'host': target, 'connect': connect or target, 'migration': {}} if target else None
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
+
+    @property
+    def state_path(self) -> str:
+        """Where nova-compute leaves its numbers; '' when this host's configuration does not say."""
+        try:
+            return str(self._conf.state_path)
+        except cfg.NoSuchOptError:  # Nova is not installed here
+            return ''
 
     @property
     def names(self) -> list[str]:

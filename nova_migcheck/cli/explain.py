@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 from nova_migcheck import targets
 from nova_migcheck.cli import main
 from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings
+from nova_migcheck.cli.listing import Findings, Migrations
 from nova_migcheck.matrix import State, state
 from nova_migcheck.verdict import Policies, Verdict
 
@@ -62,7 +62,9 @@ class Explain(FleetListing):
             reasons = [finding.to_dict() for finding in verdict.rejections]
             warnings = [finding.to_dict() for finding in verdict.warnings]
             if self.nested(parsed_args):
-                rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings)))
+                past = [one.to_dict() for one in host.report.migrations] if host.report else []
+                rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings),
+                             Migrations(past)))
             else:
                 rows.append((printable(host.name), host.service, word, self.reasons(parsed_args, reasons + warnings)))
         if parsed_args.formatter == 'table':
@@ -72,7 +74,7 @@ class Explain(FleetListing):
                         if others and not parsed_args.host else '.'))
             self.say(BEYOND)
         if self.nested(parsed_args):
-            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings'), rows
+            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings', 'migrations'), rows
         return ('host', 'service', 'verdict', 'reasons'), rows
 
 

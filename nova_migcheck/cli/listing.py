@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Iterable, Sequence
 from cliff import columns, lister
 from cliff.formatters import base, commaseparated
 
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cli import main
 from nova_migcheck.finding import Finding, Outcome
 
@@ -47,6 +48,13 @@ class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
         """Write it."""
         values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value for value in data]
         self.emit_list(('field', 'value'), list(zip(column_names, values)), stdout, parsed_args)
+
+
+class Migrations(columns.FormattableColumn):
+    """Migrations that are over: objects for machines, a line each for people."""
+
+    def human_readable(self) -> str:
+        return '\n'.join(str(Past(**past)) for past in self._value)
 
 
 class Listing(lister.Lister):

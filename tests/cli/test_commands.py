@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nova_migcheck.aftermath.tally import Tally
 from tests.cli import fleet_files
 from tests.cli.commands import ESCAPE, on_terminal, piped
 
@@ -72,7 +73,7 @@ def test_hosts_in_a_pipe(three, tmp_path):
     assert ran.code == 1  # compute3 has a failure
     assert not ESCAPE.search(ran.out) and ran.err == ''
     line = next(line for line in ran.out.splitlines() if 'compute3' in line)
-    assert 'cell1' in line and 'up' in line and 'fresh' in line and 'failure' in line
+    assert 'cell1' in line and 'up' in line and 'fresh' in line and 'failure' in line and '1 completed, 1 failed' in line
 
 
 def test_hosts_on_a_terminal(three):
@@ -96,6 +97,8 @@ def test_a_thousand_hosts(thousand, tmp_path):
     assert by_number[9]['report'] == 'stale' and by_number[9]['service'] == 'down'
     assert by_number[7]['service'] == 'disabled'
     assert by_number[3]['checks']['endpoint'] == 'failure' and by_number[3]['findings'][0]['subject'] == 'http://10.0.0.5:8780'
+    assert [(m['ended'], m['downtime'], m['text']) for m in by_number[3]['migrations']] == [
+        ('completed', 63, ''), ('failed', None, ' [31mNo route to host')]
 
 
 def test_a_cell_that_is_away_is_said_and_the_rest_shown(thousand, tmp_path):
@@ -199,7 +202,8 @@ def test_baseline_of_hosts_that_have_none_in_common(thousand, tmp_path, cpu_map)
 @pytest.fixture
 def nova_conf(tmp_path):
     path = tmp_path / 'nova.conf'
-    path.write_text('[DEFAULT]\nhost = compute1\nmy_ip = 127.0.0.1\n[migcheck]\nchecks = fine, failing, crashing\nround_deadline = 20\n')
+    path.write_text(f'[DEFAULT]\nhost = compute1\nmy_ip = 127.0.0.1\nstate_path = {tmp_path}\n'
+                    '[migcheck]\nchecks = fine, failing, crashing\nround_deadline = 20\n')
     return f'--config-file={path}'
 
 
@@ -229,12 +233,15 @@ def test_check_on_a_terminal(nova_conf):
 def test_check_writes_metrics(tmp_path, nova_conf):
     metrics = tmp_path / 'x.prom'
     metrics.write_text('old')
+    counted = Tally(1_764_000_000.0, stray=4711)
+    counted.write(str(tmp_path))  # as nova-compute leaves it
     piped(tmp_path, 'check', '--only', 'address', '--prometheus', str(metrics), nova_conf)
     text = metrics.read_text()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert {sample.labels['check'] for sample in families['nova_migcheck_check'].samples} == {'address'}
     assert 'nova_migcheck_check{check="address",outcome="' in text and 'nova_migcheck_round_timestamp_seconds' in text
     assert sum(int(line[-1]) for line in text.splitlines() if line.startswith('nova_migcheck_check{check="address"')) == 1
+    assert 'nova_migcheck_migration_stray_bytes_total 4711' in text.splitlines()
     assert metrics.stat().st_mode & 0o777 == 0o644
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith('.')) == []
 
