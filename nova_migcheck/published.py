@@ -119,6 +119,8 @@ def site(report: Report) -> str:
 
 def write(report: Report) -> dict[str, str]:
     """The string for ``stats``, with its key at most :data:`MAX_BYTES`. What does not fit is dropped, least use first, and named."""
+    # What only lists, whoever reads the report has in the detail.
+    report = dataclasses.replace(report, findings=tuple(dataclasses.replace(f, subjects=()) for f in report.findings))
     if len(report.findings) > MAX_FINDINGS:
         report = _drop(report, 'findings', findings=(*_one_each(report.findings), *report.findings)[:MAX_FINDINGS])
     for shrink in _SHRINK:

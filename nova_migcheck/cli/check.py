@@ -15,7 +15,7 @@ from nova_migcheck import conf as confs
 from nova_migcheck import runner
 from nova_migcheck.aftermath import tally
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed
+from nova_migcheck.cli.listing import EXIT, Listing, Words, nova_is_installed, seconds
 from nova_migcheck.finding import Finding, worst
 from nova_migcheck.settings import Reader
 
@@ -39,7 +39,7 @@ class Check(Listing):
         parser.add_argument('--target', metavar='HOST', help='check the path from here to this host, too')
         parser.add_argument('--connect', metavar='ADDRESS',
                             help="the target's [libvirt] live_migration_inbound_addr; default: its name")
-        parser.add_argument('--watch', metavar='SECONDS', type=_seconds, help='again and again, with so many seconds between')
+        parser.add_argument('--watch', metavar='SECONDS', type=seconds, help='again and again, with so many seconds between')
         parser.add_argument('--prometheus', metavar='FILE', help='write metrics to this file as well; it is replaced in one step')
         return parser
 
@@ -51,7 +51,10 @@ class Check(Listing):
         checks = _chosen(list(conf.migcheck.checks), parsed_args)
         rounds = _Rounds(conf, reader, checks, parsed_args.target, parsed_args.connect, self.app.stderr)
         if not parsed_args.watch:
-            return COLUMNS, self._round(parsed_args, rounds)[1]
+            outcome, rows = self._round(parsed_args, rounds)
+            if self.nested(parsed_args):
+                return (*COLUMNS, 'subjects'), [(*row, Words(list(f.subjects))) for row, f in zip(rows, outcome.findings)]
+            return COLUMNS, rows
         self._shown = True
         # Ctrl-C is how a person ends it: the exit code is the last round's.
         with contextlib.suppress(KeyboardInterrupt):
@@ -182,10 +185,3 @@ def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
         raise FileNotFoundError('no nova.conf was found: give one with --config-file')
     confs.register(conf)
     return conf
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise ValueError(text)
-    return seconds

@@ -42,8 +42,9 @@ class Explain(FleetListing):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         conf = self.configure(parsed_args)
         from nova_migcheck import fleet
-        server = fleet.server(parsed_args.server, parsed_args.cell_timeout)
+        # The fleet first: a cell that has not answered is not waited for again.
         found = self.read_fleet()
+        server = fleet.server(parsed_args.server, parsed_args.cell_timeout, found.away)
         hosts = [host for host in found.hosts if host.cell == server.cell]
         if parsed_args.host:
             host = found.host(parsed_args.host)
@@ -65,7 +66,7 @@ class Explain(FleetListing):
                 rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings),
                              Migrations(past)))
             else:
-                rows.append((printable(host.name), host.service, word, Findings(reasons + warnings)))
+                rows.append((printable(host.name), host.service, word, self.reasons(parsed_args, reasons + warnings)))
         if parsed_args.formatter == 'table':
             others = len(found.hosts) - len(hosts)
             self.say(f'Server {printable(server.name)} ({server.uuid}) is {server.state} on {printable(server.host)}'

@@ -61,7 +61,8 @@ class Hosts(FleetListing):
                              Words(list(report.dropped) if report else []),
                              Migrations([past.to_dict() for past in report.migrations] if report else [])))
             else:
-                rows.append((printable(host.name), printable(host.cell), host.service, state, age(seconds), version or '',
+                rows.append((printable(host.name), printable(host.cell), host.service, state,
+                             age(seconds) if parsed_args.formatter == 'table' else '' if seconds is None else seconds, version or '',
                              *(outcomes.get(name, '') for name in names),
                              _briefly(report.migrations) if report else ''))
         if self.nested(parsed_args):
