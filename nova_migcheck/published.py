@@ -30,6 +30,7 @@ import json
 import zlib
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Optional
 
+from nova_migcheck.aftermath import past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.finding import Finding, Outcome
@@ -118,6 +119,8 @@ def site(report: Report) -> str:
 
 def write(report: Report) -> dict[str, str]:
     """The string for ``stats``, with its key at most :data:`MAX_BYTES`. What does not fit is dropped, least use first, and named."""
+    # What only lists, whoever reads the report has in the detail.
+    report = dataclasses.replace(report, findings=tuple(dataclasses.replace(f, subjects=()) for f in report.findings))
     if len(report.findings) > MAX_FINDINGS:
         report = _drop(report, 'findings', findings=(*_one_each(report.findings), *report.findings)[:MAX_FINDINGS])
     for shrink in _SHRINK:
@@ -178,6 +181,8 @@ def _text(report: Report) -> str:
         own['guests'] = [[_pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
     if report.counted is not None:
         own['counted'] = report.counted
+    if report.migrations:
+        own['past'] = [migration.to_json() for migration in report.migrations]
     if report.dropped:
         own['dropped'] = list(report.dropped)
     packed = '-'
@@ -228,7 +233,7 @@ def _read(text: Any) -> Report:
     return Report(
         time, findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _fact('migration', own, site), _fact('storage', own, site), dropped, counted)
+        _fact('migration', own, site), _fact('storage', own, site), dropped, counted, past.read(own.get('past')))
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -313,6 +318,7 @@ def _one_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 # Steps, least loss first. The decision itself (summary, CPU, networks) is never dropped before what explains it.
 _SHRINK: tuple[Callable[[Report], Report], ...] = (
+    lambda r: _drop(r, 'migrations', migrations=()),
     lambda r: _drop(r, 'remedies', findings=tuple(dataclasses.replace(f, remedy='') for f in r.findings)),
     lambda r: _drop(r, 'texts', findings=_cut(r.findings, 120)),
     lambda r: _drop(r, 'findings', findings=_one_each(r.findings)),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Mapping, Optional
 
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
@@ -40,6 +41,7 @@ class Report:
     :param storage: the ``storage`` fact of the storage check
     :param dropped: what did not fit
     :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
+    :param migrations: the last few live migrations from and to it, oldest first
     """
 
     time: int
@@ -51,6 +53,7 @@ class Report:
     storage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     counted: Optional[int] = None
+    migrations: tuple[Past, ...] = ()
 
     def guest(self, instance_uuid: str) -> Optional[Cpu]:
         """The CPU that this host's guest uses, None when the report cannot tell."""

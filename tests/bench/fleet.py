@@ -9,6 +9,7 @@ import time
 from typing import Any, Sequence
 
 from nova_migcheck import published
+from nova_migcheck.aftermath.past import PUBLISHED, Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.network.migration import HostMigration
@@ -54,7 +55,10 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
     given = cpu(number % kinds)
     who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i % 90], FEATURES[(i // 90 + i) % 90]}),
                       (f'{i:012x}',)) for i in range(groups))
-    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage)
+    past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 2 ** 28,
+                      'bond1.200') for n in range(PUBLISHED))
+    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage,
+                  migrations=past)
 
 
 def failure(number: int) -> Finding:

@@ -101,6 +101,25 @@ class Host:
             with per_host.running_for(self), reporter._running:
                 reporter._round()
 
+    def looked(self) -> None:
+        """What ended on this host has been looked at."""
+        if self.driver._migcheck is not None:
+            done = threading.Event()
+            self.driver._migcheck.watch._later(done.set)
+            if not done.wait(30):
+                raise TimeoutError(f'{self.name} still looks at a live migration')
+
+    def forget_migrations(self) -> bool:
+        """As if it had just started. Whether there were any."""
+        hook = self.driver._migcheck
+        self.looked()
+        if hook is None or not (hook.watch.pasts() or hook.watch._arrivals):
+            return False
+        hook.watch._arrivals.clear()
+        hook.watch._pasts.clear()
+        hook.reporter.migrated()
+        return True
+
     def was_asked(self) -> bool:
         """Whether a live migration to here was checked or begun on this host."""
         return bool({'check_can_live_migrate_destination', 'pre_live_migration'} & set(self.calls))
@@ -364,7 +383,8 @@ class Cloud(fixtures.Fixture):
         """What an operator writes, and little else."""
         paste = next(file for file in importlib.metadata.files('nova') if file.name == 'api-paste.ini')
         groups: dict[str, dict[str, Any]] = {
-            'DEFAULT': {'instances_path': os.path.join(self.path, 'instances'), 'transport_url': 'fake:/'},
+            'DEFAULT': {'instances_path': os.path.join(self.path, 'instances'), 'transport_url': 'fake:/',
+                        'state_path': self.path},
             'wsgi': {'api_paste_config': os.path.realpath(paste.locate())},
             # As kolla-ansible does since 17.0.0, because of LP#2039803.
             'workarounds': {'skip_cpu_compare_on_dest': 'true'},
@@ -510,6 +530,9 @@ class Cloud(fixtures.Fixture):
         for group, option in self._overridden:
             CONF.clear_override(option, group)
         self._overridden.clear()
+        moved = [host.name for host in self.hosts.values() if host.forget_migrations()]
+        if moved:
+            self.publish(*moved)
         changed = []
         if self._plugin and not self._published:
             self._await_first_rounds()

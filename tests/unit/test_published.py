@@ -11,6 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 from nova_migcheck import published, report
+from nova_migcheck.aftermath import past
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
@@ -24,7 +26,10 @@ UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
 FULL = Report(
     1_764_000_000, (Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refused', 'keystone catalog', 'start it', 'volumes'),),
     HOST, dataclasses.replace(HOST, tsc_hz=None), (Group(SMALLER, (report.shorten(UUID),)),),
-    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7})
+    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7},
+    migrations=tuple(
+        Past(1_764_000_000 + n, 'in', report.shorten(UUID), 'compute1.example.org', 'completed', 3700, 63, 268_435_456, 'bond1.200')
+        for n in range(past.PUBLISHED)))
 
 
 def kind(texts):
@@ -92,6 +97,19 @@ def test_almost_no_quote_has_to_be_escaped_in_the_column():
     assert published.read(published.write(quoted)).findings[0].detail == 'it\'s "so"\\ '
 
 
+def test_past_migrations_are_the_first_to_go():
+    much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 575) for n in range(11)))
+    back = published.read(published.write(much))
+    assert back.dropped == ('migrations',) and back.migrations == () and back.findings == much.findings
+
+
+def test_past_migrations_of_a_later_version_are_read_as_far_as_they_make_sense():
+    texts = published.write(FULL)
+    main = texts[published.MAIN].replace("'bond1.200','']", "'bond1.200','','more']", 1).replace("'completed'", "'beamed'", 1)
+    back = published.read({**texts, published.MAIN: main})
+    assert len(back.migrations) == len(FULL.migrations) - 1 and back.findings == FULL.findings
+
+
 def test_no_report_is_none():
     assert published.read(None) is None
     assert published.read({}) is None
@@ -134,7 +152,7 @@ texts = st.one_of(
     st.text(max_size=200), st.none(), st.integers(), st.binary(max_size=50), json_values,
     st.builds(lambda head, rest: f'1 1764000000 {head} {json.dumps(rest)}', st.text(max_size=10), json_values),
     st.builds(lambda key, rest: of(COMMON, published._change_quotes(json.dumps({key: rest})))[published.MAIN],
-              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz']), json_values),
+              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz', 'past']), json_values),
     st.builds(lambda cpu, rest: of(packed(f'{json.dumps(cpu)}\n{json.dumps(rest)}'.encode()))[published.MAIN], json_values, json_values),
     st.builds(lambda summary: of(COMMON, summary=summary)[published.MAIN], st.text(max_size=20)),
     st.sampled_from(list(published.write(FULL).values())).flatmap(

@@ -64,4 +64,4 @@ def test_no_socket_of_libvirtd(bare: pathlib.Path) -> None:
 @pytest.mark.parametrize('check', [AddressCheck, StorageCheck])
 def test_nothing_else_fails_for_what_is_missing(bare: pathlib.Path, check: type[Check]) -> None:
     for finding in findings(check):
-        assert not str(bare) in f'{finding.subject} {finding.detail} {finding.origin}' or finding.outcome is not Outcome.FAILURE, finding
+        assert str(bare) not in f'{finding.subject} {finding.detail} {finding.origin}' or finding.outcome is not Outcome.FAILURE, finding
