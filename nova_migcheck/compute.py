@@ -11,6 +11,8 @@ from nova.virt.libvirt import driver
 from oslo_log import log as logging
 
 from nova_migcheck import conf as confs
+from nova_migcheck.aftermath import past
+from nova_migcheck.aftermath.watch import Departure
 from nova_migcheck.hook import Compared, Hook
 
 LOG = logging.getLogger(__name__)
@@ -41,11 +43,13 @@ class LibvirtDriver(driver.LibvirtDriver):
         hook = Hook(CONF, self._host)
         with hook.fenced('starting'):
             hook.reporter.start()
+            hook.watch.start()
             self._migcheck = hook
 
     def cleanup_host(self, host: str) -> None:
         if self._migcheck is not None:
             with self._migcheck.fenced('stopping'):
+                self._migcheck.watch.stop()
                 self._migcheck.reporter.stop()
         super().cleanup_host(host)
 
@@ -55,6 +59,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             with self._migcheck.fenced('publishing the report'):
                 # Merge: nova puts the uptime there, and others may put more.
                 data['stats'] = {**(data.get('stats') or {}), **self._migcheck.reporter.texts()}
+                self._migcheck.watch.look_after()
         return data
 
     def check_can_live_migrate_destination(self, context: Any, instance: Any, src_compute_info: Any, dst_compute_info: Any,
@@ -96,3 +101,46 @@ class LibvirtDriver(driver.LibvirtDriver):
             with self._migcheck.fenced('checking the path to the target', instance):
                 self._migcheck.as_source(context, instance, dest_check_data)
         return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)
+
+    # What becomes of a migration: only looked at. Other arguments are passed on as they come, whatever Nova's release calls them.
+
+    def pre_live_migration(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            data = super().pre_live_migration(context, instance, *args, **kwargs)
+        except Exception as e:
+            if self._migcheck is not None:
+                with self._migcheck.fenced('noting a migration that could not be prepared'):
+                    self._migcheck.watch.not_prepared(instance, e)
+            raise
+        if self._migcheck is not None:
+            with self._migcheck.fenced('noting a migration to here'):
+                self._migcheck.watch.arriving(context, instance)
+        return data
+
+    def post_live_migration_at_destination(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._migcheck is not None:
+            with self._migcheck.fenced('noting the end of a migration to here'):
+                self._migcheck.watch.arrived(instance)
+        return super().post_live_migration_at_destination(context, instance, *args, **kwargs)
+
+    def rollback_live_migration_at_destination(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._migcheck is not None:
+            with self._migcheck.fenced('noting the failure of a migration to here'):
+                self._migcheck.watch.turned_back(instance)
+        return super().rollback_live_migration_at_destination(context, instance, *args, **kwargs)
+
+    def live_migration(self, context: Any, instance: Any, dest: Any, post_method: Any, recover_method: Any, *args: Any,
+                       **kwargs: Any) -> Any:
+        if self._migcheck is None:
+            return super().live_migration(context, instance, dest, post_method, recover_method, *args, **kwargs)
+        departure = Departure(instance, dest)
+        error: Optional[BaseException] = None
+        try:
+            return super().live_migration(context, instance, dest, departure.noting(past.COMPLETED, post_method),
+                                          departure.noting(past.FAILED, recover_method), *args, **kwargs)
+        except Exception as e:
+            error = e
+            raise
+        finally:
+            with self._migcheck.fenced('noting the end of a migration from here'):
+                self._migcheck.watch.left(departure, error)

@@ -183,7 +183,8 @@ second or so to each decision.
         min=30,
         help="""
 Seconds after which nova-scheduler no longer believes a report. The default is five times the default ``check_interval``: Nova writes a
-report once in ``update_resources_interval``.
+report once in ``update_resources_interval``. On a compute host it is also how long a failure counts that a check had found and then, killed
+at ``round_deadline`` or broken, could not look at again.
 
 Related options:
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from typing import Any, Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any, Iterable
 
 
 class Outcome(str, enum.Enum):
@@ -34,6 +35,9 @@ _WORST_FIRST = (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK)
 # fill the report, the log or the user's screen.
 MAX_FIELD = 1000
 
+# Most things that one finding lists one by one.
+MAX_SUBJECTS = 200
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -47,6 +51,8 @@ class Finding:
     :param remedy: what the operator can do
     :param scope: empty when every migration is concerned, else what a server must have for this to matter
         (``volumes``, ``encryption``, ``local-disk``)
+    :param subjects: each of several things that the finding sums up, e.g. all dead URLs of one address, where the detail names the
+        first ones only; for programs, on the host itself. It is not published.
     """
 
     check: str
@@ -56,18 +62,22 @@ class Finding:
     origin: str = ''
     remedy: str = ''
     scope: str = ''
+    subjects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'outcome', Outcome(self.outcome))
         for name in ('check', 'subject', 'detail', 'origin', 'remedy', 'scope'):
             object.__setattr__(self, name, _clean(getattr(self, name)))
+        object.__setattr__(self, 'subjects', tuple(_clean(subject) for subject in self.subjects[:MAX_SUBJECTS]))
 
-    def to_dict(self) -> dict[str, str]:
-        """The six keys of a finding's JSON object, and ``scope`` where there is one."""
-        found = {'check': self.check, 'outcome': self.outcome.value, 'subject': self.subject, 'detail': self.detail,
+    def to_dict(self) -> dict[str, Any]:
+        """The six keys of a finding's JSON object, and ``scope`` and ``subjects`` where there are any."""
+        found: dict[str, Any] = {'check': self.check, 'outcome': self.outcome.value, 'subject': self.subject, 'detail': self.detail,
                  'origin': self.origin, 'remedy': self.remedy}
         if self.scope:
             found['scope'] = self.scope
+        if self.subjects:
+            found['subjects'] = list(self.subjects)
         return found
 
     @classmethod
@@ -86,7 +96,10 @@ class Finding:
             texts[name] = text
         if not texts['check']:
             raise ValueError('a finding names its check')
-        return cls(outcome=Outcome(value.get('outcome')), **texts)
+        subjects = value.get('subjects', ())
+        if not isinstance(subjects, (list, tuple)) or not all(isinstance(subject, str) for subject in subjects):
+            raise ValueError('subjects of a finding are strings')
+        return cls(outcome=Outcome(value.get('outcome')), subjects=tuple(subjects), **texts)
 
     def __str__(self) -> str:
         """One line for the log: the check first, then what was found, where it comes from, and what to do."""
@@ -137,4 +150,4 @@ def _clean(text: Any) -> str:
         text = text[:MAX_FIELD - 1] + '…'
     if '@' in text:
         text = without_credentials(text)
-    return printable(text)
+    return text if text.isprintable() else printable(text)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import Any, Callable, Mapping, Optional, Sequence
+import threading
+import time
+from typing import Any, Callable, Collection, Mapping, Optional, Sequence
 
 import nova.conf
 from nova import config as nova_config
@@ -24,16 +26,22 @@ from nova_migcheck.report import Report
 
 CONF = nova.conf.CONF
 
-# Seconds that all cells together may take. Nova's own limit is 60; a person waits here.
-CELL_TIMEOUT = 20.0
+# Seconds that the databases of all cells together may take, and the global one. Nova's own limit is 60; a person waits here.
+TIMEOUT = 20.0
 
 UP, DOWN, DISABLED, NO_SERVICE = 'up', 'down', 'disabled', 'none'
+
+_NOWHERE: Mapping[str, str] = {}
 
 _REGEX = re.compile(r'[.^$*+?()\[\]{}|\\]')
 
 
 class Unavailable(Exception):
     """What was asked cannot be read. The text is a sentence for the operator."""
+
+
+class _Silent(Exception):
+    """A database that has not answered in time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +78,10 @@ class Fleet:
 
     :param hosts: sorted by name, then cell
     :param away: name of each cell that could not be read -> why
-    :param silent: whether one of those has not answered at all; its thread may still hang
     """
 
     hosts: tuple[Host, ...]
     away: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    silent: bool = False
 
     def host(self, name: str) -> Host:
         """:raises Unavailable: when there is no such host"""
@@ -138,55 +144,58 @@ def configure(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Any
     return CONF
 
 
-def read(timeout: float = CELL_TIMEOUT) -> Fleet:
+def read(timeout: float = TIMEOUT) -> Fleet:
     """All hosts of all cells.
 
-    :param timeout: seconds for all cells together
+    :param timeout: seconds for the global database, and for those of all cells together
     :raises Unavailable: when the global database cannot be read
     """
-    answers, away, silent = _ask_cells(timeout, _hosts)
+    answers, away = _ask_cells(timeout, (), _hosts)
     hosts = [Host(name, cell, stats, service) for cell, found in answers.items() for name, service, stats in found]
-    return Fleet(tuple(sorted(hosts, key=lambda host: (_natural(host.name), host.cell))), away, silent)
+    return Fleet(tuple(sorted(hosts, key=lambda host: (_natural(host.name), host.cell))), away)
 
 
-def server(wanted: str, timeout: float = CELL_TIMEOUT) -> Server:
+def server(wanted: str, timeout: float = TIMEOUT, away: Mapping[str, str] = _NOWHERE) -> Server:
     """A server by its UUID or its name.
 
+    :param timeout: seconds for each question to a database
+    :param away: cells that are known to be away and are not asked again, as :attr:`Fleet.away`
     :raises Unavailable: when there is none, or more than one of that name, or its cell cannot be read
     """
     if uuidutils.is_uuid_like(wanted):
-        return _by_uuid(wanted.lower() if '-' in wanted else wanted, timeout)
-    answers, away, _silent = _ask_cells(timeout, _uuids, wanted)
+        return _by_uuid(wanted.lower() if '-' in wanted else wanted, timeout, away)
+    answers, missed = _ask_cells(timeout, away, _uuids, wanted)
     found = [uuid for uuids in answers.values() for uuid in uuids]
-    besides = Fleet((), away).besides()
     if not found:
-        raise Unavailable(f'no server is called {wanted!r}{besides}')
+        raise Unavailable(f'no server is called {wanted!r}' + Fleet((), {**away, **missed}).besides())
     if len(found) > 1:
         raise Unavailable(f'{len(found)} servers are called {wanted!r}, say which by its UUID: {", ".join(sorted(found))}')
-    return _by_uuid(found[0], timeout)
+    return _by_uuid(found[0], timeout, away)
 
 
-def _by_uuid(uuid: str, timeout: float) -> Server:
+def _by_uuid(uuid: str, timeout: float, away: Mapping[str, str]) -> Server:
     context = nova_context.get_admin_context()
     try:
-        cell = _global(objects.InstanceMapping.get_by_instance_uuid, context, uuid).cell_mapping
+        cell = _global(timeout, objects.InstanceMapping.get_by_instance_uuid, context, uuid).cell_mapping
     except exception.InstanceMappingNotFound:
         raise Unavailable(f'no server has the UUID {uuid}') from None
     if cell is None:
         raise Unavailable(f'server {uuid} is still being built, no host has been chosen')
-    answers, away, _silent = _gather([cell], timeout, _instance, uuid)
-    if away:
-        raise Unavailable(f'server {uuid} is in a cell that cannot be read: ' + '; '.join(Fleet((), away).notes()))
-    found: Optional[Server] = answers[_name(cell)]
+    name = _name(cell)
+    answers, missed = _gather([] if name in away else [cell], timeout, _instance, uuid)
+    missed = {**away, **missed}
+    if name in missed:
+        raise Unavailable(f'server {uuid} is in a cell that cannot be read: {name}: {missed[name]}')
+    found: Optional[Server] = answers[name]
     if found is None:
         raise Unavailable(f'server {uuid} is deleted')
     if not found.host:
         raise Unavailable(f'server {uuid} is on no host, its state is {found.state}')
     try:
-        spec = _global(objects.RequestSpec.get_by_instance_uuid, context, uuid)
+        spec = _global(timeout, objects.RequestSpec.get_by_instance_uuid, context, uuid)
     except exception.RequestSpecNotFound:
-        return dataclasses.replace(found, cell=_name(cell))
-    return dataclasses.replace(found, cell=_name(cell), needs=targets.needs(spec))
+        return dataclasses.replace(found, cell=name)
+    return dataclasses.replace(found, cell=name, needs=targets.needs(spec))
 
 
 # What is asked of each cell.
@@ -228,36 +237,60 @@ def _instance(context: Any, uuid: str) -> Optional[Server]:
 
 # How they are asked.
 
-def _ask_cells(timeout: float, function: Callable[..., Any], *args: Any) -> tuple[dict[str, Any], dict[str, str], bool]:
-    cells = _global(objects.CellMappingList.get_all, nova_context.get_admin_context())
+def _ask_cells(timeout: float, away: Collection[str], function: Callable[..., Any], *args: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    cells = _global(timeout, objects.CellMappingList.get_all, nova_context.get_admin_context())
     # No host is in cell0. One that is disabled still has its hosts, and gets no new servers.
-    return _gather([cell for cell in cells if not cell.is_cell0()], timeout, function, *args)
+    return _gather([cell for cell in cells if not cell.is_cell0() and _name(cell) not in away], timeout, function, *args)
 
 
-def _gather(cells: Sequence[Any], timeout: float, function: Callable[..., Any],
-            *args: Any) -> tuple[dict[str, Any], dict[str, str], bool]:
-    """(name of a cell -> its answer, name of a cell -> why it has none, whether one is silent)"""
-    answers, away, silent = {}, {}, False
-    for cell in cells:
+def _gather(cells: Sequence[Any], timeout: float, function: Callable[..., Any], *args: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """(name of a cell -> its answer, name of a cell -> why it has none)"""
+    def ask(cell: Any) -> Any:
         cell.transport_url = 'none:///'  # in memory only: nothing is sent
-    results = nova_context.scatter_gather_cells(nova_context.get_admin_context(), cells, timeout, function, *args)
-    for cell in cells:
-        result = results[cell.uuid]
-        if nova_context.is_cell_failure_sentinel(result):
-            away[_name(cell)] = why(result) if isinstance(result, Exception) else f'its database has not answered within {timeout:g} s'
-            silent |= not isinstance(result, Exception)
+        with nova_context.target_cell(nova_context.get_admin_context(), cell) as context:
+            return function(context, *args)
+
+    answers, away = {}, {}
+    for name, result in _together(timeout, {_name(cell): functools.partial(ask, cell) for cell in cells}).items():
+        if isinstance(result, Exception):
+            away[name] = f'its database has not answered within {timeout:g} s' if isinstance(result, _Silent) else why(result)
         else:
-            answers[_name(cell)] = result
-    return answers, away, silent
+            answers[name] = result
+    return answers, away
 
 
-def _global(function: Callable[..., Any], *args: Any) -> Any:
-    try:
-        return function(*args)
-    except exception.NovaException:
-        raise
-    except Exception as e:
-        raise Unavailable(f'the database of [api_database] cannot be read: {why(e)}') from e
+def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:
+    result = _together(timeout, {'': functools.partial(function, *args)})['']
+    if isinstance(result, exception.NovaException):
+        raise result
+    if isinstance(result, Exception):
+        raise Unavailable(f'the database of [api_database] cannot be read: {why(result)}') from result
+    return result
+
+
+def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each of the calls returned or raised; a _Silent for one that has not come back.
+
+    A database that accepts a connection and then says nothing holds its client for ever. Nova's own scatter_gather_cells() leaves such
+    a thread in a pool for which the interpreter waits at its end, and under the eventlet of Nova 31 and before its limit does not hold
+    at all in a process that is not monkey-patched. These are daemon threads: nothing waits for them.
+    """
+    results: dict[str, Any] = {}
+
+    def run(key: str, call: Callable[[], Any]) -> None:
+        try:
+            results[key] = call()
+        except Exception as e:
+            results[key] = e
+
+    until = time.monotonic() + timeout
+    threads = [threading.Thread(target=run, args=item, name='migcheck-database', daemon=True) for item in calls.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    silent = _Silent(f'it has not answered within {timeout:g} s')
+    return {key: results.get(key, silent) for key in calls}
 
 
 def why(error: BaseException) -> str:

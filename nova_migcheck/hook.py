@@ -15,6 +15,8 @@ from oslo_log import log as logging
 from nova_migcheck import conf as confs
 from nova_migcheck import cpu as cpus
 from nova_migcheck import events, moves, published, runner
+from nova_migcheck.aftermath import past
+from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.bounded import Bounded
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.guests import fingerprint
@@ -66,7 +68,8 @@ class Hook:
         self._path_checks = {name: check for name, check in loaded.items() if name in paths}
         self._paths = threading.BoundedSemaphore(PATHS)
         self.policies = Policies.from_conf(conf.migcheck)
-        self.reporter = Reporter(conf, self._reader, {name: check for name, check in loaded.items() if name not in paths})
+        self.watch = Watch(conf, libvirt_host, lambda: self.reporter.report, lambda: self.reporter.migrated())
+        self.reporter = Reporter(conf, self._reader, {name: check for name, check in loaded.items() if name not in paths}, self.watch.pasts)
 
     @contextlib.contextmanager
     def fenced(self, doing: str, instance: Any = None) -> Iterator[None]:
@@ -104,6 +107,7 @@ class Hook:
         guest = Guest(cpu, self._needs(context, instance, source, target))
         verdict = judge(guest, source, target, now, self.policies, compared, self._conf.host)
         self._settle(context, instance, self._conf.host, verdict)
+        self.watch.said(instance.uuid, self._conf.host, verdict.rejections + verdict.warnings)
         return Compared(context, cpu, compared) if cpu is not None and compared is not None else None
 
     def _compare_here(self, cpu: cpus.Cpu, target: Optional[Report], instance: Any) -> Optional[cpus.Comparison]:
@@ -166,7 +170,9 @@ class Hook:
         target = _read(node.stats if 'stats' in node else None, host, instance)
         verdict = self._guest_leaves(instance, target, host, accepted)
         verdict += settle(self._path(host, migrate_data.target_connect_addr, target), self.policies)
+        verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
         self._settle(context, instance, host, verdict)
+        self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
 
     def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
         """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.

@@ -141,7 +141,7 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
         if servers and known and report:
             found += [(group.cpu, group.who) for group in report.groups]
         for cpu, who in found:
-            key: Hashable = (cpu, host.stats.get(published.SITE) if report else None, report is None)
+            key: Hashable = (cpu, published.site(report) if report else None)
             if key not in sources:
                 sources[key] = len(guests)
                 guests.append((Guest(cpu, _ALL), report))
@@ -161,7 +161,7 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
         else:
             own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
             alone = dataclasses.replace(report, findings=())
-            kind = host.stats.get(published.CPU), host.stats.get(published.SITE), exact and report.cpu and report.cpu.tsc_hz
+            kind = published.common(host.stats), exact and report.cpu and report.cpu.tsc_hz
         if kind not in targets:
             targets[kind] = len(bare)
             bare.append(alone)

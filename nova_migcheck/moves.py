@@ -10,6 +10,7 @@ from nova import objects
 LIVE = 'live-migration'
 _UNDER_WAY = ('accepted', 'pre-migrating')
 _ENDED_WELL = ('completed',)
+_ENDED_BADLY = ('failed', 'error', 'cancelled')
 
 
 class Move(NamedTuple):
@@ -41,6 +42,17 @@ def under_way(context: Any, instance_uuid: str) -> Optional[Move]:
 def arrived(context: Any, instance_uuid: str, host: str) -> float:
     """When a server last came to ``host`` by a migration, in seconds since the epoch; 0 when it never did."""
     return _arrived(_records(context, instance_uuid, list(_ENDED_WELL)), host)
+
+
+def ended_badly(context: Any, instance_uuid: str, host: str) -> str:
+    """How the last live migration of a server to ``host`` ended: ``failed``, ``cancelled``, or '' when it did not end so."""
+    statuses = [*_UNDER_WAY, 'preparing', 'running', 'queued', *_ENDED_WELL, *_ENDED_BADLY]
+    records = [record for record in _records(context, instance_uuid, statuses)
+               if record.dest_compute == host and record.migration_type == LIVE]
+    newest = max(records, key=lambda record: record.id, default=None)
+    if newest is None or newest.status not in _ENDED_BADLY:
+        return ''
+    return 'cancelled' if newest.status == 'cancelled' else 'failed'
 
 
 def _records(context: Any, instance_uuid: str, statuses: list[str]) -> list[Any]:

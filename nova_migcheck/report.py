@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Mapping, Optional
 
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
@@ -39,6 +40,8 @@ class Report:
     :param migration: the ``migration`` fact of the address check
     :param storage: the ``storage`` fact of the storage check
     :param dropped: what did not fit
+    :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
+    :param migrations: the last few live migrations from and to it, oldest first
     """
 
     time: int
@@ -49,6 +52,8 @@ class Report:
     migration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     storage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    counted: Optional[int] = None
+    migrations: tuple[Past, ...] = ()
 
     def guest(self, instance_uuid: str) -> Optional[Cpu]:
         """The CPU that this host's guest uses, None when the report cannot tell."""
@@ -70,7 +75,7 @@ class Report:
         :param arrived: when the guest came to this host, in seconds since the epoch
         :param migcheck: ``CONF.migcheck``
         """
-        counted = self.time - migcheck.round_deadline
+        counted = (self.time if self.counted is None else self.counted) - migcheck.round_deadline
         return bool(counted > arrived and abs(now - self.time) <= migcheck.stale_after)
 
     @property
@@ -90,15 +95,18 @@ def shorten(instance_uuid: str) -> str:
     return instance_uuid.replace('-', '')[:12].lower()
 
 
-def build(time: float, findings: list[Finding], facts: Mapping[str, Any]) -> Report:
+def build(time: float, findings: list[Finding], facts: Mapping[str, Any], counted: Optional[float] = None) -> Report:
     """A report from a round of checks. A fact that is not what its name promises is a finding, not an error.
 
     :param time: seconds since the epoch
+    :param counted: when the ``guests`` were counted, None: in this round
     :param facts: ``cpu``, ``guests``, ``migration``, ``storage`` as the checks published them
     """
     told = [f for f in findings if f.outcome is not Outcome.OK]
     cpu = default = None
     groups: tuple[Group, ...] = ()
+    # A check that was killed between the two has not said that its guests have the CPU which this host gives by itself.
+    dropped = ('guests',) if facts.get('cpu') is not None and 'guests' not in facts else ()
     try:
         if facts.get('cpu') is not None:
             cpu = Cpu.from_dict(facts['cpu'])
@@ -110,7 +118,8 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any]) -> Rep
             groups = tuple(Group(guest, tuple(sorted(uuids))) for guest, uuids in who.items())
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
-    return Report(int(time), tuple(told), cpu, default, groups, _mapping(facts.get('migration')), _mapping(facts.get('storage')))
+    return Report(int(time), tuple(told), cpu, default, groups, _mapping(facts.get('migration')), _mapping(facts.get('storage')),
+                  dropped, None if counted is None else int(counted))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

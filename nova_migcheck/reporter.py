@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from oslo_log import log as logging
 
 from nova_migcheck import published, runner
 from nova_migcheck import report as reports
+from nova_migcheck.aftermath import past
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.known import Known
 from nova_migcheck.report import Report
 from nova_migcheck.settings import Reader
 
@@ -26,15 +30,22 @@ class Reporter:
 
     :param conf: the service's configuration, ``[migcheck]`` registered
     :param checks: the checks of ``WHEN = 'host'``
+    :param pasts: gives the live migrations from and to this host, oldest first
     """
 
-    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded]) -> None:
+    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded],
+                 pasts: Callable[[], tuple[Past, ...]] = tuple) -> None:
         self._conf = conf
         self._reader = reader
         self._checks = checks
+        self._pasts = pasts
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
+        self._known = Known()
+        # As the checks made it, and with what the migrations since then add to it.
+        self._checked: Optional[Report] = None
         self._report: Optional[Report] = None
+        self._publishing = threading.Lock()
         self._texts: dict[str, str] = {}
         self._at = 0.0
         # Held by whoever runs a round, so that a decision waits for the round under way instead of starting a second one.
@@ -57,6 +68,15 @@ class Reporter:
     def texts(self) -> dict[str, str]:
         """The last report as it is published. Empty before the first round has ended: not yet known is not known to be well."""
         return dict(self._texts)
+
+    @property
+    def report(self) -> Optional[Report]:
+        """The last report, however old."""
+        return self._report
+
+    def migrated(self) -> None:
+        """A migration has ended: what it came to is published with the last report."""
+        self._publish(None)
 
     def fresh(self, max_age: float) -> Optional[Report]:
         """The report, checked again when it is older than ``max_age`` seconds.
@@ -106,12 +126,24 @@ class Reporter:
         if self._stop.is_set():
             return
         self._memory.update(outcome.memory)
-        report = reports.build(time.time(), outcome.findings, outcome.facts)
-        _log_changes(self._report, report)
-        self._texts = published.write(report)
-        self._report = report
+        findings, facts, guests_age = self._known.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        now = time.time()
+        self._publish(reports.build(now, findings, facts, None if guests_age is None else now - guests_age))
         self._at = time.monotonic()
-        LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, report.summary)
+        LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
+
+    def _publish(self, checked: Optional[Report]) -> None:
+        """Put a checked report (None: the last one) and what migrations came to together."""
+        with self._publishing:
+            self._checked = checked = checked or self._checked
+            if checked is None:
+                return
+            pasts = self._pasts()
+            report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
+                *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
+            _log_changes(self._report, report)
+            self._texts = published.write(report)
+            self._report = report
 
 
 def _log_changes(before: Optional[Report], after: Report) -> None:

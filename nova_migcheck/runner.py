@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, Collection, Mapping, Optional
 
 from oslo_log import log as logging
 from stevedore import named
@@ -30,7 +30,7 @@ NAMESPACE = 'nova_migcheck.checks'
 
 # Seconds, after the deadline that the child keeps by itself, until it is killed from here.
 GRACE = 2.0
-# Longest pause between two looks at the child, in seconds. The first ones are shorter.
+# Longest pause between two looks at the child, in seconds, while somebody watches its progress or it is young.
 POLL = 0.05
 
 # Called with a check's name and each of its findings as they come, and with None at its end.
@@ -52,6 +52,18 @@ class Loaded:
 
 
 @dataclasses.dataclass
+class Told:
+    """What one check said in one round.
+
+    :ivar ended: whether it came to its end; if not, what it did not say is as it was before
+    """
+
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ended: bool = False
+
+
+@dataclasses.dataclass
 class Round:
     """What one run of the checks found.
 
@@ -59,6 +71,7 @@ class Round:
     :ivar seconds: how long it took
     :ivar findings: of all checks, those that are ok included, in the order of the checks
     :ivar facts: name -> value, as the checks published them
+    :ivar told: check -> what of that is its own, without what is said here about how it broke
     :ivar memory: check -> what it wants to be handed back
     :ivar cpu_seconds: check -> CPU it used, of those that came to their end
     """
@@ -67,6 +80,7 @@ class Round:
     seconds: float = 0.0
     findings: list[Finding] = dataclasses.field(default_factory=list)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    told: dict[str, Told] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -118,6 +132,7 @@ class Runner:
         runnable = {}
         for name, told in settings.items():
             loaded = self.checks[name]
+            outcome.told[name] = Told()
             if loaded.error:
                 outcome.findings.append(_trouble(name, f'the check cannot be loaded: {loaded.error}',
                                                  'install what it needs, or take it out of the option', '[migcheck] checks'))
@@ -160,24 +175,27 @@ class Runner:
                 [sys.executable, '-m', child.__name__], stdin=files[_TOLD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 pass_fds=tuple(files[name] for name in (*settings, _STATUS)), start_new_session=True, cwd='/')
             try:
-                self._watch(self._process, time.monotonic() + deadline + GRACE, outputs.values())
+                self._watch(self._process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
             finally:
                 _kill(self._process)
                 self._process = None
             ended = _json_object(_content(files[_STATUS]))
             for output in outputs.values():
-                output.read()
+                while output.read():
+                    pass
         finally:
             for fd in files.values():
                 os.close(fd)
         for name, output in outputs.items():
             self._account(output, ended.get(name) or {}, deadline, outcome)
 
-    def _watch(self, process: subprocess.Popen[bytes], until: float, outputs: Iterable[_Output]) -> None:
+    def _watch(self, process: subprocess.Popen[bytes], until: float, outputs: Collection[_Output]) -> None:
+        begun = time.monotonic()
         pause = POLL / 16
         while process.poll() is None and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
-            pause = min(2 * pause, POLL)
+            # A round that hangs is not looked at a thousand times: the end of any is noticed within a tenth of its length.
+            pause = min(2 * pause, POLL if outputs else max(POLL, min((time.monotonic() - begun) / 10, until - time.monotonic())))
             for output in outputs:
                 output.read()
 
@@ -186,6 +204,7 @@ class Runner:
         name = output.name
         outcome.findings.extend(output.findings)
         outcome.facts.update(output.facts)
+        outcome.told[name] = Told(output.findings, output.facts, output.cpu_seconds is not None and not output.raised)
         if output.kept is not None:
             outcome.memory[name] = output.kept
         if output.cpu_seconds is not None:
@@ -225,13 +244,14 @@ class _Output:
         self._rest = b''
         self._offset = 0
 
-    def read(self) -> None:
-        """Take in the lines that came since the last call."""
+    def read(self) -> bool:
+        """Take in the lines that came since the last call. Whether there was anything."""
         data = os.pread(self._fd, child.MAX_BYTES, self._offset)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b'\n')
         for line in lines:
             self._take(_json_object(line))
+        return bool(data)
 
     def _take(self, line: Mapping[str, Any]) -> None:
         try:

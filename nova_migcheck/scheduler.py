@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import collections
 import time
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable, Mapping, Optional
 
 import nova.conf
 from nova import context as nova_context
@@ -18,7 +17,7 @@ from nova_migcheck import conf as confs
 from nova_migcheck import hostnames, moves, published, targets
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
-from nova_migcheck.verdict import Policies, Verdict
+from nova_migcheck.verdict import Policies
 
 LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
@@ -73,30 +72,28 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             return self._gave_up(hosts, spec_obj)
         if kept or not rejected:
             return kept
-        counts = collections.Counter(verdict.rejections[0].check for _host, verdict in rejected)
-        raise exception.NoValidHost(reason=f'migcheck rejected {len(rejected)} host{"s" if len(rejected) > 1 else ""} ('
-                                           + ', '.join(f'{check}: {count}' for check, count in sorted(counts.items())) + ')')
+        raise exception.NoValidHost(reason=f'migcheck rejected {len(hosts)} host{"s" if len(hosts) > 1 else ""} ('
+                                           + ', '.join(f'{check}: {len(those)}' for check, those in sorted(rejected.items())) + ')')
 
     def _gave_up(self, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a bug', spec_obj.instance_uuid)
         return [] if CONF.migcheck.on_error == confs.REJECT and CONF.migcheck.mode == 'enforce' else hosts
 
-    def _judge_all(self, hosts: list[Any], spec_obj: Any) -> tuple[list[Any], list[tuple[Any, Verdict]]]:
-        """(hosts kept, (host, why) of those rejected)"""
+    def _judge_all(self, hosts: list[Any], spec_obj: Any) -> tuple[list[Any], dict[str, list[Any]]]:
+        """(hosts kept, check -> hosts that are rejected for it)"""
         move, source = self._leaving(spec_obj) if hosts else (None, None)
         if move is None:
-            return hosts, []
+            return hosts, {}
         now = time.time()
         guest = targets.guest(spec_obj.instance_uuid, source, move.arrived, now, CONF.migcheck,
                               targets.needs(spec_obj), move.kind == moves.LIVE)
         judge_one = targets.Judge(self._policies, guest, source, now, self._memory)
-        verdicts = [judge_one(host.stats) for host in hosts]
-        rejected = [(host, verdict) for host, verdict in zip(hosts, verdicts) if verdict.rejections]
-        if rejected or LOG.isEnabledFor(logging.DEBUG):
-            _log(judge_one, rejected, [host for host, verdict in zip(hosts, verdicts) if verdict.warnings], move, spec_obj.instance_uuid)
-        if CONF.migcheck.mode != 'enforce':
-            return hosts, []
-        return [host for host, verdict in zip(hosts, verdicts) if not verdict.rejections], rejected
+        kept, rejected = judge_one.sift(hosts)
+        if rejected:
+            _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid)
+        if LOG.isEnabledFor(logging.DEBUG):
+            _log_warnings(judge_one, hosts, move, spec_obj.instance_uuid)
+        return (kept, rejected) if CONF.migcheck.mode == 'enforce' else (hosts, {})
 
     def _leaving(self, spec_obj: Any) -> tuple[Optional[moves.Move], Optional[Report]]:
         """What move this request is for, and the source's report: two queries in the server's own cell."""
@@ -117,21 +114,25 @@ class MigrationTargetFilter(filters.BaseHostFilter):
                 return move, None
 
 
-def _log(judge_one: targets.Judge, rejected: list[tuple[Any, Verdict]], warned: list[Any], move: moves.Move,
-         instance: str) -> None:
-    """One line per rejected host, up to a limit; then one line per reason with the names of the others."""
+def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move, instance: str) -> None:
+    """One line per rejected host, up to a limit but at least one per check; then one line per check with the names of the others."""
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
-    limit = CONF.migcheck.max_logged_hosts
-    for host, _verdict in rejected[:limit]:
-        LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,
-                 _texts(judge_one.in_full(host.stats).rejections))
-    rest: dict[str, list[str]] = {}
-    for host, verdict in rejected[limit:]:
-        rest.setdefault(verdict.rejections[0].check, []).append(host.host)
-    for check, names in rest.items():
-        LOG.info('%d more hosts are %s as target of the %s of instance %s: %s: %s', len(names), would, move.kind, instance, check,
-                 hostnames.fold(names, NAMED))
-    for host in warned[:limit] if LOG.isEnabledFor(logging.DEBUG) else ():
+    left = CONF.migcheck.max_logged_hosts
+    for check, hosts in rejected.items():
+        lines = max(1, left) if CONF.migcheck.max_logged_hosts else 0
+        left -= lines
+        for host in hosts[:lines]:
+            LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,
+                     _texts(judge_one.in_full(host.stats).rejections))
+        if len(hosts) > lines:
+            LOG.info('%d more hosts are %s as target of the %s of instance %s: %s: %s', len(hosts) - lines, would, move.kind, instance,
+                     check, hostnames.fold([host.host for host in hosts[lines:]], NAMED))
+
+
+def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str) -> None:
+    """One line per host of which something is to be said, up to the same limit."""
+    warned = [host for host in hosts if judge_one(host.stats).warnings]
+    for host in warned[:CONF.migcheck.max_logged_hosts]:
         LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
                   _texts(judge_one.in_full(host.stats).warnings))
 

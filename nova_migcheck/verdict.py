@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck.conf import IGNORE, REJECT, WARN, policy
@@ -85,7 +85,7 @@ class Verdict:
 
 
 def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now: float, policies: Policies,
-          compared: Optional[cpus.Comparison] = None, name: str = '') -> Verdict:
+          compared: Optional[cpus.Comparison] = None, name: str = '', together: Optional[list[Finding]] = None) -> Verdict:
     """Whether ``guest`` may go from the host of ``source`` to the host of ``target``.
 
     :param source: the source's report, None when it has none
@@ -93,6 +93,7 @@ def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now:
     :param now: seconds since the epoch
     :param compared: the target's own libvirt's answer about the guest's CPU, where there is one: it has the last word
     :param name: the target's, for the text
+    :param together: what :func:`between` says of source and target, where that is known already
     """
     if target is None:
         missing = Finding('report', Outcome.UNKNOWN, 'report', 'it has published no report', 'ComputeNode.stats',
@@ -104,8 +105,13 @@ def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now:
     verdict = _guest_on(guest, target, policies, compared, name)
     findings = list(target.findings)
     if guest.running and source is not None:
-        findings += between(source, target)
-    return settle([f for f in findings if not f.scope or f.scope in guest.needs], policies) + verdict
+        findings += between(source, target) if together is None else together
+    return settle(concerning(guest, findings), policies) + verdict
+
+
+def concerning(guest: Guest, findings: Iterable[Finding]) -> list[Finding]:
+    """Those of a target's findings that matter to this guest."""
+    return [f for f in findings if not f.scope or f.scope in guest.needs]
 
 
 def settle(findings: list[Finding], policies: Policies) -> Verdict:

@@ -7,7 +7,6 @@ refused as a target.
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar, Iterator, Mapping, Sequence
 
 from nova_migcheck.checks.base import Check, Result, Settings
@@ -25,7 +24,7 @@ class TlsCheck(Check):
 
     def run(self, settings: Settings) -> Iterator[Result]:
         inbound = str(settings.get('libvirt', 'live_migration_inbound_addr', ''))
-        visible = os.path.exists(libvirtconf.QEMU_CONF)
+        visible = libvirtconf.are_libvirtd_s()
         wanted = []
         try:
             to = migrationuri.destination(settings, inbound or settings.host, bool(inbound), '')

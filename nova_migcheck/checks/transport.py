@@ -7,7 +7,6 @@ The source's resolver and the source's routes decide where the bytes of a migrat
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
@@ -105,7 +104,7 @@ class TransportCheck(Check):
         if settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None and asked:
             wanted.append((tlsfiles.of_qemu('client', qemu_conf), settings.origin('libvirt', migrationuri.NATIVE_TLS)))
         for files, origin in wanted:
-            for trouble in tlsfiles.troubles(files, visible=os.path.exists(libvirtconf.QEMU_CONF)):
+            for trouble in tlsfiles.troubles(files, visible=libvirtconf.are_libvirtd_s()):
                 yield self.found(trouble.outcome, trouble.path, trouble.detail, origin, trouble.remedy)
 
     def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 from typing import Any, Mapping, Optional
 
-from cliff import show
+from cliff import columns, show
 
 from nova_migcheck import hostnames
 from nova_migcheck.cli import fleetlisting, listing, main
@@ -85,6 +85,13 @@ _NEVER_A_GUESTS = cpuguest.NOT_BY_DEFAULT | {'cmt', 'mbm_local', 'mbm_total', 'o
 _WHAT = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vendor of the CPU'}
 
 
+class Lost(columns.FormattableColumn):
+    """Host -> features: as it is in JSON and YAML, ``compute1: avx, bmi2; compute2: nothing`` elsewhere."""
+
+    def human_readable(self) -> str:
+        return '; '.join(f'{host}: {", ".join(lost) or "nothing"}' for host, lost in self._value.items())
+
+
 class Baseline(show.ShowOne):
     """Tell the largest CPU that all hosts provide, as [libvirt] lines for nova.conf, and what each host would lose."""
 
@@ -94,6 +101,10 @@ class Baseline(show.ShowOne):
         ('baseline a.xml b.xml', 'of files, as "virsh domcapabilities" prints them'),
     )
 
+    @property
+    def formatter_namespace(self) -> str:
+        return listing.ONE
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.formatter_class = listing.help_formatter(parser.formatter_class)
@@ -102,6 +113,7 @@ class Baseline(show.ShowOne):
                                  'domcapabilities); default: all hosts')
         parser.add_argument('--model-only', action='store_true', help='a named model and nothing besides')
         add_cpu_map(parser)
+        fleetlisting.add_timeout(parser)
         listing.add_configuration(parser)
         return parser
 
@@ -131,7 +143,7 @@ class Baseline(show.ShowOne):
         fleetlisting.require_nova()
         from nova_migcheck import fleet
         fleet.configure(parsed_args.config_file, parsed_args.config_dir)
-        found = fleet.read()
+        found = fleet.read(parsed_args.cell_timeout)
         wanted = [found.host(name) for name in parsed_args.hosts] or list(found.hosts)
         hosts = {host.name: host.report.cpu for host in wanted if host.report and host.report.cpu}
         silent = [host.name for host in wanted if host.name not in hosts]
@@ -154,7 +166,7 @@ class Baseline(show.ShowOne):
             return ('reason',), (str(error),)
         return ('cpu_mode', 'cpu_models', 'cpu_model_extra_flags', 'lost'), (
             'custom', self._found.model, Names(self._found.extra),
-            {host: list(lost) for host, lost in self._found.lost.items()})
+            Lost({host: list(lost) for host, lost in self._found.lost.items()}))
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Any, data: Any) -> int:
         """Lines for nova.conf, unless a format was asked for."""

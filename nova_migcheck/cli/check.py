@@ -13,8 +13,9 @@ from oslo_config import cfg
 
 from nova_migcheck import conf as confs
 from nova_migcheck import runner
+from nova_migcheck.aftermath import tally
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed
+from nova_migcheck.cli.listing import EXIT, Listing, Words, nova_is_installed, seconds
 from nova_migcheck.finding import Finding, worst
 from nova_migcheck.settings import Reader
 
@@ -38,7 +39,7 @@ class Check(Listing):
         parser.add_argument('--target', metavar='HOST', help='check the path from here to this host, too')
         parser.add_argument('--connect', metavar='ADDRESS',
                             help="the target's [libvirt] live_migration_inbound_addr; default: its name")
-        parser.add_argument('--watch', metavar='SECONDS', type=_seconds, help='again and again, with so many seconds between')
+        parser.add_argument('--watch', metavar='SECONDS', type=seconds, help='again and again, with so many seconds between')
         parser.add_argument('--prometheus', metavar='FILE', help='write metrics to this file as well; it is replaced in one step')
         return parser
 
@@ -50,7 +51,10 @@ class Check(Listing):
         checks = _chosen(list(conf.migcheck.checks), parsed_args)
         rounds = _Rounds(conf, reader, checks, parsed_args.target, parsed_args.connect, self.app.stderr)
         if not parsed_args.watch:
-            return COLUMNS, self._round(parsed_args, rounds)[1]
+            outcome, rows = self._round(parsed_args, rounds)
+            if self.nested(parsed_args):
+                return (*COLUMNS, 'subjects'), [(*row, Words(list(f.subjects))) for row, f in zip(rows, outcome.findings)]
+            return COLUMNS, rows
         self._shown = True
         # Ctrl-C is how a person ends it: the exit code is the last round's.
         with contextlib.suppress(KeyboardInterrupt):
@@ -65,7 +69,7 @@ class Check(Listing):
         outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
         if parsed_args.prometheus:
-            prometheus.write(parsed_args.prometheus, outcome, rounds.names)
+            prometheus.write(parsed_args.prometheus, outcome, rounds.names, tally.read(rounds.state_path))
         return outcome, [(str(finding.outcome), *(getattr(finding, name) for name in COLUMNS[1:])) for finding in outcome.findings]
 
     _shown = False
@@ -103,6 +107,14 @@ class _Rounds:
         self._target = {'host': target, 'connect': connect or target, 'migration': {}} if target else None
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
+
+    @property
+    def state_path(self) -> str:
+        """Where nova-compute leaves its numbers; '' when this host's configuration does not say."""
+        try:
+            return str(self._conf.state_path)
+        except cfg.NoSuchOptError:  # Nova is not installed here
+            return ''
 
     @property
     def names(self) -> list[str]:
@@ -173,10 +185,3 @@ def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
         raise FileNotFoundError('no nova.conf was found: give one with --config-file')
     confs.register(conf)
     return conf
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise ValueError(text)
-    return seconds

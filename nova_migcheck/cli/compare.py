@@ -10,7 +10,7 @@ from typing import Any, Callable
 from cliff import columns, show
 
 from nova_migcheck import cpu
-from nova_migcheck.cli import main
+from nova_migcheck.cli import listing, main
 from nova_migcheck.cpu import guest as cpuguest
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import xml as cpuxml
@@ -33,12 +33,23 @@ class Compare(show.ShowOne):
     """Whether a guest's CPU can run on a host, and which features the host lacks.
 
     Both are XML as libvirt prints them: a <cpu> element, a <domain> (virsh dumpxml), <domainCapabilities> (virsh
-    domcapabilities) or <capabilities> (virsh capabilities). Exit code 0: compatible, 1: incompatible, 2: it cannot be
-    told, 255: a file is not readable.
+    domcapabilities) or <capabilities> (virsh capabilities).
     """
+
+    EXAMPLES = (('compare --guest guest.xml --host target.xml', '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the '
+                                                                'target'),)
+
+    @property
+    def formatter_namespace(self) -> str:
+        return listing.ONE
+
+    def get_epilog(self) -> str:
+        """The example, and what the exit code says."""
+        return listing.epilog(self.EXAMPLES, '0 compatible, 1 incompatible, 2 it cannot be told, 255 a file is not readable.')
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.formatter_class = listing.help_formatter(parser.formatter_class)
         parser.add_argument('--guest', metavar='FILE', required=True,
                             help='the CPU of the guest, best the <domain> of the running guest')
         parser.add_argument('--host', metavar='FILE', required=True,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 from nova_migcheck import targets
 from nova_migcheck.cli import main
 from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings
+from nova_migcheck.cli.listing import Findings, Migrations
 from nova_migcheck.matrix import State, state
 from nova_migcheck.verdict import Policies, Verdict
 
@@ -42,8 +42,9 @@ class Explain(FleetListing):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         conf = self.configure(parsed_args)
         from nova_migcheck import fleet
-        server = fleet.server(parsed_args.server, parsed_args.cell_timeout)
+        # The fleet first: a cell that has not answered is not waited for again.
         found = self.read_fleet()
+        server = fleet.server(parsed_args.server, parsed_args.cell_timeout, found.away)
         hosts = [host for host in found.hosts if host.cell == server.cell]
         if parsed_args.host:
             host = found.host(parsed_args.host)
@@ -61,9 +62,11 @@ class Explain(FleetListing):
             reasons = [finding.to_dict() for finding in verdict.rejections]
             warnings = [finding.to_dict() for finding in verdict.warnings]
             if self.nested(parsed_args):
-                rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings)))
+                past = [one.to_dict() for one in host.report.migrations] if host.report else []
+                rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings),
+                             Migrations(past)))
             else:
-                rows.append((printable(host.name), host.service, word, Findings(reasons + warnings)))
+                rows.append((printable(host.name), host.service, word, self.reasons(parsed_args, reasons + warnings)))
         if parsed_args.formatter == 'table':
             others = len(found.hosts) - len(hosts)
             self.say(f'Server {printable(server.name)} ({server.uuid}) is {server.state} on {printable(server.host)}'
@@ -71,7 +74,7 @@ class Explain(FleetListing):
                         if others and not parsed_args.host else '.'))
             self.say(BEYOND)
         if self.nested(parsed_args):
-            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings'), rows
+            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings', 'migrations'), rows
         return ('host', 'service', 'verdict', 'reasons'), rows
 
 

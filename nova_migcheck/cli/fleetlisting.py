@@ -7,7 +7,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Optional
 
 from nova_migcheck.cli import main
-from nova_migcheck.cli.listing import Listing, nova_is_installed
+from nova_migcheck.cli.listing import Listing, nova_is_installed, seconds
 from nova_migcheck.finding import printable as printable
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ class FleetListing(Listing):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('--cell-timeout', metavar='SECONDS', type=float, default=20.0,
-                            help='wait so long for the databases of all cells (default 20)')
+        add_timeout(parser)
         return parser
 
     def configure(self, parsed_args: argparse.Namespace) -> Any:
@@ -47,12 +46,17 @@ class FleetListing(Listing):
             self.say(f'{note}; its hosts are not shown.')
         if found.away:
             self.worsen(main.WARNING)
-        self.hangs |= found.silent
         return found
 
     def worsen(self, code: int) -> None:
         """Exit with ``code`` unless something worse was found."""
         self.code = max(self.code, code, key=_SEVERITY.index)
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """The option ``--cell-timeout``."""
+    parser.add_argument('--cell-timeout', metavar='SECONDS', type=seconds, default=20.0,
+                        help="wait so long for Nova's global database, and so long for those of all cells together (default 20)")
 
 
 def require_nova() -> None:

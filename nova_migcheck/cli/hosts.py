@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import time
 from typing import Any, Optional, Sequence
 
 from nova_migcheck import published
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cli.fleetlisting import FleetListing, age, printable
-from nova_migcheck.cli.listing import EXIT, Findings, Words
+from nova_migcheck.cli.listing import EXIT, Findings, Migrations, Words
 from nova_migcheck.finding import Outcome, worst
 from nova_migcheck.verdict import is_fresh
 
@@ -56,10 +58,18 @@ class Hosts(FleetListing):
             if self.nested(parsed_args):
                 rows.append((host.name, host.cell, host.service, state, seconds, version, Words(outcomes),
                              Findings([f.to_dict() for f in report.findings] if report else []),
-                             Words(list(report.dropped) if report else [])))
+                             Words(list(report.dropped) if report else []),
+                             Migrations([past.to_dict() for past in report.migrations] if report else [])))
             else:
-                rows.append((printable(host.name), printable(host.cell), host.service, state, age(seconds), version or '',
-                             *(outcomes.get(name, '') for name in names)))
+                rows.append((printable(host.name), printable(host.cell), host.service, state,
+                             age(seconds) if parsed_args.formatter == 'table' else '' if seconds is None else seconds, version or '',
+                             *(outcomes.get(name, '') for name in names),
+                             _briefly(report.migrations) if report else ''))
         if self.nested(parsed_args):
-            return ('host', 'cell', 'service', 'report', 'age', 'version', 'checks', 'findings', 'dropped'), rows
-        return ('host', 'cell', 'service', 'report', 'age', 'version', *names), rows
+            return ('host', 'cell', 'service', 'report', 'age', 'version', 'checks', 'findings', 'dropped', 'migrations'), rows
+        return ('host', 'cell', 'service', 'report', 'age', 'version', *names, 'migrations'), rows
+
+
+def _briefly(migrations: Sequence[Past]) -> str:
+    counts = collections.Counter(past.ended for past in migrations)
+    return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))

@@ -7,12 +7,13 @@ import argparse
 import importlib.util
 import logging
 import os
-import sys
 import warnings
 from typing import Any, ClassVar, Iterable, Sequence
 
 from cliff import columns, lister
+from cliff.formatters import base, commaseparated
 
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cli import main
 from nova_migcheck.finding import Finding, Outcome
 
@@ -20,8 +21,12 @@ from nova_migcheck.finding import Finding, Outcome
 EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
 
 
+# Entry points of the formats of a command that shows one thing.
+ONE = 'nova_migcheck.cli.formatter.one'
+
+
 class Findings(columns.FormattableColumn):
-    """Findings: objects for machines, a line each for people."""
+    """Findings: objects in JSON and YAML, a line each elsewhere."""
 
     def human_readable(self) -> str:
         return '\n'.join(brief(Finding.from_dict(finding)) for finding in self._value)
@@ -36,6 +41,22 @@ class Words(columns.FormattableColumn):
         return ' '.join(self._value)
 
 
+class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
+    """``-f csv`` for a command that shows one thing: a line for each of its fields. cliff has it for lists only."""
+
+    def emit_one(self, column_names: Sequence[str], data: Sequence[Any], stdout: Any, parsed_args: argparse.Namespace) -> None:
+        """Write it."""
+        values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value for value in data]
+        self.emit_list(('field', 'value'), list(zip(column_names, values)), stdout, parsed_args)
+
+
+class Migrations(columns.FormattableColumn):
+    """Migrations that are over: objects for machines, a line each for people."""
+
+    def human_readable(self) -> str:
+        return '\n'.join(str(Past(**past)) for past in self._value)
+
+
 class Listing(lister.Lister):
     """A command that prints a list. ``EXAMPLES`` are shown by ``--help``: the command line, then what it is for."""
 
@@ -43,8 +64,6 @@ class Listing(lister.Lister):
 
     #: The exit code, set by take_action().
     code = main.OK
-    #: Whether a thread may still hang when all is printed, so that the process must not wait for it.
-    hangs = False
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
@@ -65,10 +84,6 @@ class Listing(lister.Lister):
         """
         prepare(self.app, parsed_args)
         super().run(parsed_args)
-        if self.hangs:
-            self.app.stdout.flush()
-            sys.stderr.flush()
-            os._exit(self.code)
         return self.code
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
@@ -86,6 +101,11 @@ class Listing(lister.Lister):
         """Whether the output can hold objects in objects."""
         return parsed_args.formatter in ('json', 'yaml')
 
+    def reasons(self, parsed_args: argparse.Namespace, found: Sequence[dict[str, Any]]) -> Any:
+        """Findings in one column of a flat list. csv and value would have them as Python writes a list."""
+        column = Findings(list(found))
+        return column if parsed_args.formatter == 'table' else column.human_readable()
+
     def say(self, text: str) -> None:
         """A remark beside the output."""
         self.app.stdout.flush()
@@ -99,6 +119,14 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--config-file', metavar='FILE', action='append', default=[],
                        help="read this nova.conf instead of Nova's usual ones; may be given more than once")
     group.add_argument('--config-dir', metavar='DIR', action='append', default=[], help='read the *.conf files of this directory too')
+
+
+def seconds(text: str) -> float:
+    """A number of seconds on the command line. argparse says of any other text that it is none."""
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
 
 
 def epilog(examples: Sequence[tuple[str, str]], codes: str) -> str:

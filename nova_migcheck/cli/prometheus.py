@@ -3,35 +3,26 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from typing import Sequence
+from typing import Optional, Sequence
 
+from nova_migcheck import replacing
+from nova_migcheck.aftermath import tally as tallies
+from nova_migcheck.aftermath.tally import Tally
 from nova_migcheck.finding import Outcome, worst
 from nova_migcheck.runner import Round
 
 
-def write(path: str, outcome: Round, checks: Sequence[str]) -> None:
+def write(path: str, outcome: Round, checks: Sequence[str], tally: Optional[Tally] = None) -> None:
     """Replace ``path`` in one step, so that no reader sees half of it.
 
     :param checks: those that ran, the ones without a finding included
+    :param tally: what nova-compute counted, None when it left nothing
     :raises OSError: when it cannot be written
     """
-    # The collector reads *.prom: a name without that, and on the same file system.
-    fd, temporary = tempfile.mkstemp(prefix='.nova-migcheck-', dir=os.path.dirname(path) or '.')
-    try:
-        with os.fdopen(fd, 'w', encoding='utf-8') as file:
-            file.write(text(outcome, checks))
-            os.fchmod(fd, 0o644)
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replacing.write(path, text(outcome, checks, tally), durable=True)
 
 
-def text(outcome: Round, checks: Sequence[str]) -> str:
+def text(outcome: Round, checks: Sequence[str], tally: Optional[Tally] = None) -> str:
     """The metrics. The age of the last round is ``time() - nova_migcheck_round_timestamp_seconds``."""
     # One check may report under several names: that of endpoints also tells of the clock.
     checks = [*checks, *dict.fromkeys(finding.check for finding in outcome.findings if finding.check not in checks)]
@@ -59,6 +50,7 @@ def text(outcome: Round, checks: Sequence[str]) -> str:
         '# HELP nova_migcheck_round_timestamp_seconds When the last round of checks began.',
         '# TYPE nova_migcheck_round_timestamp_seconds gauge',
         f'nova_migcheck_round_timestamp_seconds {outcome.started:.3f}',
+        *(tallies.prometheus(tally) if tally is not None else ()),
     ]
     return '\n'.join(lines) + '\n'
 

@@ -128,7 +128,7 @@ def _resolver(picture: Picture, troubles: list[Trouble]) -> Folded:
     detail = (f'no name resolves: {_some(hosts)} ({about.answer.detail}); '
               f'{len(_targets(unresolved))} endpoints hang on them')
     origin = '; '.join(filter(None, [remedies.nameservers(), _origins(e for t in unresolved for e in t.endpoints)]))
-    return ([Finding(NAME, weight.outcome, 'resolver', detail, origin, remedies.RESOLVER, weight.scope)],
+    return ([Finding(NAME, weight.outcome, 'resolver', detail, origin, remedies.RESOLVER, weight.scope, _several(unresolved))],
             [t for t in troubles if t not in unresolved])
 
 
@@ -148,7 +148,7 @@ def _cut_off(picture: Picture, troubles: list[Trouble]) -> Folded:
               + _some([f'{t.answer.address} {t.answer.fault.value}' for t in _one_each(mine) if t.answer.fault])
               + f'; on them hang {_some(_targets(mine))}')
     return ([Finding(NAME, weight.outcome, 'this host', detail, _origins(e for t in mine for e in t.endpoints),
-                     remedies.CUT_OFF, weight.scope)], [t for t in troubles if t not in mine])
+                     remedies.CUT_OFF, weight.scope, _several(mine))], [t for t in troubles if t not in mine])
 
 
 def _message_queue(picture: Picture, troubles: list[Trouble]) -> Folded:
@@ -161,7 +161,7 @@ def _message_queue(picture: Picture, troubles: list[Trouble]) -> Folded:
     detail = f'none of the {len(hosts)} message queue hosts answers: ' + _some(
         [f'{t.target.url.partition("://")[2]} {_reason(t.answer)}' for t in mine])
     return ([Finding(NAME, weight.outcome, 'message queue', detail, _origins(e for t in mine for e in t.endpoints),
-                     remedies.of(mine[0].answer, MESSAGING), weight.scope)], [t for t in troubles if t not in mine])
+                     remedies.of(mine[0].answer, MESSAGING), weight.scope, _several(mine))], [t for t in troubles if t not in mine])
 
 
 def _addresses(picture: Picture, troubles: list[Trouble]) -> Folded:
@@ -192,7 +192,7 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
         yield Finding(NAME, weight.outcome, targets[0] if len(targets) == 1 else address, detail,
                       _origins(e for t in mine for e in t.endpoints),
                       remedies.of(first.answer, _services(first.endpoints), first.endpoints[0].from_catalog,
-                                  elsewhere is not None), scope)
+                                  elsewhere is not None), scope, _several(mine))
 
 
 def _reason(answer: Answer) -> str:
@@ -279,6 +279,12 @@ def _one_each(troubles: Iterable[Trouble]) -> list[Trouble]:
 def _targets(troubles: Iterable[Trouble]) -> list[str]:
     """URLs, what matters most first."""
     return list(dict.fromkeys(t.target.url for t in sorted(troubles, key=lambda t: t.weight, reverse=True)))
+
+
+def _several(troubles: Iterable[Trouble]) -> tuple[str, ...]:
+    """Each URL, where there are more than one."""
+    urls = tuple(_targets(troubles))
+    return urls if len(urls) > 1 else ()
 
 
 def _services(endpoints: Iterable[Endpoint]) -> str:

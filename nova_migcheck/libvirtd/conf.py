@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Mapping, Union
 
@@ -11,6 +12,9 @@ LIBVIRTD_CONF = '/etc/libvirt/libvirtd.conf'
 
 # migration_port_min and migration_port_max when qemu.conf does not say (src/qemu/qemu_conf.h)
 DEFAULT_PORTS = (49152, 49215)
+
+# Set in every image of kolla, and in every container of Kubernetes. Either has one process per container, so libvirtd has another.
+_OF_CONTAINERS = ('KOLLA_BASE_DISTRO', 'KUBERNETES_SERVICE_HOST')
 
 _LINE = re.compile(r'''^\s*(?P<key>\w+)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<number>-?\d+))\s*(?:\#.*)?$''')
 
@@ -36,6 +40,15 @@ def read_if_any(path: str) -> dict[str, Union[int, str]]:
         return read(path)
     except OSError:
         return {}
+
+
+def are_libvirtd_s() -> bool:
+    """Whether the files in this file system are those that libvirtd reads, so that one which is missing is missing there too.
+
+    A qemu.conf alone proves nothing: kolla's nova-compute image may bring one with a library, while libvirtd and its certificates are in
+    the container nova-libvirt.
+    """
+    return os.path.exists(QEMU_CONF) and not any(name in os.environ for name in _OF_CONTAINERS)
 
 
 def migration_ports(qemu_conf: Mapping[str, Union[int, str]]) -> tuple[int, int]:

@@ -67,8 +67,11 @@ def _compare_shared(source: Mapping[str, Any], target: Mapping[str, Any]) -> lis
     both = f'{_where(target)}; the source has it on {_system(source)}'
     if different:
         numbers = ''
-        if same_servers and same_export:
-            numbers = f' (inode {target.get("inode")} there, {source.get("inode")} on the source)'
+        if (same_servers and same_export) or not all(fact.get('export') for fact in (source, target)):
+            # The names are the same, or there are none that another host could read.
+            told = [f'{key} {target[key]} there, {source[key]} on the source' for key in ('inode', 'marker')
+                    if _differ(key, source, target)]
+            numbers = f' ({"; ".join(told)})' if told else ''
         return [_finding(Outcome.FAILURE, target, f'{both}: that is another directory{numbers}', f'mount the same export on both{_OFF}')]
     if not any(fact.get('export') for fact in (source, target)) and _same_number('inode', source, target) and _same_number(
             'marker', source, target):

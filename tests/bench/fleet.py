@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import time
 from typing import Any, Sequence
 
 from nova_migcheck import published
+from nova_migcheck.aftermath.past import PUBLISHED, Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.network.migration import HostMigration
 from nova_migcheck.report import Group, Report
 
 # A server of the Cascade Lake generation, as libvirt 9 lists what its KVM provides.
@@ -27,24 +30,35 @@ FEATURES = _WORDS.split()
 def cpu(kind: int) -> Cpu:
     """The ``kind``-th of any number of different CPUs."""
     chance = random.Random(kind)
-    less = chance.sample(FEATURES, kind % 7)
-    return Cpu('x86_64', 'kvm', 'Intel', 'Cascadelake-Server', frozenset(FEATURES) - set(less) | {f'kind{kind}'} if kind else frozenset(
-        FEATURES), tsc_hz=2_095_078_000 + chance.randrange(10_000), tsc_scaling=True, libvirt=9_000_000)
+    less = set(chance.sample(FEATURES, kind % 7))
+    features = frozenset(FEATURES) - less | ({f'kind{kind}'} if kind else set())
+    return Cpu('x86_64', 'kvm', 'Intel', 'Cascadelake-Server', features, tsc_hz=2_095_078_000 + chance.randrange(10_000), tsc_scaling=True,
+               libvirt=9_000_000)
+
+
+def lost(kinds: int) -> frozenset[str]:
+    """Features that one of so many CPUs lacks."""
+    return frozenset(name for kind in range(kinds) for name in set(FEATURES) - cpu(kind).features)
 
 
 def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups: int = 0, addresses: int = 1,
            now: float = 0.0) -> Report:
     """Host ``number``'s report. Its CPU is one of ``kinds``; its addresses, its TSC and its free space are its own."""
-    migration: dict[str, Any] = {
-        'host': f'compute{number:05d}', 'libvirt_host': f'compute{number:05d}.example.org', 'inbound': f'compute{number:05d}-mig',
-        'addresses': [f'10.77.{number // 250 % 250}.{number % 250 + i}' for i in range(addresses)],
-        'interface': 'bond1.200', 'networks': ['10.77.0.0/16'], 'mtu': 9000, 'scheme': 'tcp', 'port': 16509}
+    migration = HostMigration(
+        f'compute{number:05d}', f'compute{number:05d}.example.org', f'compute{number:05d}-mig',
+        tuple(ipaddress.ip_address(f'10.77.{number // 250 % 250}.{number % 250 + i}') for i in range(addresses)),
+        {ipaddress.ip_address(f'10.0.{number // 250 % 250}.{number % 250}'): 'bond0'}, True, 'bond1.200',
+        (ipaddress.ip_network('10.77.0.0/16'),), 'live_migration_inbound_addr', 9000).to_json()
     storage = {'images': 'path', 'expect': 'auto', 'path': '/var/lib/nova/instances', 'mount': '/var/lib/nova/instances', 'type': 'nfs4',
                'family': 'nfs', 'shared': True, 'source': '10.0.0.5:/export/nova', 'servers': ['10.0.0.5'], 'export': '/export/nova',
                'inode': 128, 'marker': 4711, 'free_bytes': 2 ** 40 + number, 'total_bytes': 2 ** 42}
     given = cpu(number % kinds)
-    who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i]}), (f'{i:012x}',)) for i in range(groups))
-    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage)
+    who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i % 90], FEATURES[(i // 90 + i) % 90]}),
+                      (f'{i:012x}',)) for i in range(groups))
+    past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 2 ** 28,
+                      'bond1.200') for n in range(PUBLISHED))
+    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage,
+                  migrations=past)
 
 
 def failure(number: int) -> Finding:

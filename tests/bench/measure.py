@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import statistics
 import time
 from typing import Any, Callable, Optional, Sequence
 
@@ -28,8 +27,8 @@ class Row:
         return self.limit is None or self.value <= self.limit
 
 
-def side_by_side(*runs: Callable[[], Any], times: int = 7, before: Callable[[], Any] = lambda: None) -> list[float]:
-    """CPU seconds of each of ``runs``: the median of ``times``, taken in turns so that a busy machine is busy for all of them.
+def in_turns(*runs: Callable[..., Any], times: int = 7, before: Callable[[], Any] = lambda: None) -> list[list[float]]:
+    """CPU seconds of each of ``runs``, ``times`` times, taken in turns so that a busy machine is busy for all of them.
 
     :param before: called before each, its answer is handed to it
     """
@@ -41,11 +40,11 @@ def side_by_side(*runs: Callable[[], Any], times: int = 7, before: Callable[[], 
             gc.disable()
             try:
                 begun = time.process_time()
-                run(prepared) if prepared is not None else run()  # type: ignore[call-arg]
+                run(prepared) if prepared is not None else run()
                 seconds.append(time.process_time() - begun)
             finally:
                 gc.enable()
-    return [statistics.median(seconds) for seconds in taken]
+    return taken
 
 
 def table(rows: Sequence[Row]) -> str:

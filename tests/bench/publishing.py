@@ -12,7 +12,7 @@ from nova import objects
 
 from nova_migcheck import published
 from tests.bench import fleet
-from tests.bench.measure import Row, side_by_side
+from tests.bench.measure import Row, in_turns
 
 
 def _row(stats: dict[str, str]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def _row(stats: dict[str, str]) -> dict[str, Any]:
 def rows() -> Iterator[Row]:
     for name, report in (
             ('a healthy host', fleet.report(1)), ('with 3 failures', fleet.report(1, findings=[fleet.failure(n) for n in range(3)])),
-            ('with 20 guests of another CPU each', fleet.report(1, groups=20)),
+            *((f'with {guests} guests of another CPU each', fleet.report(1, groups=guests)) for guests in (1, 20, 100, 500)),
             ('with 500 failures', fleet.report(1, findings=[fleet.failure(n) for n in range(500)]))):
         texts = published.write(report)
         size = sum(len(key) + len(text) for key, text in texts.items())
@@ -44,6 +44,7 @@ def rows() -> Iterator[Row]:
     def decode(row: dict[str, Any]) -> None:
         for _ in range(300):
             objects.ComputeNode._from_db_object(context, objects.ComputeNode(), row)
-    without, with_report = side_by_side(lambda: decode(plain), lambda: decode(carrying), times=9)
-    yield Row('decoding a ComputeNode with / without the report', with_report / without, '', 1.05,
-              f'{with_report / 300 * 1e6:.1f} and {without / 300 * 1e6:.1f} µs')
+    without, with_report = in_turns(lambda: decode(plain), lambda: decode(carrying), times=15)
+    # The least of each: what else the machine does can only add, and the difference that is looked for is smaller than that.
+    yield Row('decoding a ComputeNode with / without the report', min(with_report) / min(without), '', 1.05,
+              f'{min(with_report) / 300 * 1e6:.1f} and {min(without) / 300 * 1e6:.1f} µs')

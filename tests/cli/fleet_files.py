@@ -19,6 +19,7 @@ import uuid
 from typing import Any
 
 from nova_migcheck import published
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
@@ -58,7 +59,10 @@ def report_of(number: int, now: float) -> dict[str, str]:
     findings = {FAILING: (FAILURE,), WARNING: (HOSTILE,)}.get(kind, ())
     migration = {'host': f'compute{number}', 'inbound': f'10.77.0.{number % 250}', 'networks': ['10.77.0.0/16'], 'mtu': 9000}
     groups = (Group(HASWELL, (UUIDS['old1'].replace('-', '')[:12],)),) if number == 1 else ()
-    return published.write(Report(int(now) - (40000 if kind == STALE else 20), findings, cpu, None, groups, migration))
+    past = () if kind != FAILING else (
+        Past(int(now) - 900, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28, 'mig0'),
+        Past(int(now) - 600, 'out', 'c0ffeec0ffee', 'compute1', 'failed', 2400, text='\x1b[31mNo route to host'))
+    return published.write(Report(int(now) - (40000 if kind == STALE else 20), findings, cpu, None, groups, migration, migrations=past))
 
 
 def main(directory: str, count: int) -> None:

@@ -6,13 +6,17 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from nova_migcheck.aftermath.tally import Tally
 from tests.cli import fleet_files
 from tests.cli.commands import ESCAPE, on_terminal, piped
 
@@ -69,7 +73,7 @@ def test_hosts_in_a_pipe(three, tmp_path):
     assert ran.code == 1  # compute3 has a failure
     assert not ESCAPE.search(ran.out) and ran.err == ''
     line = next(line for line in ran.out.splitlines() if 'compute3' in line)
-    assert 'cell1' in line and 'up' in line and 'fresh' in line and 'failure' in line
+    assert 'cell1' in line and 'up' in line and 'fresh' in line and 'failure' in line and '1 completed, 1 failed' in line
 
 
 def test_hosts_on_a_terminal(three):
@@ -93,6 +97,8 @@ def test_a_thousand_hosts(thousand, tmp_path):
     assert by_number[9]['report'] == 'stale' and by_number[9]['service'] == 'down'
     assert by_number[7]['service'] == 'disabled'
     assert by_number[3]['checks']['endpoint'] == 'failure' and by_number[3]['findings'][0]['subject'] == 'http://10.0.0.5:8780'
+    assert [(m['ended'], m['downtime'], m['text']) for m in by_number[3]['migrations']] == [
+        ('completed', 63, ''), ('failed', None, ' [31mNo route to host')]
 
 
 def test_a_cell_that_is_away_is_said_and_the_rest_shown(thousand, tmp_path):
@@ -196,7 +202,8 @@ def test_baseline_of_hosts_that_have_none_in_common(thousand, tmp_path, cpu_map)
 @pytest.fixture
 def nova_conf(tmp_path):
     path = tmp_path / 'nova.conf'
-    path.write_text('[DEFAULT]\nhost = compute1\nmy_ip = 127.0.0.1\n[migcheck]\nchecks = fine, failing, crashing\nround_deadline = 20\n')
+    path.write_text(f'[DEFAULT]\nhost = compute1\nmy_ip = 127.0.0.1\nstate_path = {tmp_path}\n'
+                    '[migcheck]\nchecks = fine, failing, crashing\nround_deadline = 20\n')
     return f'--config-file={path}'
 
 
@@ -226,10 +233,15 @@ def test_check_on_a_terminal(nova_conf):
 def test_check_writes_metrics(tmp_path, nova_conf):
     metrics = tmp_path / 'x.prom'
     metrics.write_text('old')
+    counted = Tally(1_764_000_000.0, stray=4711)
+    counted.write(str(tmp_path))  # as nova-compute leaves it
     piped(tmp_path, 'check', '--only', 'address', '--prometheus', str(metrics), nova_conf)
     text = metrics.read_text()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {sample.labels['check'] for sample in families['nova_migcheck_check'].samples} == {'address'}
     assert 'nova_migcheck_check{check="address",outcome="' in text and 'nova_migcheck_round_timestamp_seconds' in text
     assert sum(int(line[-1]) for line in text.splitlines() if line.startswith('nova_migcheck_check{check="address"')) == 1
+    assert 'nova_migcheck_migration_stray_bytes_total 4711' in text.splitlines()
     assert metrics.stat().st_mode & 0o777 == 0o644
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith('.')) == []
 
@@ -325,7 +337,7 @@ def test_nothing_is_written(three, tmp_path):
     assert {path.name: path.read_bytes() for path in three.glob('*.sqlite')} == before
 
 
-@pytest.mark.parametrize('command', ['check', 'hosts', 'explain', 'matrix', 'baseline'])
+@pytest.mark.parametrize('command', ['check', 'hosts', 'explain', 'matrix', 'baseline', 'compare'])
 def test_help_has_an_example(tmp_path, command):
     ran = piped(tmp_path, command, '--help')
     assert ran.code == 0 and f'\n    nova-migcheck {command}' in ran.out and 'Exit code' in ran.out
@@ -335,3 +347,77 @@ def test_the_console_script_itself(three):
     ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', 'hosts', conf(three)], capture_output=True, text=True,
                          timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert ran.returncode == 1 and 'compute3' in ran.stdout and ran.stderr == ''
+
+
+# A database that accepts a connection and never says a word.
+
+@pytest.fixture
+def silent():
+    """host:port of a listener that answers nothing, as a database server that hangs."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        yield f'127.0.0.1:{server.getsockname()[1]}'
+
+
+def test_a_cell_that_never_answers_is_waited_for_once_and_the_rest_shown(three, tmp_path, silent):
+    config = away(three, tmp_path, 'cell2', f'mysql+pymysql://nova:secret@{silent}/nova')
+    said = 'cell cell2 cannot be read: its database has not answered within 10 s; its hosts are not shown.'
+    argvs = [['hosts', '-f', 'json'], ['explain', 'old1', '--host', 'compute2', '-f', 'json'], ['explain', fleet_files.UUIDS['cell2-web']]]
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+    with ThreadPoolExecutor() as pool:
+        hosts, explained, lost = pool.map(lambda number: piped(tmp_path / str(number), *argvs[number], config, '--cell-timeout', '10'),
+                                          range(3))
+    ran = hosts
+    assert [host['host'] for host in ran.json] == ['compute1', 'compute2', 'compute3']
+    assert ran.code == 1 and ran.err == said + '\n'
+    ran = explained
+    assert ran.code == 2 and ran.json[0]['verdict'] == 'accepted' and ran.err == said + '\n'
+    ran = lost
+    assert ran.code == 255 and 'is in a cell that cannot be read: cell2' in ran.err and ran.out == ''
+
+
+def test_a_global_database_that_never_answers(tmp_path, silent):
+    path = tmp_path / 'nova.conf'
+    path.write_text(f'[api_database]\nconnection = mysql+pymysql://nova:secret@{silent}/nova_api\n')
+    ran = piped(tmp_path, 'hosts', '--config-file', str(path), '--cell-timeout', '1')
+    assert ran.code == 255 and ran.err.splitlines() == [
+        'the database of [api_database] cannot be read: it has not answered within 1 s']
+
+
+@pytest.mark.parametrize('argv', [['hosts'], ['explain', 'web1'], ['matrix']])
+@pytest.mark.parametrize('form', ['csv', 'value'])
+def test_flat_formats_hold_no_python(three, tmp_path, argv, form):
+    ran = piped(tmp_path, *argv, conf(three), '-f', form)
+    assert ran.code == 1 and 'compute3' in ran.out and not set('{}') & set(ran.out)
+
+
+def test_completion_in_a_real_bash(tmp_path):
+    """What "complete" prints, sourced by bash; asked as bash asks when one presses the tab key."""
+    script = tmp_path / 'completion'
+    script.write_text(piped(tmp_path, 'complete', '--name', 'nova-migcheck').out)
+    # Of the package bash-completion, which is not everywhere: the same words, without its care for colons.
+    words = ('_get_comp_words_by_ref() { words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD; cur=${words[cword]}; prev=${words[cword-1]}; }; '
+             'COMP_WORDS=(nova-migcheck "$@"); COMP_CWORD=$#; . "$SCRIPT"; '
+             'function=$(complete -p nova-migcheck | sed "s/.*-F //; s/ .*//"); $function; echo "${COMPREPLY[@]}"')
+
+    def completions(*typed):
+        ran = subprocess.run(['bash', '-c', words, 'bash', *typed], env={**os.environ, 'SCRIPT': str(script)}, capture_output=True,
+                             text=True, timeout=60)
+        assert ran.returncode == 0 and ran.stderr == ''
+        return set(ran.stdout.split())
+
+    assert completions('') >= {'baseline', 'check', 'compare', 'explain', 'hosts', 'matrix'}
+    assert completions('ex') == {'explain'}
+    assert completions('check', '--pro') == {'--prometheus'}
+    assert completions('matrix', '--') >= {'--html', '--server-cpu', '--config-file'}
+
+
+def test_one_thing_in_every_format(three, tmp_path, cpu_map):
+    argv = ['baseline', 'compute1', 'compute2', conf(three), cpu_map]
+    found = valid('baseline', piped(tmp_path, *argv, '-f', 'json').json)
+    assert found['lost']['compute2'] == [] and 'avx512f' in found['lost']['compute1']
+    ran = piped(tmp_path, *argv, '-f', 'csv')
+    assert ran.out.splitlines()[:3] == ['"field","value"', '"cpu_mode","custom"', '"cpu_models","Large"']
+    assert 'compute2: nothing' in ran.out and not set('{}[]') & set(ran.out)
+    for form in ('yaml', 'value', 'shell'):
+        assert 'Large' in piped(tmp_path, *argv, '-f', form).out

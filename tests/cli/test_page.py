@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of the matrix, in a real browser."""
 
+import base64
+import contextlib
+
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -176,10 +179,32 @@ def test_colours_can_be_told_from_their_ground(nine, scheme):
     assert min(contrasts) >= 4.5
 
 
-def test_print_shows_every_host(nine):
-    nine.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print'})
-    try:
+def test_print_shows_every_host_and_every_reason(nine):
+    """On A4, which is narrower than the window: the heads stand where their columns are, and what is folded away is written out."""
+    grid = nine.find_element(By.ID, 'grid')
+    with paper(nine):
         assert nine.find_element(By.ID, 'table').is_displayed() and not nine.find_element(By.ID, 'controls').is_displayed()
-        assert nine.find_element(By.ID, 'grid').is_displayed()
+        assert grid.is_displayed()
+        lefts = 'return [...document.querySelectorAll(arguments[0])].map((e) => e.getBoundingClientRect().left)'
+        heads, cells = (nine.execute_script(lefts, f'#grid {where}') for where in ('.ch', '[aria-rowindex="2"] .c'))
+        assert len(heads) == 9 and heads == pytest.approx(cells, abs=1)
+        side = nine.execute_script('return document.querySelector("#grid .rh").getBoundingClientRect().right')
+        assert cells[0] - side < 4
+        assert 'keystone catalog: placement' in nine.find_element(By.ID, 'table').text
+        assert 'start placement' in nine.find_element(By.ID, 'table').text
+    assert 'start placement' not in nine.find_element(By.ID, 'table').text
+    assert len(base64.b64decode(nine.execute_cdp_cmd('Page.printToPDF', {'printBackground': True})['data'])) > 10000
+
+
+@contextlib.contextmanager
+def paper(driver):
+    """As the page is while Chromium prints it on A4."""
+    driver.execute_script('dispatchEvent(new Event("beforeprint"))')
+    driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print'})
+    driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {'width': 718, 'height': 1000, 'deviceScaleFactor': 1, 'mobile': False})
+    try:
+        yield
     finally:
-        nine.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': ''})
+        driver.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': ''})
+        driver.execute_script('dispatchEvent(new Event("afterprint"))')

@@ -5,10 +5,6 @@ Native threads by default, as Nova 34 itself; ``OS_NOVA_DISABLE_EVENTLET_PATCHIN
 wants to patch, or to forbid patching, before anything else of it is imported: so it stands here.
 """
 
-import os
+from tests.functional import nova_release
 
-os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', 'true')
-
-from nova import monkey_patch
-
-monkey_patch.patch()
+nova_release.patch()

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from nova_migcheck import published
 from nova_migcheck.finding import Outcome
+from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
+from tests.functional.test_service import children
 
 # check -> what is said of it
 BROKEN = {
@@ -54,3 +58,23 @@ class TestBrokenChecks:
         migration = shared_cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
         assert migration.refusals == {}
+
+
+class TestHungRound:
+    def test_while_a_round_hangs_nova_compute_does_its_work(self, no_cloud):
+        """Its resource audit and what it is asked by RPC come back long before the round, which has five minutes."""
+        cloud = Cloud({'compute1': Cpu()}, conf={'migcheck': {'checks': 'hangs,cpu', 'round_deadline': '300'}})
+        cloud.setUp()
+        try:
+            deadline = time.monotonic() + 20
+            while not children() and time.monotonic() < deadline:
+                time.sleep(0.05)  # a process's birth is no event that another one can wait for
+            hung = children()
+            assert hung
+            for _ in range(3):
+                cloud.publish()
+            server = cloud.boot('compute1')
+            cloud.delete(server)
+            assert children() == hung and not cloud.log.lines('ERROR', 'nova_migcheck')
+        finally:
+            cloud.cleanUp()

@@ -9,7 +9,8 @@ import sys
 
 import nova
 import pytest
-from nova import monkey_patch
+
+from tests.functional import nova_release
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = 'tests/functional'
@@ -22,7 +23,7 @@ TESTS = [
 ]
 
 
-@pytest.mark.skipif(monkey_patch.is_patched(), reason='this is that process')
+@pytest.mark.skipif(nova_release.is_eventlet(), reason='this is that process')
 def test_under_eventlet():
     assert nova  # imported: native threads in this process
     env = {**os.environ, 'OS_NOVA_DISABLE_EVENTLET_PATCHING': 'false'}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nova import exception, objects
 
 from nova_migcheck import published, report
+from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.scheduler import MigrationTargetFilter
 from tests.functional.conftest import HOSTS
@@ -35,11 +36,17 @@ def dated(texts, when):
 
 
 def deflated(data):
-    return '1 ' + base64.b64encode(zlib.compress(data)).decode()
+    deflate = zlib.compressobj(9, zdict=NAMES_1)
+    return base64.b64encode(deflate.compress(data) + deflate.flush()).decode()
+
+
+def of(own, common='-', summary='-'):
+    """Anything, as new as a report can be and under the right digest: it is read to its end."""
+    return f'1 {int(time.time()):010d} {published._kind(summary, common)}:{summary} {common} {own}'
 
 
 # Values that the column can give back: strings and nothing else; and values that only a hostile driver could hand over.
-BOMB = deflated(b'{"arch":"' + b'x' * 50_000_000 + b'"}')
+BOMB = deflated(b'{"arch":"' + b'x' * 5_000_000 + b'"}\n{}')
 NASTY = [
     '', ' ', '1', '1 ', '2 1764000000 - {}', '1 1764000000', '1 1764000000 - ', '1 1764000000 - []', '1 1764000000 - null',
     '1 1764000000 - {"f": 1}', '1 1764000000 - {"f": [1]}', '1 1764000000 - {"f": [{"check": {}, "outcome": []}]}',
@@ -47,7 +54,12 @@ NASTY = [
     '1 1764000000 - {"migration": 5}', '1 1764000000 - {"tsc_hz": 1e400}', '1 1764000000 - {"tsc_hz": NaN}',
     '1 1764000000 - ' + '[' * 5000, '1 ٠١٢٣٤٥٦٧٨٩ - {}', '1 9999999999 - {}', '1 0000000000 - {}', '1 -000000001 - {}',
     '1 1764000000 endpoint=failure {}', 'x' * 1_000_000, '1 1764000000 - {"a":"' + 'x' * 1_000_000 + '"}', '\x00', '\ud800',
-    '1 1764000000 - {"dropped": [["guests"]]}', '1 1764000000 - {"dropped": 3}', BOMB, '1 AAAA', '1 ' + 'A' * 8000,
+    '1 1764000000 - {"dropped": [["guests"]]}', of('{}', BOMB), of('{}', 'AAAA'), of('{}', '!'), of('{}', 'A' * 8000),
+    of('{}', deflated(b'7')), of('{}', deflated(b'\n[]')), of('{}', deflated(b'{}\n{}')),
+    of('{}', deflated(b'\n{"migration": 5, "storage": [1]}')), of('['),
+    of('[]'), of('null'), of('[' * 5000), of("{'f': 1}"), of("{'f': [{'check': {}, 'outcome': []}]}"), of("{'default': 7}"),
+    of("{'guests': [[{}, '']]}"),
+    of("{'migration': 5}"), of("{'tsc_hz': 1e400}"), of("{'dropped': 3}"), of('{}', summary='endpoint=failure'), of('{}', summary='=,=/'),
 ]
 TEXTS = st.one_of(
     st.none(), st.sampled_from(NASTY), st.text(max_size=300),

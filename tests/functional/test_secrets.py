@@ -63,7 +63,7 @@ class TestSecrets:
         stats = json.dumps([shared_cloud.stats(host) for host in shared_cloud.hosts])
         assert '127.0.0.1:1' in stats
         events = '\n'.join(migration.texts for migration in refused)
-        assert 'migcheck' in events
+        assert '127.0.0.1:1' in events
         processes = '\n'.join(f'{args} {env}' for args, env, _told in started)
         for where in (stats, events, processes, shared_cloud.log.output):
             assert [secret for secret in SECRETS if secret in where] == []

@@ -7,7 +7,8 @@ from typing import Iterator
 
 import pytest
 
-from tests.lab import namespaces
+from tests.lab import libvirtd, namespaces
+from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.two_hosts import TwoHosts
 
 
@@ -19,3 +20,14 @@ def hosts() -> Iterator[TwoHosts]:
         pytest.skip(lacking)
     with TwoHosts() as two:
         yield two
+
+
+@pytest.fixture
+def pair(hosts: TwoHosts) -> Iterator[tuple[LibvirtHost, LibvirtHost]]:
+    """A libvirtd on each of the two hosts."""
+    if libvirtd.missing():
+        pytest.skip(libvirtd.missing())
+    with LibvirtHost(hosts.source) as source:
+        source.connect().getCapabilities()  # it asks QEMU what it can, once for both
+        with LibvirtHost(hosts.target, cache=source.root / 'cache') as target:
+            yield source, target

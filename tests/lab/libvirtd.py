@@ -56,8 +56,8 @@ fi
 exec taskset -c {core} /usr/sbin/libvirtd --pid-file {root}/libvirtd.pid
 """
 
-# The same QEMU, every CPU of which lacks features: -global changes what libvirt finds when it probes, -cpu what a guest
-# gets.
+# The same QEMU, every CPU of which lacks features or is another vendor's: -global changes what libvirt finds when it probes, -cpu what
+# a guest gets.
 _WRAPPER = """#!/bin/bash
 arguments=({global_off})
 while [ $# -gt 0 ]; do
@@ -117,16 +117,20 @@ class Libvirtd(fixtures.Fixture):
         self.addCleanup(self._end_guests)
         self.addCleanup(self.stop)
 
-    def lose(self, without: Sequence[str]) -> None:
-        """Take features from the CPUs of its QEMU, from the next :meth:`start` on."""
+    def lose(self, without: Sequence[str], vendor: str = '') -> None:
+        """Take features from the CPUs of its QEMU, and let them say another vendor, from the next :meth:`start` on.
+
+        :param vendor: as CPUID says it, e.g. ``GenuineIntel``; only what libvirt finds is changed, not what a guest gets
+        """
         self.without = without
-        if without:
+        if without or vendor:
             # libvirt knows by QEMU's time of change whether to probe it again, and that is the same.
             shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
             wrapper = self.root / 'qemu-wrapper'
             wrapper.write_text(_WRAPPER.format(
                 root=self.root, suffix=''.join(f',{name}=off' for name in self.without),
-                global_off=' '.join(f'-global x86_64-cpu.{name}=off' for name in self.without)))
+                global_off=' '.join([*(f'-global x86_64-cpu.{name}=off' for name in self.without),
+                                     *([f'-global x86_64-cpu.vendor={vendor}'] if vendor else [])])))
             wrapper.chmod(0o755)
 
     def start(self) -> None:

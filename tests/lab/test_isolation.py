@@ -31,7 +31,7 @@ def work():
     time.sleep(300)
     return 0
 if __name__ == '__main__':
-    sys.exit(isolated('migcheck_isolation_work', sys.argv[1:], work))
+    sys.exit(isolated('migcheck_isolation_work', [sys.argv[1:]], work))
 """
 
 
@@ -61,8 +61,9 @@ def test_nothing_stays(tmp_path: pathlib.Path, number: int) -> None:
     (tmp_path / 'migcheck_isolation_work.py').write_text(_WORK)
     mounts, links = pathlib.Path('/proc/self/mounts').read_text(), os.listdir('/sys/class/net')
     environment = {**os.environ, 'PYTHONPATH': f'{ROOT}:{tmp_path}'}
-    process = subprocess.Popen([sys.executable, '-m', 'migcheck_isolation_work', mark], stdout=subprocess.PIPE, env=environment,
-                               cwd=tmp_path)
+    # With interrupts ignored, as a shell starts what it runs in the background.
+    process = subprocess.Popen(['env', '--ignore-signal=INT', sys.executable, '-m', 'migcheck_isolation_work', mark],
+                               stdout=subprocess.PIPE, env=environment, cwd=tmp_path)
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline() == b'up\n'

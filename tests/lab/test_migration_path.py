@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import signal
-from typing import Iterator
 
 import pytest
 
@@ -21,17 +19,6 @@ pytestmark = [pytest.mark.root, pytest.mark.libvirt]
 SOME_OF_THE_GUEST = 400_000
 # Talk of libvirtd to libvirtd is some kilobytes.
 NOTHING_OF_THE_GUEST = 100_000
-
-
-@pytest.fixture
-def pair(hosts: TwoHosts, tmp_path: pathlib.Path) -> Iterator[tuple[LibvirtHost, LibvirtHost]]:
-    """A libvirtd on each of the two hosts."""
-    if libvirtd.missing():
-        pytest.skip(libvirtd.missing())
-    with LibvirtHost(hosts.source) as source:
-        source.connect().getCapabilities()  # it asks QEMU what it can, once for both
-        with LibvirtHost(hosts.target, cache=source.root / 'cache') as target:
-            yield source, target
 
 
 def sent(hosts: TwoHosts, interface: str) -> int:

@@ -206,3 +206,45 @@ def test_rbd_needs_no_shared_directory(look):
     here, there = look(SHARE, rbd), look('', rbd)
     assert here.fact['pool'] == 'vms' and storages.compare(here.fact, there.fact) == []
     assert 'Ceph' in str(verdict(here, look('')).rejections[0])
+
+
+@pytest.mark.parametrize('images', ['default', 'raw', 'flat', 'qcow2'])
+def test_disks_in_files_are_looked_for_in_the_instances_directory(look, images):
+    kind = {'libvirt': {'images_type': images}}
+    source, local = look(SHARE, kind), look('', kind)
+    assert source.fact['images'] == 'path' and source.outcomes == ['ok']
+    assert not verdict(source, local).accepted and verdict(source, source).accepted
+
+
+def test_lvm_needs_no_shared_directory(look):
+    lvm = {'libvirt': {'images_type': 'lvm'}}
+    here, there = look(SHARE, lvm), look('', lvm)
+    assert verdict(here, there) == verdict(there, here) and verdict(here, there).accepted and not verdict(here, there).warnings
+    # Nova copies the disks, block by block or file by file: worth a word, no reason to refuse.
+    mixed = verdict(here, look(''))
+    assert mixed.accepted and 'images_type' in str(mixed.warnings[0]) and 'LVM' in str(mixed.warnings[0])
+
+
+def test_a_directory_that_is_dead_is_a_failure_where_the_disks_are_elsewhere_too(look):
+    """Consoles, config drives and the guests' own files are there with every images_type."""
+    for images in ('rbd', 'lvm'):
+        kind = {'libvirt': {'images_type': images}}
+        assert look(f'{SHARE}\nkill -KILL $server; wait $server || true', kind).outcomes == ['failure']
+        assert look(SHARE, kind).outcomes == ['ok']
+
+
+def test_free_space(look):
+    said = look('mount -t tmpfs -o size=64m none instances; head -c 16777216 /dev/zero > instances/disk')
+    assert (said.fact['total_bytes'], said.fact['free_bytes']) == (64 << 20, 48 << 20)
+
+
+def test_s4_one_directory_under_two_names_is_not_refused_and_another_one_is(look):
+    """What two names of a share do not tell, the numbers that its server gave to the directory and to Nova's own file in it do."""
+    source = look(f'touch 10.0.0.5:/export/compute_nodes; {SHARE}')
+    alias = look('touch 10.0.0.5:/export/compute_nodes; mkdir -p 10.0.0.6:/alias; mount --bind 10.0.0.5:/export 10.0.0.6:/alias\n'
+                 'share 10.0.0.6:/alias instances')
+    other = look('mkdir -p 10.0.0.6:/alias; touch 10.0.0.6:/alias/compute_nodes; share 10.0.0.6:/alias instances')
+    assert source.fact['marker'] == alias.fact['marker'] != other.fact['marker']
+    unsure = verdict(source, alias)
+    assert unsure.accepted and 'cannot be told' in str(unsure.warnings[0])
+    assert 'another directory' in str(verdict(source, other).rejections[0])

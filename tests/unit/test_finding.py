@@ -3,7 +3,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from nova_migcheck.finding import MAX_FIELD, Finding, Outcome, without_credentials, worst
+from nova_migcheck.finding import MAX_FIELD, MAX_SUBJECTS, Finding, Outcome, without_credentials, worst
 
 
 def test_dict_and_back():
@@ -56,3 +56,10 @@ def test_worst():
 def test_one_line_names_check_thing_origin_and_remedy():
     text = str(Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused', 'keystone catalog', 'start haproxy'))
     assert text == 'endpoint: http://10.0.0.5:8780: connection refused (keystone catalog); start haproxy'
+
+
+def test_the_list_of_subjects_is_bounded_and_without_credentials() -> None:
+    found = Finding('endpoint', Outcome.FAILURE, subjects=tuple(f'http://user:secret@10.0.0.{n % 250}/' + 'x' * 2000 for n in range(500)))
+    assert len(found.subjects) == MAX_SUBJECTS and max(map(len, found.subjects)) <= MAX_FIELD and 'secret' not in str(found.to_dict())
+    with pytest.raises(ValueError, match='subjects'):
+        Finding.from_dict({**found.to_dict(), 'subjects': [{}]})

@@ -11,19 +11,39 @@ import pytest
 from hypothesis import strategies as st
 
 from nova_migcheck import published, report
+from nova_migcheck.aftermath import past
+from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
+from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
 
-NAMES = published._NAMES_1.decode().split()
+NAMES = NAMES_1.decode().split()
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Icelake-Server', frozenset(random.Random(1).sample(NAMES, 150)), 2_400_000_000, True, 9_000_000)
 SMALLER = dataclasses.replace(HOST, features=HOST.features - set(sorted(HOST.features)[:5]) | {'a-new-one'}, tsc_hz=None)
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
 FULL = Report(
     1_764_000_000, (Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refused', 'keystone catalog', 'start it', 'volumes'),),
     HOST, dataclasses.replace(HOST, tsc_hz=None), (Group(SMALLER, (report.shorten(UUID),)),),
-    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7})
+    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7},
+    migrations=tuple(
+        Past(1_764_000_000 + n, 'in', report.shorten(UUID), 'compute1.example.org', 'completed', 3700, 63, 268_435_456, 'bond1.200')
+        for n in range(past.PUBLISHED)))
+
+
+def kind(texts):
+    return texts[published.MAIN][published.KIND]
+
+
+def packed(common, names=NAMES_1):
+    deflate = zlib.compressobj(9, zdict=names)
+    return base64.b64encode(deflate.compress(common) + deflate.flush()).decode()
+
+
+def of(common, own='{}', summary='-'):
+    """Anything, under the right digest."""
+    return {published.MAIN: f'1 1764000000 {published._kind(summary, common)}:{summary} {common} {own}'}
 
 
 def test_round_trip():
@@ -40,36 +60,69 @@ def test_hosts_of_a_kind_have_the_same_cpu_and_site():
     other = dataclasses.replace(FULL, time=1, findings=(), cpu=dataclasses.replace(HOST, tsc_hz=2_400_001_000),
                                 migration={**FULL.migration, 'host': 'compute2'}, storage={**FULL.storage, 'free_bytes': 9})
     one, two = published.write(FULL), published.write(other)
-    assert one[published.CPU] == two[published.CPU] and one[published.SITE] == two[published.SITE]
+    assert published.common(one) == published.common(two)
+    assert kind(one) != kind(two), 'one has a finding'
+    assert kind(two) == kind(published.write(dataclasses.replace(FULL, findings=())))
     assert published.read(two).cpu.tsc_hz == 2_400_001_000
 
 
-def test_the_face_is_what_a_decision_rests_on():
+@pytest.mark.parametrize('changes', [
+    {'cpu': None}, {'cpu': SMALLER}, {'storage': {}}, {'migration': {'mtu': 1500}}, {'findings': ()},
+    {'findings': (dataclasses.replace(FULL.findings[0], scope=''),)},
+])
+def test_the_kind_is_all_that_a_decision_rests_on(changes):
+    texts, other = published.write(FULL), published.write(dataclasses.replace(FULL, **changes))
+    assert kind(texts) != kind(other)
+    main = texts[published.MAIN]
+    with pytest.raises(published.Unreadable, match='kind'):
+        published.read({published.MAIN: main.replace(kind(texts), kind(other))})
+    with pytest.raises(published.Unreadable, match='kind'):
+        published.read_common(main.replace(kind(texts), kind(other)))
+
+
+def test_what_a_kind_has_in_common():
+    common = published.read_common(published.write(FULL)[published.MAIN])
+    assert [(f.check, f.outcome, f.scope) for f in common.report.findings] == [('endpoint', Outcome.FAILURE, 'volumes')]
+    assert all(published.is_bare(f) for f in common.report.findings)
+    assert common.report.cpu == dataclasses.replace(HOST, tsc_hz=None)
+    assert common.report.migration == {'networks': ['10.77.0.0/24'], 'mtu': 9000}
+    assert common.site == published.site(FULL)
+    assert published.read_findings(published.write(FULL)[published.MAIN]) == FULL.findings
+
+
+def test_almost_no_quote_has_to_be_escaped_in_the_column():
     texts = published.write(FULL)
-    time, word = published.face(texts)
-    assert time == '1764000000' and word.endswith(':endpoint/volumes=failure')
-    for key in (published.CPU, published.SITE):
-        other = published.write(dataclasses.replace(FULL, cpu=None) if key == published.CPU else dataclasses.replace(FULL, storage={}))
-        assert published.face(other)[1] != word
-        with pytest.raises(published.Unreadable):
-            published.read({**texts, key: other.get(key)})
+    assert len(json.dumps(texts)) <= sum(len(k) + len(v) for k, v in texts.items()) + 8
+    quoted = dataclasses.replace(FULL, findings=(dataclasses.replace(FULL.findings[0], detail='it\'s "so"\\\0'),))
+    assert published.read(published.write(quoted)).findings[0].detail == 'it\'s "so"\\ '
+
+
+def test_past_migrations_are_the_first_to_go():
+    much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 575) for n in range(11)))
+    back = published.read(published.write(much))
+    assert back.dropped == ('migrations',) and back.migrations == () and back.findings == much.findings
+
+
+def test_past_migrations_of_a_later_version_are_read_as_far_as_they_make_sense():
+    texts = published.write(FULL)
+    main = texts[published.MAIN].replace("'bond1.200','']", "'bond1.200','','more']", 1).replace("'completed'", "'beamed'", 1)
+    back = published.read({**texts, published.MAIN: main})
+    assert len(back.migrations) == len(FULL.migrations) - 1 and back.findings == FULL.findings
 
 
 def test_no_report_is_none():
     assert published.read(None) is None
     assert published.read({}) is None
     assert published.read({'uptime': 'up 3 days'}) is None
-    assert published.face({}) is None
 
 
 @pytest.mark.parametrize('stats', [
     {'migcheck': 3}, {'migcheck': ''}, {'migcheck': '2 1764000000 - {}'}, {'migcheck': '1 17640000 - {}'}, {'migcheck': '1 1764000000 - {'},
-    {'migcheck': '1 1764000000 - []'}, {'migcheck': '1 1764000000 - {"f": 3}'}, {'migcheck': '1 1764000000 - {"f": [{}]}'},
-    {'migcheck': '1 1764000000 - {"guests": [[{"arch": "x", "virt": "y", "+": "", "-": ""}, "a"]]}'},
-    {'migcheck': '1 1764000000 - {"default": 7}'}, {'migcheck': '1 ١٧٦٤٠٠٠٠٠٠ - {}'},
-    {'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '1 !!!'}, {'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '9 AAAA'},
-    {'migcheck': '1 1764000000 - {}', 'migcheck_site': '1 [1]'}, {'migcheck': '1 1764000000 - {}', 'migcheck_site': '1 {"migration": 3}'},
-    {'migcheck': '1 1764000000 - ' + '[' * 8000}, {'migcheck': 'x' * 10_000_000},
+    of('-', '[]'), of('-', "{'f': 3}"), of('-', "{'f': [{}]}"), of('-', "{'f': []}", 'endpoint=failure'),
+    of('-', "{'guests': [[{'arch': 'x', 'virt': 'y', '+': '', '-': ''}, 'a']]}"), of('-', "{'default': 7}"),
+    {'migcheck': of('-')['migcheck'].replace('1764000000', '١٧٦٤٠٠٠٠٠٠')}, {'migcheck': of('-')['migcheck'].replace('0 ', '0x', 1)},
+    of('!!!'), of('AAAA'), of(packed(b'')), of(packed(b'\xff\n{}')), of(packed(b'\n[1]')), of(packed(b'\n{"migration": 3}')),
+    of(packed(b'{"arch": 3}\n{}')), of('-', '[' * 8000), {'migcheck': 'x' * 10_000_000},
 ])
 def test_what_cannot_be_read_says_so(stats):
     with pytest.raises(published.Unreadable):
@@ -77,29 +130,31 @@ def test_what_cannot_be_read_says_so(stats):
 
 
 def test_a_cpu_that_inflates_without_end_is_refused():
-    deflate = zlib.compressobj(9, zdict=published._NAMES_1)
-    bomb = base64.b64encode(deflate.compress(b' ' * 5_000_000) + deflate.flush()).decode()
+    bomb = packed(b' ' * 5_000_000)
     assert len(bomb) < published.MAX_BYTES
     with pytest.raises(published.Unreadable, match='larger than'):
-        published.read({'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '1 ' + bomb})
+        published.read(of(bomb))
 
 
 def test_another_dictionary_is_refused_not_misread():
     """The dictionary of format 1 is frozen: this is the text that the first release wrote."""
-    assert zlib.crc32(published._NAMES_1) == 52146861
-    deflate = zlib.compressobj(9, zdict=published._NAMES_1[:-1])
-    text = base64.b64encode(deflate.compress(json.dumps(HOST.to_dict()).encode()) + deflate.flush()).decode()
-    with pytest.raises(published.Unreadable):
-        published.read({'migcheck': '1 1764000000 - {}', 'migcheck_cpu': '1 ' + text})
+    assert zlib.crc32(NAMES_1) == 52146861
+    common = json.dumps(HOST.to_dict()).encode() + b'\n{}'
+    assert published.read(of(packed(common))).cpu == HOST
+    with pytest.raises(published.Unreadable, match='zdict'):
+        published.read(of(packed(common, NAMES_1[:-1])))
 
 
+COMMON = published.common(published.write(FULL))
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
                            lambda c: st.lists(c, max_size=4) | st.dictionaries(st.text(max_size=8), c, max_size=4), max_leaves=12)
 texts = st.one_of(
     st.text(max_size=200), st.none(), st.integers(), st.binary(max_size=50), json_values,
     st.builds(lambda head, rest: f'1 1764000000 {head} {json.dumps(rest)}', st.text(max_size=10), json_values),
-    st.builds(lambda key, rest: '1 1764000000 - ' + json.dumps({key: rest}),
-              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz']), json_values),
+    st.builds(lambda key, rest: of(COMMON, published._change_quotes(json.dumps({key: rest})))[published.MAIN],
+              st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz', 'past']), json_values),
+    st.builds(lambda cpu, rest: of(packed(f'{json.dumps(cpu)}\n{json.dumps(rest)}'.encode()))[published.MAIN], json_values, json_values),
+    st.builds(lambda summary: of(COMMON, summary=summary)[published.MAIN], st.text(max_size=20)),
     st.sampled_from(list(published.write(FULL).values())).flatmap(
         lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])),
     st.sampled_from(list(published.write(FULL).values())).flatmap(
@@ -117,7 +172,8 @@ def test_a_reader_survives_anything(stats):
     assert read is None or isinstance(read, Report)
     if read is not None:
         assert sum(len(k) + len(v) for k, v in published.write(read).items()) <= published.MAX_BYTES
-        published.face(stats)
+        published.read_common(stats[published.MAIN])
+        published.read_findings(stats[published.MAIN])
 
 
 findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), outcome=st.sampled_from(Outcome),
@@ -173,16 +229,17 @@ def test_the_guests_of_the_cpu_check():
 
 @pytest.mark.parametrize('broken', [
     lambda main: main.replace('endpoint/volumes=failure', '-'),
-    lambda main: main.replace('"f":[{', '"f":[{"check":"cpu","outcome":"failure"},{'),
+    lambda main: main.replace("'f':[{", "'f':[{'check':'cpu','outcome':'failure'},{"),
 ])
-def test_a_host_that_does_not_say_what_its_face_says_is_not_believed(broken):
+def test_a_host_that_does_not_say_what_its_kind_says_is_not_believed(broken):
     texts = published.write(FULL)
+    assert broken(texts[published.MAIN]) != texts[published.MAIN]
     with pytest.raises(published.Unreadable):
         published.read({**texts, published.MAIN: broken(texts[published.MAIN])})
 
 
-def test_what_is_compared_is_taken_from_the_part_that_is_in_the_face():
+def test_what_is_compared_is_taken_from_the_part_that_the_kind_is_made_of():
     texts = published.write(FULL)
-    lying = texts[published.MAIN].replace('"migration":{', '"migration":{"mtu":576,')
+    lying = texts[published.MAIN].replace("'migration':{", "'migration':{'mtu':576,")
     assert lying != texts[published.MAIN]
     assert published.read({**texts, published.MAIN: lying}).migration['mtu'] == 9000

@@ -28,6 +28,8 @@ class Rounds:
         self.told = []
         self.does = lambda: None
         self.findings = []
+        self.facts = {}
+        self.ended = True
         self.memory = {}
         self.ran = threading.Semaphore(0)
         self.stopped = threading.Event()
@@ -38,7 +40,8 @@ class Rounds:
             self.does()
         finally:
             self.ran.release()
-        return runner.Round(started=time.time(), findings=list(self.findings), memory=dict(self.memory))
+        return runner.Round(started=time.time(), findings=list(self.findings), facts=dict(self.facts), memory=dict(self.memory),
+                            told={'address': runner.Told(list(self.findings), dict(self.facts), self.ended)})
 
     def stop(self):
         self.stopped.set()
@@ -53,7 +56,7 @@ def rounds(monkeypatch):
 
 @pytest.fixture
 def keeper(rounds):
-    conf = types.SimpleNamespace(migcheck=types.SimpleNamespace(round_deadline=5.0, check_interval=60))
+    conf = types.SimpleNamespace(migcheck=types.SimpleNamespace(round_deadline=5.0, check_interval=60, stale_after=300))
     reader = types.SimpleNamespace(read=lambda check, memory=None: Settings(host='compute1', memory=memory),
                                    nothing=lambda: Settings(host='compute1'))
     keeper = reporter.Reporter(conf, reader, {
@@ -143,14 +146,41 @@ def test_stop_kills_the_round_and_publishes_nothing_of_it(keeper, rounds):
     assert keeper.texts() == {}
 
 
-def test_the_clock_set_back_stops_nothing(keeper, rounds, monkeypatch):
+@pytest.mark.parametrize('by', [-7200, 7200])
+def test_the_clock_set_back_or_forward_stops_nothing(keeper, rounds, monkeypatch, by):
     """Ages are measured by the monotonic clock; only the time that is published is the wall's."""
     keeper.fresh(60)
     wall = time.time
-    monkeypatch.setattr(reporter.time, 'time', lambda: wall() - 7200)
+    monkeypatch.setattr(reporter.time, 'time', lambda: wall() + by)
     assert keeper.fresh(60) is not None and len(rounds.told) == 1
     again = keeper.fresh(0)
-    assert len(rounds.told) == 2 and wall() - again.time > 7000
+    assert len(rounds.told) == 2 and abs(again.time - wall() - by) < 200
+
+
+def test_a_known_failure_outlives_a_round_that_was_killed_and_no_longer(keeper, rounds, monkeypatch):
+    rounds.findings = [BAD]
+    keeper.fresh(0)
+    rounds.findings, rounds.ended = [], False
+    again = keeper.fresh(0)
+    assert [(f.outcome, f.subject) for f in again.findings] == [(Outcome.FAILURE, 'compute1')]
+    assert published.read(keeper.texts()).summary == 'address=failure'
+    monotonic = time.monotonic
+    monkeypatch.setattr(reporter.time, 'monotonic', lambda: monotonic() + 301)
+    assert keeper.fresh(0).findings == ()
+
+
+def test_guests_that_could_not_be_counted_again_are_as_old_as_their_count(keeper, rounds, monkeypatch):
+    rounds.facts = {'cpu': {'arch': 'x86_64', 'virt': 'kvm', 'vendor': 'Intel', 'model': 'Haswell', 'features': 'aes avx'}, 'guests': {}}
+    first = keeper.fresh(0)
+    rounds.facts, rounds.ended = {}, False
+    monotonic, wall = time.monotonic, time.time
+    monkeypatch.setattr(reporter.time, 'monotonic', lambda: monotonic() + 100)
+    monkeypatch.setattr(reporter.time, 'time', lambda: wall() + 100)
+    again = published.read({**keeper.texts()}) if keeper.fresh(0) else None
+    assert again.cpu == first.cpu and again.time >= first.time + 100 and abs(again.counted - first.time) <= 2
+    # A guest that came in between is not known; one that had been there is.
+    conf = keeper._conf.migcheck
+    assert not again.knows(first.time + 50, again.time, conf) and again.knows(first.time - 50, again.time, conf)
 
 
 def test_a_change_is_logged_once_when_it_begins_and_once_when_it_ends(keeper, rounds, caplog):

@@ -2,6 +2,7 @@
 """A fleet of hosts at once: versions side by side, ten thousand findings, and what is kept between requests."""
 import dataclasses
 import time
+import types
 
 import pytest
 
@@ -54,8 +55,11 @@ HOSTS = {
     'no mapping': ([1], ([], ['report'])),
     'a number': (7, ([], ['report'])),
     'not a string': ({'migcheck': {'a': 1}}, ([], ['report'])),
-    'a lying word': ({**GOOD, 'migcheck': GOOD['migcheck'].replace(':- ', ':a=b=c ')}, ([], ['report'])),
-    'more keys than we know': ({**stats(POOR), 'migcheck': stats(POOR)['migcheck'].replace('{}', '{"new":[1]}')}, (['cpu'], [])),
+    'a lying word': ({**GOOD, 'migcheck': GOOD['migcheck'].replace(':- ', ':a=b=c ').replace(GOOD['migcheck'][13:29], '0' * 16)},
+                     ([], ['report'])),
+    'more keys than we know': ({'migcheck': stats(POOR)['migcheck'].replace('{}', "{'new':[1]}")}, (['cpu'], [])),
+    'no words': ({'migcheck': GOOD['migcheck'][:12]}, ([], ['report'])),
+    'bytes': ({'migcheck': GOOD['migcheck'].encode()}, ([], ['report'])),
     'another disk': (stats(storage=LOCAL), (['storage'], [])),
     'the same disk': (stats(storage={**NFS, 'free_bytes': 7}), ([], [])),
 }
@@ -70,6 +74,11 @@ def test_hosts_of_all_versions_side_by_side(order):
         one = judge(source, memory=memory)
         for name in order:
             assert checks(one(HOSTS[name][0])) == HOSTS[name][1], name
+        hosts = [types.SimpleNamespace(host=name, stats=HOSTS[name][0]) for name in order]
+        accepted, rejected = one.sift([*hosts, types.SimpleNamespace(host='without stats')])
+        assert [host.host for host in accepted] == [name for name in order if not HOSTS[name][1][0]] + ['without stats']
+        assert {host.host: check for check, those in rejected.items() for host in those} == {
+            name: HOSTS[name][1][0][0] for name in order if HOSTS[name][1][0]}
 
 
 def test_what_is_logged_says_the_same_with_the_host_s_own_words():
@@ -78,17 +87,19 @@ def test_what_is_logged_says_the_same_with_the_host_s_own_words():
         if name != 'a lying word':
             assert checks(one.in_full(host)) == expected, name
     assert one.in_full(HOSTS['dead endpoint'][0]).rejections[0].subject == DEAD.subject
+    assert '3600 s old' in one.in_full(HOSTS['stale'][0]).warnings[0].detail
 
 
 @pytest.mark.parametrize('changes', [
-    {'migcheck_cpu': '2 what'}, {'migcheck_cpu': stats(POOR)['migcheck_cpu']}, {'migcheck_cpu': None},
-    {'migcheck_cpu': GOOD['migcheck_cpu'][:50]}, {'migcheck_site': '1 {}'},
+    lambda main: main.replace(':- ', ':endpoint=failure '),
+    lambda main: main.replace(published.common(GOOD), published.common(stats(POOR))),
+    lambda main: main.replace(published.common(GOOD), '-'), lambda main: main[:80], lambda main: main[:29],
 ])
 def test_a_host_that_passes_for_another_kind_says_nothing_about_that_kind(changes):
     """It may lie about itself: that it could as well in its texts."""
     memory = targets.Memory()
     one = judge(memory=memory)
-    assert checks(one({**GOOD, **changes})) == ([], ['report'])
+    assert checks(one({published.MAIN: changes(GOOD[published.MAIN])})) == ([], ['report'])
     assert checks(one(GOOD)) == ([], [])
     assert checks(judge(memory=memory)(GOOD)) == ([], [])
 
@@ -106,7 +117,7 @@ def test_ten_thousand_findings_become_a_small_report_that_still_rejects():
 def test_a_guest_that_needs_a_frequency_is_compared_with_each_host_by_itself():
     guest = Guest(dataclasses.replace(CPU, tsc_hz=2_000_000_000))
     near, far = (stats(dataclasses.replace(CPU, tsc_hz=hz, tsc_scaling=False)) for hz in (2_000_000_100, 3_000_000_000))
-    assert near['migcheck_cpu'] == far['migcheck_cpu']
+    assert published.common(near) == published.common(far)
     one = judge(guest=guest)
     assert [one(host).accepted for host in (near, far, near, HOSTS['stale'][0])] == [True, False, True, True]
 

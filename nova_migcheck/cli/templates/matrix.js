@@ -134,6 +134,8 @@
   const layout = () => {
     const style = getComputedStyle(document.documentElement);
     for (const name of ['size', 'side', 'top']) size[name] = parseFloat(style.getPropertyValue('--' + name));
+    // A printer's page is narrower than the window: what is drawn keeps the sizes that it was drawn for.
+    for (const name of ['size', 'side', 'top']) grid.style.setProperty('--' + name, size[name] + 'px');
     const width = size.side + targets.length * size.size + 2, height = size.top + sources.length * size.size + 2;
     space.style.width = width + 'px';
     space.style.height = height + 'px';
@@ -243,7 +245,14 @@
   const soon = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
   grid.addEventListener('scroll', soon, {passive: true});
   addEventListener('resize', layout);
-  addEventListener('beforeprint', layout);
+  // On paper nobody can open a reason.
+  let opened = [];
+  addEventListener('beforeprint', () => {
+    layout();
+    opened = [...document.querySelectorAll('details:not([open])')];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener('afterprint', () => { for (const details of opened) details.open = false; opened = []; });
   grid.addEventListener('click', (event) => {
     const at = event.target.dataset.at;
     if (!at) return;

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import argparse
 import code
+import dataclasses
+import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-from typing import Sequence
+import tempfile
+from typing import Optional, Sequence
 
 from tests.lab.cloud import STATE, isolation, story
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.rows import Played, Players, chosen
 from tests.lab.cloud.table import page, times
-from tests.lab.cloud.user import Server
+from tests.lab.cloud.user import Migration, Server
+
+SIDES = ('stock', 'plugin')
 
 _SHELL_RC = """
 export OS_AUTH_URL={url} OS_USERNAME=admin OS_PASSWORD=lab OS_PROJECT_NAME=admin OS_USER_DOMAIN_ID=default \\
@@ -45,53 +50,121 @@ def main() -> int:
     parser.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
     parser.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')
     parser.add_argument('--logs', metavar='DIR', help='where the logs of all services are copied to at the end')
+    parser.add_argument('--results', metavar='FILE', help='with --only: keep there what came of it, row by row')
+    parser.add_argument('--merge', metavar='FILE', nargs='+', help='play nothing: conclude from what --results has kept')
     arguments = parser.parse_args()
+    if arguments.merge:
+        return conclude(arguments, *merged([Result.read(pathlib.Path(file)) for file in arguments.merge]))
     terminal = arguments.shell or arguments.console
     if not terminal:
         chosen(arguments.rows)
-    return isolation.isolated('tests.lab.cloud', sys.argv[1:], lambda: work(arguments), terminal)
+    if terminal or arguments.only:
+        return isolation.isolated('tests.lab.cloud', [sys.argv[1:]], lambda: work(arguments), terminal)
+    with tempfile.TemporaryDirectory(prefix='lab-') as directory:
+        files = {side: pathlib.Path(directory) / f'{side}.json' for side in SIDES}
+        # Two clouds side by side: most of the time both wait, and a pair of healthy migrations runs at one time on one machine.
+        logs = {side: ['--logs', f'{arguments.logs}/{side}'] if arguments.logs else [] for side in SIDES}
+        status = isolation.isolated('tests.lab.cloud', [
+            [*sys.argv[1:], '--only', side, '--results', str(file), *logs[side]] for side, file in files.items()], lambda: work(arguments))
+        results = [Result.read(file) for file in files.values() if file.exists()]
+    if len(results) < len(files):
+        print('the lab did not come to its end', file=sys.stderr)
+        return status or 1
+    return status or conclude(arguments, *results)
 
 
 def work(arguments: argparse.Namespace) -> int:
-    interactive = arguments.shell or arguments.console
-    first_plugin = arguments.only == 'plugin' or (interactive and arguments.only != 'stock')
+    """Inside: one cloud, and what is to be done with it."""
     try:
-        with Cloud(plugin=first_plugin, virt_type='kvm' if arguments.kvm else 'qemu') as cloud:
+        with Cloud(plugin=arguments.only != 'stock', virt_type='kvm' if arguments.kvm else 'qemu') as cloud:
             if arguments.console:
                 code.interact(banner='cloud is the lab', local={'cloud': cloud}, exitmsg='')
                 return 0
-            return shell(cloud) if arguments.shell else suite(cloud, arguments)
+            if arguments.shell:
+                return shell(cloud)
+            result = suite(cloud, arguments)
     finally:
         if arguments.logs:
             shutil.copytree(STATE / 'log', arguments.logs, dirs_exist_ok=True)
+    if arguments.results:
+        return 0
+    return conclude(arguments, result)
 
 
-def suite(cloud: Cloud, arguments: argparse.Namespace) -> int:
-    """Play the rows, without the plugin first, and say what came of them. 1 when something is not as it should be."""
-    played: dict[bool, list[Played]] = {False: [], True: []}
-    healthy: dict[bool, list[float]] = {False: [], True: []}
-    for plugin in [False, True] if arguments.only is None else [arguments.only == 'plugin']:
-        cloud.use_plugin(plugin)
-        players = Players(cloud)
-        # With --story or --healthy alone, no row is wanted.
-        for row in chosen(arguments.rows) if arguments.rows or not (arguments.story or arguments.healthy) else []:
-            played[plugin].append(players.play(row))
-        players.done()
-        healthy[plugin] = migrations(cloud, arguments.healthy)
-        if plugin and arguments.story:
-            story.play(cloud)
-    pairs = list(zip(healthy[False], healthy[True]))
+@dataclasses.dataclass
+class Result:
+    """What came of one cloud.
+
+    :ivar healthy: seconds that each healthy migration took
+    """
+
+    plugin: bool
+    virt_type: str
+    played: list[Played] = dataclasses.field(default_factory=list)
+    healthy: list[float] = dataclasses.field(default_factory=list)
+    command: str = dataclasses.field(default_factory=lambda: ' '.join(['./run lab', *_without_files(sys.argv[1:])]))
+
+    def write(self, file: Optional[str]) -> None:
+        if file:
+            pathlib.Path(file).write_text(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def read(cls, file: pathlib.Path) -> Result:
+        """From JSON, as the process of the other cloud wrote it."""
+        told = json.loads(file.read_text())
+        played = [Played(**{**one, 'migration': one['migration'] and Migration(**one['migration'])}) for one in told.pop('played')]
+        return cls(**told, played=played)
+
+
+def suite(cloud: Cloud, arguments: argparse.Namespace) -> Result:
+    """Play the rows, then the healthy migrations, then the story.
+
+    :raises AssertionError: when the story goes another way
+    """
+    result = Result(cloud.plugin, cloud.virt_type)
+    players = Players(cloud)
+    # With --story or --healthy alone, no row is wanted.
+    for row in chosen(arguments.rows) if arguments.rows or not (arguments.story or arguments.healthy) else []:
+        result.played.append(players.play(row))
+        result.write(arguments.results)
+    players.done()
+    result.healthy += migrations(cloud, arguments.healthy)
+    result.write(arguments.results)
+    if cloud.plugin and arguments.story:
+        story.play(cloud)
+    return result
+
+
+def merged(results: Sequence[Result]) -> list[Result]:
+    """One result for each side, stock first; what comes later holds."""
+    sides = []
+    for plugin in (False, True):
+        of = [result for result in results if result.plugin is plugin]
+        if of:
+            played = {one.row: one for result in of for one in result.played}
+            healthy = next((result.healthy for result in of[::-1] if result.healthy), [])
+            commands = dict.fromkeys(result.command for result in of)
+            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, '; '.join(commands)))
+    return sides
+
+
+def conclude(arguments: argparse.Namespace, *results: Result) -> int:
+    """Say what came of it, and write the page. 1 when something is not as it should be."""
+    stock, plugin = ([one for result in results if result.plugin is side for one in result.played] for side in (False, True))
+    pairs = list(zip(*(result.healthy for result in results))) if len(results) > 1 else []
     for line in times(pairs) if pairs else []:
         print(line)
     if arguments.rst:
-        words = [word for word in sys.argv[1:] if not word.startswith('--logs')]
-        text = page('./run lab ' + ' '.join(words), played[False], played[True], pairs, cloud.virt_type)
-        pathlib.Path(arguments.rst).write_text(text)
-    wrong = [one for one in played[True] if one.wrong]
+        command = '; '.join(dict.fromkeys(result.command for result in results))
+        pathlib.Path(arguments.rst).write_text(page(command, stock, plugin, pairs, results[0].virt_type))
+    wrong = [one for one in plugin if one.wrong]
     for one in wrong:
         print(f'{one.row}: {one.wrong}')
-    print(f'{len(played[True]) - len(wrong)} of {len(played[True])} rows as they should be with the plugin')
-    return 1 if wrong else 0
+    broken = [one for one in stock if one.migration is None]
+    for one in broken:
+        print(f'{one.row} without the plugin: {one.wrong}')
+    print(f'{len(plugin) - len(wrong)} of {len(plugin)} rows as they should be with the plugin, {len(stock)} seen without it')
+    return 1 if wrong or broken else 0
 
 
 def migrations(cloud: Cloud, count: int) -> Sequence[float]:
@@ -104,13 +177,22 @@ def migrations(cloud: Cloud, count: int) -> Sequence[float]:
     server = Server(cloud, 'compute1')
     seconds = []
     for number in range(count):
-        done = server.migrate(f'compute{(number + 1) % 3 + 1}')
+        done = server.migrate(f'compute{(number + 1) % len(cloud.nodes) + 1}')
         if not done.completed:
             raise RuntimeError(f'healthy migration {number + 1} did not complete: {done}')
         seconds.append(done.seconds)
     server.delete()
     say(f'{count} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
     return seconds
+
+
+def _without_files(words: Sequence[str]) -> list[str]:
+    """What of a command line says what was done, and not where something was written to."""
+    said = list(words)
+    for option in ('--logs', '--results', '--rst'):
+        while option in said:
+            del said[said.index(option):said.index(option) + 2]
+    return said
 
 
 def shell(cloud: Cloud) -> int:

@@ -15,14 +15,17 @@ import time
 import fixtures
 
 from nova_migcheck import published
+from nova_migcheck.finding import Outcome
 from nova_migcheck.report import Report
 from tests.lab.cloud.compute_node import ComputeNode
 from tests.lab.cloud.configuration import BROKERS, VIP
 from tests.lab.cloud.control_plane import ControlPlane
 from tests.lab.cloud.service import until
 
-# Seconds for a report to come from nova-compute to the database: two of the lab's update_resources_interval.
-PUBLISHED = 12
+# Seconds for a report to come from nova-compute to the database: three of the lab's update_resources_interval.
+PUBLISHED = 15
+# Bytes of a log's end in which the last round of checks is found.
+_TAIL = 1 << 20
 CACHE = pathlib.Path(sys.prefix) / 'lab-cache'
 
 
@@ -46,9 +49,10 @@ class Cloud(fixtures.Fixture):
 
     def _setUp(self) -> None:
         began = time.monotonic()
+        side = 'plugin' if self.plugin else 'stock '
 
         def done(what: str) -> None:
-            say(f'{time.monotonic() - began:6.1f} s  {what}')
+            say(f'{side} {time.monotonic() - began:6.1f} s  {what}')
 
         CACHE.mkdir(exist_ok=True)
         for network in ('mgmt', 'mig'):
@@ -67,31 +71,17 @@ class Cloud(fixtures.Fixture):
             node.wait_ready(mark)
             node.libvirtd.keep_probed()
         self.control.image_and_flavor()
-        done(f'nova-compute {"with" if self.plugin else "without"} the plugin: the lab is up')
+        done('nova-compute: the lab is up')
 
     def restart_computes(self, *names: str) -> None:
         """Let nova-compute read its configuration, on these hosts or on all."""
         nodes = [self.nodes[name] for name in names or self.nodes]
         for node in nodes:
-            node.compute.ask_to_stop()
-        for node in nodes:
-            # Stock nova-compute may take minutes to end.
-            node.compute.wait_stopped(4)
+            # Stock nova-compute may take minutes to end by itself.
+            node.compute.wait_stopped(0)
         since = {node: node.start() for node in nodes}
         for node, mark in since.items():
             node.wait_ready(mark)
-
-    def use_plugin(self, plugin: bool) -> None:
-        """Change between Nova as it comes and Nova with nova-migcheck."""
-        if plugin == self.plugin:
-            return
-        self.plugin = self.control.plugin = plugin
-        self.control.configure()
-        self.control.restart_scheduler()
-        for node in self.nodes.values():
-            node.plugin = plugin
-            node.configure()
-        self.restart_computes()
 
     def ip(self, *commands: str) -> None:
         """Run ``ip`` commands where the bridges are."""
@@ -113,22 +103,41 @@ class Cloud(fixtures.Fixture):
                 found[host] = report
         return found
 
-    def wait_checked(self, *names: str, seconds: float = 180) -> None:
-        """Wait until these hosts, or all, have run their checks from now on, and have published what they found, if they can.
+    def wait_checked(self, *names: str, since: float, seconds: float = 180) -> None:
+        """Wait until these hosts have run checks that began after ``since``, and have published what they found, if they can.
 
         A host that cannot reach placement publishes nothing: nova-compute asks placement first, and writes its record only then.
 
+        :param since: seconds since the epoch
         :raises TimeoutError: when one does not check
         """
-        now = time.time()
-        nodes = [self.nodes[name] for name in names or self.nodes]
-        marks = {node: node.compute.mark() for node in nodes}
-        for node, mark in marks.items():
-            until(seconds, f'{node.name} checks itself', lambda: _checked(node.compute.logged(mark), now), 0.3)  # noqa: B023
-        wanted = {node.name for node in nodes}
+        for name in names:
+            compute = self.nodes[name].compute
+            until(seconds, f'{name} checks itself', lambda: _checked(compute.logged(-_TAIL), since), 0.3)  # noqa: B023
         with contextlib.suppress(TimeoutError):
-            until(PUBLISHED, 'new reports', lambda: wanted <= {
-                host for host, report in self.reports().items() if report.time > now}, 0.5)
+            until(PUBLISHED, 'new reports', lambda: set(names) <= {
+                host for host, report in self.reports().items() if report.time > since}, 0.3)
+
+    def up(self, *names: str) -> bool:
+        """Whether Nova takes these hosts for alive, and may choose them."""
+        rows = self.control.database.query("select host from nova_cell1.services where `binary`='nova-compute' and disabled=0 and deleted=0"
+                                           ' and last_seen_up > utc_timestamp() - interval 20 second')
+        return set(names) <= set(rows.split())
+
+    def wait_well(self, since: float, seconds: float = 90) -> None:
+        """Wait until every host is one that Nova may choose and, with the plugin, says after ``since`` that nothing is wrong with it.
+
+        :raises TimeoutError: when one is not
+        """
+        def well() -> bool:
+            if not self.plugin or not self.up(*self.nodes):
+                return self.up(*self.nodes)
+            reports = self.reports()
+            return set(reports) == set(self.nodes) and all(
+                # There is no cinder, which concerns no server of the lab.
+                report.time > since and not any(f.outcome is Outcome.FAILURE and f.scope != 'volumes' for f in report.findings)
+                for report in reports.values())
+        until(seconds, 'all hosts are well', well, 0.3)
 
 
 def _checked(log: str, since: float) -> bool:

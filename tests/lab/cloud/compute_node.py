@@ -19,7 +19,8 @@ from tests.lab.libvirtd import QEMU, Libvirtd
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
-SHARE = STATE / 'share'
+# A name as an export of a server has it; bindfs shows it as what is mounted.
+SHARE = STATE / 'storage:/nova'
 # More free memory draws a server: without a word from the user the scheduler tries this host first.
 PREFERRED = 2
 
@@ -44,7 +45,7 @@ mount --bind /usr/bin/qemu-system-x86_64 {root}/qemu-real
 
 def plug(host: Namespace, network: str, interface: str) -> None:
     """Connect an interface of a host, which is made, to a bridge of the control plane's network namespace."""
-    port = f'{network}-{host.name[-1]}'
+    port = f'{interface}-{host.name[-1]}'
     subprocess.run(['ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', interface, 'netns', str(host.pid)], check=True)
     subprocess.run(['ip', 'link', 'set', port, 'master', network, 'up'], check=True)
     host.ip(f'link set {interface} up')
@@ -59,7 +60,7 @@ class HostLibvirtd(Libvirtd):
     def __init__(self, host: Namespace, probed: pathlib.Path) -> None:
         super().__init__(host.name)
         self.host, self.probed = host, probed
-        self._mounted = False
+        self._mounted = self._wrapped = False
 
     def start(self) -> None:
         if not self._mounted:
@@ -87,15 +88,16 @@ class HostLibvirtd(Libvirtd):
         if self.probed.is_dir():
             shutil.copytree(self.probed, self.root / 'cache', dirs_exist_ok=True)
 
-    def change_cpu(self, lost: Sequence[str]) -> None:
-        """Restart with a QEMU that lacks these features of the CPU; none: with the machine's own."""
+    def change_cpu(self, lost: Sequence[str] = (), vendor: str = '') -> None:
+        """Restart with a QEMU that lacks these features of the CPU, and says another vendor; with the machine's own for neither."""
         self.stop()
-        if self.without:
+        if self._wrapped:
             self.host.run('umount', QEMU)
         # The wrapper's time does not tell libvirt that it is to probe again.
         shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
-        self.lose(tuple(lost))
-        if lost:
+        self.lose(tuple(lost), vendor)
+        self._wrapped = bool(lost or vendor)
+        if self._wrapped:
             self.host.run('mount', '--bind', f'{self.root}/qemu-wrapper', QEMU)
         else:
             self._as_probed()
@@ -150,7 +152,7 @@ class ComputeNode(fixtures.Fixture):
         (self.directory / 'nova/instances').mkdir(parents=True)
         (self.directory / 'nova/lock').mkdir()
         NOVA.mkdir(exist_ok=True)
-        SHARE.mkdir(exist_ok=True)
+        SHARE.mkdir(parents=True, exist_ok=True)
         self.host = self.useFixture(Namespace(self.name))
         for network, interface, address in (('mgmt', MANAGEMENT, self.management), ('mig', MIGRATION, self.migration)):
             plug(self.host, network, interface)
@@ -158,7 +160,7 @@ class ComputeNode(fixtures.Fixture):
         self.hosts_file()
         self.host.run('mount', '--bind', str(self.directory / 'nova'), str(NOVA))
         # libvirt refuses a bind mount as "not shared"; a FUSE file system of this name it takes for a cluster's.
-        self.share = Service(f'share-{self.name}', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs,fsname=storage:/nova', str(SHARE),
+        self.share = Service(f'share-{self.name}', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs', str(SHARE),
                                                     f'{NOVA}/instances'], self.host)
         self.mount_share()
         self.addCleanup(self.share.stop, 0.5)

@@ -11,7 +11,8 @@ from typing import Mapping, Sequence, Union
 from tests.lab.cloud import STATE
 from tests.lab.cloud.backends import PASSWORD
 
-Value = Union[str, int, bool, Sequence[str]]
+# None takes an option out again.
+Value = Union[str, int, bool, Sequence[str], None]
 Sections = Mapping[str, Mapping[str, Value]]
 
 # The control plane on the management network. The virtual address carries all internal endpoints, the broker has three.
@@ -42,7 +43,7 @@ def write(path: pathlib.Path, *layers: Sections) -> pathlib.Path:
     for section, options in merged.items():
         lines.append(f'[{section}]')
         for option, value in options.items():
-            for one in [value] if isinstance(value, (str, int, bool)) else value:
+            for one in [value] if isinstance(value, (str, int, bool)) else value or ():
                 lines.append(f'{option} = {one}')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(lines) + '\n')

@@ -20,6 +20,7 @@ from tests.lab.cloud.service import Service, until
 
 _BIN = pathlib.Path(sys.prefix) / 'bin'
 _NOVA_CONF = STATE / 'etc/nova/nova.conf'
+_DATED = 'tests.lab.cloud.dated_wsgi'
 _FLAVOR = {'name': 'tiny', 'ram': 64, 'vcpus': 1, 'disk': 1}
 
 
@@ -53,7 +54,8 @@ class ControlPlane(fixtures.Fixture):
         self.conductor = self.useFixture(self._nova('conductor'))
         self.services = {kind: self.useFixture(service) for kind, service in (
             ('identity', self._keystone()),
-            ('placement', _uwsgi('placement', 'placement', 'placement.wsgi.api', OS_PLACEMENT_CONFIG_DIR=f'{STATE}/etc/placement')),
+            ('placement', _uwsgi('placement', 'placement', _DATED, LAB_APPLICATION='placement.wsgi.api', PYTHONPATH=str(ROOT),
+                                 OS_PLACEMENT_CONFIG_DIR=f'{STATE}/etc/placement')),
             ('image', _uwsgi('glance', 'image', 'glance.wsgi.api', OS_GLANCE_CONFIG_DIR=f'{STATE}/etc/glance',
                              OS_GLANCE_CONFIG_FILES=f'{STATE}/etc/glance/glance-api.conf')),
             ('network', _uwsgi('neutron', 'network', 'tests.lab.cloud.neutron_wsgi', PYTHONPATH=str(ROOT),
@@ -138,7 +140,8 @@ class ControlPlane(fixtures.Fixture):
         self.database.save('keystone')
 
     def _keystone(self) -> Service:
-        return _uwsgi('keystone', 'identity', 'keystone.wsgi.api', 2, OS_KEYSTONE_CONFIG_DIR=f'{STATE}/etc/keystone',
+        return _uwsgi('keystone', 'identity', _DATED, 2, LAB_APPLICATION='keystone.wsgi.api', PYTHONPATH=str(ROOT),
+                      OS_KEYSTONE_CONFIG_DIR=f'{STATE}/etc/keystone',
                       OS_KEYSTONE_CONFIG_FILES=f'{STATE}/etc/keystone/keystone.conf')
 
     def _nova(self, name: str) -> Service:

@@ -12,6 +12,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import traceback
 import types
 from typing import Callable, Optional, Sequence
 
@@ -20,9 +21,10 @@ from tests.lab.cloud import STATE
 _INSIDE = 'MIGCHECK_LAB_INSIDE'
 
 
-def isolated(module: str, arguments: Sequence[str], work: Callable[[], int], terminal: bool = False) -> int:
-    """Run ``work`` isolated, and return its exit status: the module is started once more, inside, with the same arguments.
+def isolated(module: str, arguments: Sequence[Sequence[str]], work: Callable[[], int], terminal: bool = False) -> int:
+    """Run ``work`` isolated, and return its exit status: the module is started once more, inside, with these arguments.
 
+    :param arguments: for several sets of arguments it is started as often, side by side; then the first exit status that is not 0 counts
     :param terminal: whether somebody will type in there; then an interrupt reaches everything at once
     """
     if os.environ.get(_INSIDE):
@@ -35,17 +37,20 @@ def isolated(module: str, arguments: Sequence[str], work: Callable[[], int], ter
         print('the lab needs root: it makes namespaces', file=sys.stderr)
         return 1
     command = ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--net', '--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child',
-               '--mount-proc', '--propagation', 'private', sys.executable, '-m', module, *arguments]
-    process = subprocess.Popen(command, env={**os.environ, _INSIDE: '1'}, start_new_session=not terminal)
+               '--mount-proc', '--propagation', 'private', sys.executable, '-m', module]
+    processes = [subprocess.Popen([*command, *one], env={**os.environ, _INSIDE: '1'}, start_new_session=not terminal) for one in arguments]
 
     def forward(number: int, _frame: Optional[types.FrameType]) -> None:
-        children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
-        for child in children:
-            os.kill(int(child), number)
+        for process in processes:
+            if process.poll() is None:
+                children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+                for child in children:
+                    os.kill(int(child), number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, forward)
-    return process.wait()
+    ended = [process.wait() for process in processes]
+    return next((status for status in ended if status), 0)
 
 
 def _has(program: str) -> bool:
@@ -56,6 +61,8 @@ def _reaping(work: Callable[[], int]) -> int:
     """Be process 1: collect every orphan (libvirtd waits for its QEMU to be gone, which a zombie is not), and hand signals on."""
     worker = os.fork()
     if worker == 0:
+        # What a shell starts in the background is started with interrupts ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, _end)
         signal.signal(signal.SIGHUP, _end)
         _prepare()
@@ -69,6 +76,9 @@ def _reaping(work: Callable[[], int]) -> int:
             status = e.code if isinstance(e.code, int) else 1
             if not isinstance(e.code, int) and e.code:
                 print(e.code, file=sys.stderr)
+        except BaseException:
+            # The next line ends the process, and nobody else would say it.
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

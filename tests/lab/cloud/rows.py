@@ -11,6 +11,7 @@ from typing import Optional
 
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET, Fault
+from tests.lab.cloud.service import until
 from tests.lab.cloud.user import Migration, Server
 
 
@@ -42,6 +43,8 @@ class Players:
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
         self._server: Optional[Server] = None
+        # When the last row was mended: what a host has said before is not about the next.
+        self._mended = 0.0
 
     def play(self, row: str) -> Played:
         """Play one row with what the cloud has now: the plugin or not. Never raises because of the row itself."""
@@ -53,9 +56,11 @@ class Players:
                 fault = kind(self.cloud)
             else:
                 fault = kind(self.cloud, self._server_away_from_target().host)
+            self.cloud.wait_well(self._mended)
             try:
                 played = self._with_fault(fault)
             finally:
+                self._mended = time.time()
                 fault.clear()
                 fault.restart()
         except Exception as e:
@@ -74,6 +79,7 @@ class Players:
         return played
 
     def _with_fault(self, fault: Fault) -> Played:
+        broken = time.time()
         fault.set()
         fault.restart()
         if self._server is None:
@@ -83,8 +89,13 @@ class Players:
             there = server.migrate(fault.source.name)
             if not there.completed:
                 return Played(fault.row, self.cloud.plugin, there, wrong=f'did not get away from {TARGET}: {there.read}')
+        if type(fault).ready is not Fault.ready:
+            fault.ready()
+            broken = time.time()
         if self.cloud.plugin and fault.noticed:
-            self.cloud.wait_checked()
+            self.cloud.wait_checked(*(getattr(fault, role).name for role in fault.noticed), since=broken)
+        if fault.accepted:
+            until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.3)
         marks = self._marks()
         migration = server.migrate(TARGET if fault.named else '', force=fault.force)
         if not self.cloud.plugin:

@@ -82,10 +82,11 @@ class Service(fixtures.Fixture):
     def wait_stopped(self, seconds: float = 10) -> None:
         if self.process is None:
             return
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
+        if seconds:
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                pass
         self._signal(signal.SIGKILL)
         self.process.wait(10)
         self.process = None
@@ -107,9 +108,9 @@ class Service(fixtures.Fixture):
         return self.log.stat().st_size if self.log.exists() else 0
 
     def logged(self, since: int = 0) -> str:
-        """The log from a place on."""
+        """The log from a place on; its end of that many bytes, from a negative place."""
         with open(self.log, 'rb') as log:
-            log.seek(since)
+            log.seek(since if since >= 0 else max(0, self.mark() + since))
             return log.read().decode(errors='replace')
 
     def wait_logged(self, pattern: str, since: int = 0, seconds: float = 60) -> str:

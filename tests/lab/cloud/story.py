@@ -47,7 +47,7 @@ def play(cloud: Cloud) -> None:
     say('story: compute2 comes back from a reboot without its share')
     two.unmount_share()
     _sees(two, ['check', '--only', 'storage'], f'{NOVA}/instances')
-    cloud.wait_checked()
+    cloud.wait_checked(two.name, since=time.time())
     refused = server.migrate(two.name)
     assert not refused.begun and refused.host == one.name and refused.running == {one.name: 'running'}, refused
     assert 'storage' in refused.read, refused
@@ -65,7 +65,7 @@ def play(cloud: Cloud) -> None:
     for node in cloud.nodes.values():
         failures = [found for found in _check(node, ['check']) if found['outcome'] == 'failure']
         assert not failures, failures
-    cloud.wait_checked()
+    cloud.wait_well(time.time())
     with Talk() as talk:
         for source, target in ((one, two), (two, one)):
             _count(source)

@@ -17,16 +17,26 @@ from tests.lab.cloud.user import Migration
 
 # Characters of a text that a cell shows.
 _CELL = 300
+_HEAD = f"""\
+=======
+The lab
+=======
+
+``./run lab`` brings up two whole clouds on one machine, side by side, one as Nova comes and one with nova-migcheck: keystone, placement,
+glance, neutron, nova-api, conductor and scheduler, and three compute hosts, each with network, mount and UTS namespaces, a libvirtd and a
+nova-compute of its own. It sets up the faults that the plugin is there for, one after the other, and asks for a live migration.
+``./run lab --rst FILE`` writes this page, ``./run lab E1 T2`` plays those rows, ``./run lab --shell`` leaves a cloud up for you, and
+``./run lab --help`` says the rest. Nothing of it stays, and it is not part of ``./run test``.
+
+A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and the third host is well. The migration is asked
+for without a host, except in C5, N1 and the rows K.""".splitlines()
 _PACKAGES = ('nova', 'openstack-placement', 'keystone', 'glance', 'neutron', 'nova-migcheck')
 
 
 def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], virt_type: str) -> str:
     """The whole page in reStructuredText."""
-    lines = ['===', 'Lab', '===', '',
-             'A whole Nova with three compute hosts, each with its own network, mount and UTS namespace, libvirtd and nova-compute '
-             f'(``virt_type = {virt_type}``). A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and '
-             'the third host is well. The migration is asked for without a host, except in rows N1 and K.', '',
-             f'Made by ``{command}`` on {datetime.date.today().isoformat()}, with {_versions()}.', '']
+    lines = [*_HEAD, '',
+             f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {_versions()}, ``virt_type = {virt_type}``.', '']
     lines += ['Faults', '======', '']
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])

@@ -97,7 +97,7 @@ class Server:
                 found[name] = state
         return found
 
-    def migrate(self, target: str = '', seconds: float = 200, force: bool = False) -> Migration:
+    def migrate(self, target: str = '', seconds: float = 150, force: bool = False) -> Migration:
         """Ask for a live migration, and wait for its end.
 
         :param target: the host that the user names; '' lets the scheduler choose

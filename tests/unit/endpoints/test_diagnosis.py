@@ -7,12 +7,14 @@ from typing import Optional
 
 import pytest
 
+from nova_migcheck import published
 from nova_migcheck.checks.endpoint import REQUIRED
 from nova_migcheck.endpoints import diagnosis
 from nova_migcheck.endpoints.catalog import Catalog, LoginFailed, Missing
 from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target
 from nova_migcheck.endpoints.picture import Picture
 from nova_migcheck.finding import MAX_FIELD, Finding, Outcome
+from nova_migcheck.report import Report
 
 OK, WARNING, FAILURE, UNKNOWN = Outcome.OK, Outcome.WARNING, Outcome.FAILURE, Outcome.UNKNOWN
 
@@ -224,3 +226,24 @@ def test_a_finding_stays_short() -> None:
         world.add(f'amqp://10.1.0.{port % 250}:{port}', 'message-queue', Fault.REFUSED, group='message-queue')
     for found in world.findings():
         assert len(found.detail) < MAX_FIELD and len(found.origin) < MAX_FIELD
+
+
+def test_forty_urls_at_one_dead_address_are_one_finding_that_lists_each() -> None:
+    world = World()
+    urls = [f'http://10.0.0.5:{8000 + n}/a/path/that/makes/it/long' for n in range(40)]
+    for url in urls:
+        world.add(url, 'placement', Fault.REFUSED)
+    found, = (f for f in world.findings() if f.outcome is not OK)
+    assert 'and 30 more' in found.detail and len(found.detail) <= MAX_FIELD
+    assert set(found.subjects) == set(urls) and len(found.subjects) == 40
+    # As it comes from the checks' process, and as it goes to the scheduler: there without the list.
+    assert Finding.from_dict(found.to_dict()) == found and len(found.to_dict()['subjects']) == 40
+    texts = published.write(Report(1_764_000_000, (found,)))
+    told = published.read(texts)
+    assert told is not None and told.findings[0].detail == found.detail and told.findings[0].subjects == () and not told.dropped
+    assert sum(map(len, texts.values())) < 4096 and '8039' not in str(texts)
+
+
+def test_one_dead_url_needs_no_list() -> None:
+    found, = World().add('http://10.0.0.5:1', 'placement', Fault.REFUSED).findings()
+    assert found.subjects == () and 'subjects' not in found.to_dict()

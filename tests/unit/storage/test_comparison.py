@@ -84,3 +84,14 @@ def test_a_hostile_fact_never_raises(source, target, plausible):
     if plausible and isinstance(source, dict) and isinstance(target, dict):
         source, target = {**NFS, **source}, {**NFS, **target}
     assert all(f.outcome in Outcome for f in compare(source, target))
+
+
+@pytest.mark.parametrize('source, target, named', [
+    # Both exports; where they are called the same, or have no name that another host could read, the numbers that tell them apart.
+    (NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129), ['nfs1:/export', 'nfs1:/scratch']),
+    (NFS, but(NFS, inode=129), ['inode 129 there, 128 on the source']),
+    (CEPH_FUSE, but(CEPH_FUSE, marker=1), ['marker 1 there, 4711 on the source']),
+])
+def test_a_refusal_names_what_tells_the_two_apart(source, target, named):
+    finding, = compare(source, target)
+    assert [name for name in named if name not in finding.detail] == []

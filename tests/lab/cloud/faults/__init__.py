@@ -8,6 +8,7 @@ from typing import ClassVar, Mapping, Sequence
 
 from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.compute_node import ComputeNode
+from tests.lab.libvirtd import has_kvm
 from tests.lab.namespaces import Namespace
 
 # All that they do is done to this host, unless a row says otherwise: the scheduler tries it first.
@@ -17,12 +18,10 @@ ROWS: dict[str, type[Fault]] = {}
 
 # Rows that one machine cannot have, and where they are tested.
 ELSEWHERE = {
-    'C2': 'one machine has CPUs of one vendor: tests/unit of the CPU comparison',
-    'C3': 'emulation has no host-passthrough, and where KVM is nested it does not start such a guest: tests/unit of the CPU comparison',
-    'C7': 'one machine has one TSC: tests/unit of the CPU comparison',
-    'E10': 'one machine has one clock: tests of the endpoint check, against answers with another date',
-    'K11': 'one machine has one TSC: tests/unit of the CPU comparison',
-    'K12': 'one machine has one libvirt: tests/unit of the CPU names',
+    'C7': 'one machine has one TSC: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py, tests/lab/test_libvirt_cpu.py '
+          'with the frequency that libvirt tells',
+    'K11': 'one machine has one TSC: the same tests as C7',
+    'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
 }
 
 
@@ -52,8 +51,10 @@ class Fault:
     born_on_target: ClassVar[bool] = False
     #: whether the target can tell nobody, and only its log says what is wrong
     silent: ClassVar[bool] = False
-    #: whether the reports must have seen the fault before the migration is asked for
-    noticed: ClassVar[bool] = True
+    #: whose reports must have seen the fault before the migration is asked for: ``source``, ``target``, ``third``
+    noticed: ClassVar[Sequence[str]] = ('target',)
+    #: whether it needs a KVM, nested or not
+    kvm: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if cls.__doc__ and cls.__name__[0] in 'CAESTNK' and cls.__name__[1:].isdigit():
@@ -76,6 +77,9 @@ class Fault:
 
     def set(self) -> None:
         """Break it."""
+
+    def ready(self) -> None:
+        """What is left to be done when nova-compute has been started again, and the server is there."""
 
     def clear(self) -> None:
         """Mend it."""
@@ -105,5 +109,12 @@ def open_firewall(host: Namespace) -> None:
 
 REFUSE = 'reject with tcp reset'
 
+_NO_KVM = 'this machine has no /dev/kvm: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py'
+
 for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'policy', 'healthy'):
     importlib.import_module(f'{__name__}.{_module}')
+
+if not has_kvm():
+    for _row in [row for row, kind in ROWS.items() if kind.kvm]:
+        del ROWS[_row]
+        ELSEWHERE[_row] = _NO_KVM

@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
-from tests.lab.cloud.faults import Fault
+import pathlib
+import re
 
+from tests.lab.cloud.faults import TARGET, Fault
+
+OTHER_VENDOR = {'AuthenticAMD': 'GenuineIntel', 'GenuineIntel': 'AuthenticAMD'}
 # Known to QEMU's TCG and had by every machine of the last ten years.
 LOST = ('avx2', 'bmi2')
+# What a nested KVM passes on too.
+_LOST_OF_KVM = ('clflushopt', 'clwb')
 
 
 class _Lesser(Fault):
@@ -19,11 +25,39 @@ class _Lesser(Fault):
         self.target.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
-        self.target.libvirtd.change_cpu(())
+        self.target.libvirtd.change_cpu()
 
 
 class C1(_Lesser):
     """The target lacks features that the guest uses."""
+
+
+class C2(_Lesser):
+    """The target's CPU is another vendor's."""
+
+    names = ('Intel', 'AMD')
+
+    def set(self) -> None:
+        self.target.libvirtd.change_cpu(vendor=OTHER_VENDOR[_vendor() if self.target.virt_type == 'kvm' else 'AuthenticAMD'])
+
+
+class C3(_Lesser):
+    """The guest has its host's CPU as it is (host-passthrough), and the target has less."""
+
+    restarted = ('source', 'target')
+    born_after = kvm = True
+    names = _LOST_OF_KVM
+
+    def set(self) -> None:
+        for node, lost in ((self.source, ()), (self.target, _LOST_OF_KVM)):
+            # A nested KVM cannot set the register that comes with it, and then starts no guest.
+            node.libvirtd.change_cpu(('arch-capabilities', *lost))
+            self.configure(node, {'libvirt': {'virt_type': 'kvm', 'cpu_mode': 'host-passthrough'}})
+
+    def clear(self) -> None:
+        for node in (self.source, self.target):
+            node.libvirtd.change_cpu()
+            self.configure(node, {})
 
 
 class C4(Fault):
@@ -38,18 +72,26 @@ class C4(Fault):
 
     def clear(self) -> None:
         for node in (self.source, self.target):
-            node.libvirtd.change_cpu(())
+            node.libvirtd.change_cpu()
 
 
 class C5(Fault):
-    """The target cannot say what CPU it has: its libvirtd is down."""
+    """The target cannot say what CPU it has, its libvirtd is down, and the operator has on_unknown = reject."""
 
-    names = ('libvirt',)
+    names = (TARGET, 'libvirt.*(connect|answer)')
+    restarted = ('target',)
+    # nova-compute takes itself out of the scheduler's choice when it loses libvirtd: only a forced migration comes that far.
+    named = force = True
 
     def set(self) -> None:
+        self.configure(self.target, {'migcheck': {'on_unknown': 'reject'}} if self.cloud.plugin else {})
+
+    def ready(self) -> None:
+        # nova-compute does not start without it.
         self.target.libvirtd.stop()
 
     def clear(self) -> None:
+        self.configure(self.target, {})
         self.target.libvirtd.start()
 
 
@@ -58,6 +100,7 @@ class C6(Fault):
 
     names = ('kvm', 'qemu')
     restarted = ('target',)
+    kvm = True
 
     def set(self) -> None:
         other = {'qemu': 'kvm', 'kvm': 'qemu'}[self.target.virt_type]
@@ -65,3 +108,9 @@ class C6(Fault):
 
     def clear(self) -> None:
         self.configure(self.target, {})
+
+
+def _vendor() -> str:
+    """As this machine's own CPU says it."""
+    found = re.search(r'^vendor_id\s*: (\w+)', pathlib.Path('/proc/cpuinfo').read_text(), re.MULTILINE)
+    return found[1] if found else ''

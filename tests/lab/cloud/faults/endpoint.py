@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 import threading
 from typing import Callable, Optional
 
@@ -13,6 +14,18 @@ from tests.lab.cloud import STATE
 from tests.lab.cloud.configuration import BROKERS, PORTS, VIP
 from tests.lab.cloud.faults import REFUSE, TARGET, Fault, firewall, open_firewall
 from tests.lab.cloud.service import until
+
+# Namespaces have no wall clock of their own. Python asks this for the time; libfaketime breaks its sleep.
+_CLOCK = """
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    if (!failed && clock == CLOCK_REALTIME) now->tv_sec += 120;
+    return failed;
+}
+"""
 
 
 class _Blocked(Fault):
@@ -179,6 +192,21 @@ class E8(_Blocked):
         until(120, f'{TARGET} counts as down', lambda: self.cloud.control.database.query(
             f"select count(*) from nova_cell1.services where host='{TARGET}' and `binary`='nova-compute'"
             ' and last_seen_up < utc_timestamp() - interval 31 second').strip() == '1', 1)
+
+
+class E10(Fault):
+    """The target's clock is off by two minutes."""
+
+    names = ('clock', r'1[12]\d\.\d s ahead', VIP)
+    restarted = ('target',)
+    _library = STATE / 'clock.so'
+
+    def set(self) -> None:
+        subprocess.run(['gcc', '-shared', '-fPIC', '-x', 'c', '-o', str(self._library), '-'], input=_CLOCK, text=True, check=True)
+        self.target.compute.environment['LD_PRELOAD'] = str(self._library)
+
+    def clear(self) -> None:
+        del self.target.compute.environment['LD_PRELOAD']
 
 
 class E9(_Blocked):

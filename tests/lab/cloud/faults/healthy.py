@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tests.lab.cloud.compute_node import MIGRATION
 from tests.lab.cloud.configuration import BROKERS, NOVA, PORTS
-from tests.lab.cloud.faults import TARGET, Fault, firewall, open_firewall
+from tests.lab.cloud.faults import REFUSE, TARGET, Fault, firewall, open_firewall
 from tests.lab.cloud.faults.cpu import LOST
 
 
@@ -40,7 +40,7 @@ class K2(_Healthy):
         self.source.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
-        self.source.libvirtd.change_cpu(())
+        self.source.libvirtd.change_cpu()
 
 
 class K3(_Healthy):
@@ -56,7 +56,7 @@ class K3(_Healthy):
         self.target.libvirtd.change_cpu(LOST)
 
     def clear(self) -> None:
-        self.target.libvirtd.change_cpu(())
+        self.target.libvirtd.change_cpu()
 
 
 class K4(_Healthy):
@@ -71,7 +71,7 @@ class K4(_Healthy):
             'cpu_mode': 'host-model', 'cpu_model_extra_flags': ','.join(f'-{name}' for name in LOST)}})
 
     def clear(self) -> None:
-        self.target.libvirtd.change_cpu(())
+        self.target.libvirtd.change_cpu()
         self.configure(self.source, {})
 
 
@@ -117,8 +117,11 @@ class K6(_Healthy):
 class K7(_Healthy):
     """One of three hosts of the message queue is down."""
 
+    # What was connected to it would have to notice first, which takes stock Nova a minute.
+    restarted = ('target',)
+
     def set(self) -> None:
-        firewall(self.target.host, 'out', f'ip daddr {BROKERS[2]} tcp dport 5672')
+        firewall(self.target.host, 'out', f'ip daddr {BROKERS[2]} tcp dport 5672', REFUSE)
 
     def clear(self) -> None:
         open_firewall(self.target.host)

@@ -48,7 +48,6 @@ class A3(Names):
     """The target's name stands on two lines of the source's hosts file, with different addresses."""
 
     names = (r'10\.66\.0\.12', r'10\.77\.0\.12', r'/etc/hosts:\d+.*/etc/hosts:\d+|lines? \d+.* \d+')
-    noticed = False
 
     def set(self) -> None:
         lines = self.source.host.hosts.path.read_text().splitlines()
@@ -62,7 +61,7 @@ class A4(Names):
     restarted = ('target',)
 
     def set(self) -> None:
-        self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': ''}})
+        self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': None}})
         for node in self.cloud.nodes:
             self.rename(TARGET, '10.77.0.12', node)
         self.target.host.hosts.add(f'10.66.0.12 {TARGET}')
@@ -76,7 +75,6 @@ class A5(Names):
     """On the source, the target's name resolves to 127.0.1.1."""
 
     names = (f'{TARGET}-mig', r'127\.0\.1\.1')
-    noticed = False
 
     def set(self) -> None:
         self.rename(f'{TARGET}-mig', '127.0.1.1', self.source.name)
@@ -86,7 +84,6 @@ class A6(Names):
     """On the source, the target's name does not resolve."""
 
     names = (f'{TARGET}-mig',)
-    noticed = False
 
     def set(self) -> None:
         self.rename(f'{TARGET}-mig', '', self.source.name)
@@ -96,7 +93,6 @@ class A7(Fault):
     """The source's route to the target's address leaves by the management interface."""
 
     names = (MANAGEMENT, MIGRATION)
-    noticed = False
 
     def set(self) -> None:
         self.source.host.ip(f'route add 10.77.0.12/32 via 10.66.0.12 dev {MANAGEMENT}')
@@ -111,7 +107,7 @@ class A8(Fault):
     names = (MIGRATION, 'mig1', r'10\.77\.0\.0/24')
 
     def set(self) -> None:
-        plug(self.target.host, 'migb', 'mig1')
+        plug(self.target.host, 'mig', 'mig1')
         self.target.host.address('mig1', '10.77.0.112/24')
 
     def clear(self) -> None:
@@ -149,13 +145,16 @@ class A11(Names):
     restarted = ('target',)
 
     def set(self) -> None:
-        self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': ''}})
+        self.configure(self.target, {'libvirt': {'live_migration_inbound_addr': None}})
         for node in self.cloud.nodes.values():
             node.host.hosts.add('10.66.0.12 other-name')
         self.rename(TARGET, '10.77.0.12', *self.cloud.nodes)
+
+    def ready(self) -> None:
+        # nova-compute would not start: it takes this for the name of its node, which may not change.
         self.target.host.run('hostname', 'other-name')
 
     def clear(self) -> None:
+        self.target.host.run('hostname', TARGET)
         super().clear()
         self.configure(self.target, {})
-        self.target.host.run('hostname', TARGET)

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from tests.lab.cloud.faults import Fault
+import time
+
+from tests.lab.cloud.faults import TARGET, Fault
 from tests.lab.cloud.faults.endpoint import E3
 from tests.lab.cloud.faults.network import Names
+from tests.lab.cloud.service import until
 
 
 class N1(E3):
@@ -30,11 +33,20 @@ class N2(_Reports):
     """The target's report is stale, and the operator has on_stale = reject."""
 
     names = (r'\d+ s old',)
-    noticed = False
+    limit = 30
+    noticed = ()
 
     def set(self) -> None:
-        self._scheduler(on_stale='reject', stale_after=30)
+        self._scheduler(on_stale='reject', stale_after=self.limit)
         self.configure(self.target, {'migcheck': {'check_interval': 3600}} if self.cloud.plugin else {})
+
+    def ready(self) -> None:
+        if self.cloud.plugin:
+            until(120, f'the report of {TARGET} is stale', self._stale, 1)
+
+    def _stale(self) -> bool:
+        report = self.cloud.reports().get(TARGET)
+        return report is not None and report.time < time.time() - self.limit
 
     def clear(self) -> None:
         self._scheduler()
@@ -45,7 +57,7 @@ class N3(_Reports):
     """The target has no report, since the plugin is not installed there, and the operator has on_missing = reject."""
 
     names = ('no report',)
-    noticed = False
+    noticed = ()
 
     def set(self) -> None:
         self._scheduler(on_missing='reject')
@@ -60,6 +72,7 @@ class N3(_Reports):
 class N4(Names):
     """Every target is bad: the inbound names of both resolve to the management network."""
 
+    noticed = ('target', 'third')
     # Not an endpoint: a host that cannot reach placement publishes nothing, so the filter would not know.
     names = (r'No valid host was found.*rejected 2 hosts \(address: 2\)',)
 

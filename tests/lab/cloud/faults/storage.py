@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.lab.cloud import STATE
+from tests.lab.cloud.compute_node import SHARE
 from tests.lab.cloud.configuration import NOVA
 from tests.lab.cloud.faults import Fault
 from tests.lab.cloud.service import Service, until
@@ -62,9 +62,9 @@ class S4(Fault):
 
     def set(self) -> None:
         self.target.unmount_share()
-        other = STATE / 'other-share'
+        other = SHARE.with_name('other')
         other.mkdir(exist_ok=True)
-        self._other = Service('share-other', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs,fsname=storage:/other', str(other), _PATH],
+        self._other = Service('share-other', ['bindfs', '-f', '-o', 'nonempty,subtype=glusterfs', str(other), _PATH],
                               self.target.host)
         self._other.start()
         until(10, 'the other share is mounted', self.target.share_mounted)

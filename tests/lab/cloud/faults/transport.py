@@ -22,7 +22,6 @@ class T2(Fault):
     """A firewall on the target swallows what comes to QEMU's ports."""
 
     names = ('49152',)
-    noticed = False
 
     def set(self) -> None:
         firewall(self.target.host, 'in', 'tcp dport 49152-49215')
