@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A check and a filter of somebody else's package load as doc/source/writing-a-check.rst says, and a broken one keeps nobody from starting."""
+"""Check and filter of somebody else's package load as doc/source/writing-a-check.rst says; a broken one keeps nobody from starting."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documentation tells people to type exists. Every command line in it is looked at: either it is tried here, or it is listed with the reason."""
+"""What the documentation tells people to type exists: every command line in it is tried here, or is listed with the reason."""
 
 import functools
 import glob
@@ -52,7 +52,7 @@ def command_lines(path):
 LINES = [line for path in PAGES for line in command_lines(path)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def help_of(*command):
     ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', *command, '--help'], capture_output=True, text=True, timeout=100,
                          cwd=ROOT)
@@ -60,7 +60,7 @@ def help_of(*command):
     return ran.stdout
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def runs_commands():
     loader = SourceFileLoader('the_run', os.path.join(ROOT, 'run'))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader('the_run', loader))
