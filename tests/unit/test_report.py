@@ -49,3 +49,15 @@ def test_a_fact_that_is_no_cpu_is_a_finding():
     assert build(7, [], {'cpu': {'arch': 'x86_64'}, 'migration': {'mtu': 1}}) == Report(7, (
         Finding('cpu', Outcome.UNKNOWN, 'cpu', 'the check published no usable CPU: virt of a CPU is a name', '',
                 'this is a bug of the check'),), migration={'mtu': 1}, dropped=('guests',))
+
+
+def test_guests_counted_before_the_rest():
+    early = Report(1000, counted=500)
+    assert early.knows(484, 1000, OPTIONS) and not early.knows(485, 1000, OPTIONS)
+    assert build(7, [], {}, counted=5.9).counted == 5 and build(7, [], {}).counted is None
+
+
+def test_what_a_host_gives_by_itself_is_not_said():
+    for default, said in ((LESS, LESS), (guest_by_default(HOST), None)):
+        facts = {'cpu': HOST.to_dict(), 'guests': GuestCpus(default, {}).to_dict(HOST)}
+        assert build(7, [], facts).default_guest == said

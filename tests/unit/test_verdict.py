@@ -177,3 +177,20 @@ def test_policies_without_a_general_word():
     assert Policies(checks=('cpu', 'address')).strictest({'': 'ignore', 'address': 'reject'}) == 'reject'
     assert Policies(checks=('cpu',)).strictest({'': 'reject', 'cpu': 'ignore'}) == 'ignore'
     assert Policies(checks=('cpu',)).strictest({}) == 'warn'
+
+
+def test_a_check_of_its_own_policy_that_cannot_tell():
+    assert Policies(on_unknown={'': 'warn', 'cpu': 'reject'}).of(finding('cpu', 'unknown')) == 'reject'
+
+
+def test_what_one_host_and_two_hosts_say_both_count():
+    network = {'networks': ['10.77.0.0/24'], 'intended_by': 'migration_networks'}
+    source, target = report(migration={**network, 'mtu': 9000}), report(finding('endpoint', 'failure'), migration={**network, 'mtu': 1500})
+    assert names(judge(Guest(GUEST), source, target, NOW, policies())) == (['endpoint', 'address'], [])
+    # Compared before, by whoever judges many.
+    assert names(judge(Guest(GUEST), source, target, NOW, policies(), together=[])) == (['endpoint'], [])
+
+
+def test_a_report_of_the_future_to_the_word():
+    assert judge(Guest(), None, report(age=-4000), NOW, policies()).warnings[0].detail == (
+        'its report is 4000 s in the future (limit 300 s) and is not believed')

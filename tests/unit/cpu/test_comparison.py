@@ -190,6 +190,20 @@ def test_what_is_no_cpu_says_which_key() -> None:
     assert (len(most.features), most.tsc_hz, most.libvirt) == (2000, 10 ** 12, 10 ** 9)
 
 
+def test_edges_of_the_json() -> None:
+    old, new = sorted(cpunames.ALIASES.items())[0]
+    many = dataclasses.replace(HOST, hidden=frozenset({'a', 'b'}), at_most=frozenset({old, 'c'}))
+    assert many.at_most == {new, 'c'}
+    assert (many.to_dict()['hidden'], many.to_dict()['at_most']) == ('a b', ' '.join(sorted((new, 'c'))))
+    longest = ''.join(f'{n:064d} ' for n in range(2000))
+    assert len(Cpu.from_dict({'arch': 'x86_64', 'virt': 'kvm', 'features': longest, 'tsc_hz': 1}).features) == 2000
+
+
+def test_names_that_a_libvirt_of_no_version_does_not_know() -> None:
+    found = compare(more(GUEST, 'nosuch', 'neither'), dataclasses.replace(HOST, libvirt=None), known=lambda name: False)
+    assert found.reason == 'cannot say whether it has neither, nosuch: its libvirt knows no such CPU feature'
+
+
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3))
 
