@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-extensions = ['openstackdocstheme', 'oslo_config.sphinxext']
+extensions = ['openstackdocstheme', 'oslo_config.sphinxext', 'cliff.sphinxext']
+autoprogram_cliff_application = 'nova-migcheck'
 project = 'nova-migcheck'
 copyright = 'nova-migcheck developers'
 html_theme = 'openstackdocs'

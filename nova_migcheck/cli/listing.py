@@ -118,7 +118,8 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('configuration')
     group.add_argument('--config-file', metavar='FILE', action='append', default=[],
                        help="read this nova.conf instead of Nova's usual ones; may be given more than once")
-    group.add_argument('--config-dir', metavar='DIR', action='append', default=[], help='read the *.conf files of this directory too')
+    group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
+                       help='read the files of this directory that end in .conf too')
 
 
 def seconds(text: str) -> float:

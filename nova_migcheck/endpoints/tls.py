@@ -51,7 +51,7 @@ def _context(tls: Tls, own_socket: bool) -> ssl.SSLContext:
         made.verify_mode = ssl.CERT_REQUIRED
         # As requests.Session.merge_environment_settings does where the caller gave no bundle.
         bundle = (tls.cafile or os.environ.get('REQUESTS_CA_BUNDLE') or os.environ.get('CURL_CA_BUNDLE')
-                  or requests.certs.where())
+                  or requests.utils.DEFAULT_CA_BUNDLE_PATH)
         try:
             if os.path.isdir(bundle):
                 made.load_verify_locations(capath=bundle)

@@ -42,7 +42,7 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
     made.headers['User-Agent'] = 'nova-migcheck'
     if context is None:
         return made
-    pool = {'ssl_context': context, 'cert_reqs': context.verify_mode}
+    pool: dict[str, Any] = {'ssl_context': context, 'cert_reqs': context.verify_mode}
 
     class Adapter(HTTPAdapter):
         """requests would load the CAs anew for each connection, and verify the address instead of the name."""
@@ -50,7 +50,8 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             if server_name:
                 kwargs['server_hostname'] = server_name
-            super().init_poolmanager(*args, **kwargs, **pool)
+            kwargs.update(pool)
+            super().init_poolmanager(*args, **kwargs)
 
         def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
             return super().proxy_manager_for(proxy, **{**kwargs, **pool})

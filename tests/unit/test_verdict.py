@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decision, as a table."""
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -119,3 +120,60 @@ def test_could_not_compare_is_unknown():
     verdict = judge(Guest(other), None, target, NOW, policies())
     assert names(verdict) == ([], ['cpu']) and verdict.warnings[0].outcome is Outcome.UNKNOWN
     assert not judge(Guest(other), None, target, NOW, policies(on_unknown={'': 'reject'})).accepted
+
+
+def test_what_is_said_to_the_word():
+    missing, stale, cpu = (judge(Guest(GUEST), None, target, NOW, policies(), name=name) for target, name in (
+        (None, 'c2'), (report(age=301), 'c2'), (report(cpu=dataclasses.replace(HOST, features=frozenset({'fpu', 'sse2'}))), 'c2')))
+    assert missing.warnings == (Finding('report', Outcome.UNKNOWN, 'report', 'it has published no report', 'ComputeNode.stats',
+                                        'install and enable nova-migcheck there, and see its nova-compute log'),)
+    assert stale.warnings == (Finding('report', Outcome.UNKNOWN, 'report', 'its report is 301 s old (limit 300 s) and is not believed',
+                                      'ComputeNode.stats', 'see that nova-compute runs there, and its clock'),)
+    assert cpu.rejections == (Finding('cpu', Outcome.FAILURE, 'target c2', 'target c2 lacks avx that the guest uses',
+                                      'libvirt domain capabilities', 'choose another target, or give all hosts one CPU: '
+                                      'nova-migcheck baseline'),)
+    nameless = judge(Guest(RICHER), None, report(), NOW, policies()).rejections[0]
+    assert (nameless.subject, nameless.detail) == ('target', 'target lacks avx512dq, avx512f that the guest uses')
+
+
+def test_libvirt_has_the_last_word_about_a_stale_host_by_its_name():
+    no = cpus.Comparison(cpus.INCOMPATIBLE, ('hle',), 'lacks hle that the guest uses')
+    for target in (None, report(age=301)):
+        verdict = judge(Guest(GUEST), None, target, NOW, policies(on_failure={'': 'reject', 'cpu': 'warn'}), no, 'c2')
+        assert names(verdict) == ([], ['report', 'cpu']) and verdict.warnings[1].subject == 'target c2'
+
+
+def test_two_reports_are_compared_for_a_guest_that_runs():
+    network = {'networks': ['10.77.0.0/24'], 'intended_by': 'migration_networks', 'host': 'named-by-nobody'}
+    source, target = (report(migration={**network, 'mtu': mtu}) for mtu in (9000, 1500))
+    verdict = judge(Guest(GUEST), source, target, NOW, policies())
+    assert names(verdict) == (['address'], []) and 'MTU 9000' in verdict.rejections[0].detail
+    # What differs on every host takes no part.
+    assert 'named-by-nobody' not in verdict.rejections[0].detail
+    assert judge(Guest(GUEST, running=False), source, target, NOW, policies()).accepted
+    assert judge(Guest(GUEST), source, source, NOW, policies()).accepted
+    assert judge(Guest(GUEST), None, target, NOW, policies()).accepted
+
+
+def test_two_storages_are_compared_for_a_server_with_local_disks():
+    local = {'images': 'path', 'shared': False, 'path': '/i', 'type': 'ext4', 'mount': '/', 'expect': 'auto'}
+    shared = {**local, 'shared': True, 'type': 'nfs4', 'mount': '/i', 'family': 'nfs', 'source': 's:/e', 'servers': ['s'], 'export': '/e'}
+    source, target = report(storage=shared), report(storage=local)
+    assert names(judge(Guest(GUEST, frozenset({'local-disk'})), source, target, NOW, policies())) == (['storage'], [])
+    assert judge(Guest(GUEST, frozenset({'volumes'})), source, target, NOW, policies()).accepted
+
+
+def test_policies_come_from_the_options():
+    group = SimpleNamespace(checks=['cpu'], stale_after=9, on_failure={'': 'warn'}, on_unknown={'': 'reject'},
+                            on_missing={'': 'ignore'}, on_stale={'cpu': 'reject'})
+    assert Policies.from_conf(group) == Policies(('cpu',), 9, {'': 'warn'}, {'': 'reject'}, {'': 'ignore'}, {'cpu': 'reject'})
+
+
+def test_policies_without_a_general_word():
+    assert Policies(on_failure={}).of(finding('cpu', 'failure')) == 'reject'
+    assert Policies(on_unknown={}).of(finding('cpu', 'unknown')) == 'warn'
+    # No check enabled: what holds for all.
+    assert Policies().strictest({'': 'reject', 'cpu': 'ignore'}) == 'reject'
+    assert Policies(checks=('cpu', 'address')).strictest({'': 'ignore', 'address': 'reject'}) == 'reject'
+    assert Policies(checks=('cpu',)).strictest({'': 'reject', 'cpu': 'ignore'}) == 'ignore'
+    assert Policies(checks=('cpu',)).strictest({}) == 'warn'

@@ -143,6 +143,53 @@ def test_json() -> None:
         Cpu.from_dict({'arch': 'x86_64', 'virt': 'kvm'})  # not a CPU that uses nothing
 
 
+def test_reasons_to_the_word() -> None:
+    tsc = dataclasses.replace(GUEST, tsc_hz=3_000_000_000)
+    arm = Cpu('aarch64', 'kvm', None, 'a57', frozenset({'sve'}))
+    for guest, host, outcome, reason in (
+            (GUEST, dataclasses.replace(HOST, arch='aarch64'), INCOMPATIBLE, 'has architecture aarch64, the guest needs x86_64'),
+            (GUEST, dataclasses.replace(HOST, virt='qemu'), INCOMPATIBLE, 'runs guests with qemu, the guest needs kvm'),
+            (GUEST, dataclasses.replace(HOST, vendor=None), INCOMPATIBLE,
+             'has a CPU of vendor unknown to its libvirt, the guest needs Intel'),
+            (dataclasses.replace(GUEST, forbids=frozenset({'fpu', 'avx'})), HOST, INCOMPATIBLE, 'has avx, fpu that the guest forbids'),
+            (dataclasses.replace(GUEST, at_most=GUEST.features - {'avx'}), HOST, INCOMPATIBLE,
+             'has avx, invtsc besides, and the guest wants a strict match'),
+            (tsc, HOST, INCOMPATIBLE, 'has a TSC of 2500000000 Hz, the guest needs 3000000000 Hz (200000 ppm apart, limit 250 ppm), '
+             'and the host cannot scale'),
+            (tsc, dataclasses.replace(HOST, tsc_scaling=None), UNKNOWN, 'has a TSC of 2500000000 Hz, the guest needs 3000000000 Hz '
+             '(200000 ppm apart, limit 250 ppm), and the host does not say whether it can scale'),
+            (tsc, dataclasses.replace(HOST, tsc_hz=None), UNKNOWN, 'does not say its TSC frequency, the guest needs 3000000000 Hz'),
+            (more(GUEST, 'mds-no', 'hle'), dataclasses.replace(HOST, hidden=frozenset({'mds-no', 'hle'})), UNKNOWN,
+             'does not show hle, mds-no, which its QEMU hides on this CPU and may still give to a guest that has it'),
+            (arm, dataclasses.replace(arm, model='n1'), UNKNOWN,
+             'has a aarch64 CPU n1, the guest a57: on aarch64 only equal CPUs are known to be compatible'),
+            (more(dataclasses.replace(arm, model=None), 'pmu', 'aes'), dataclasses.replace(arm, model=None), UNKNOWN,
+             'has a aarch64 CPU unnamed, the guest unnamed; the guest has aes, pmu besides: on aarch64 only equal CPUs are known to '
+             'be compatible')):
+        assert compare(guest, host) == Comparison(outcome, (), reason)
+
+
+def test_what_is_no_cpu_says_which_key() -> None:
+    good = {'arch': 'x86_64', 'virt': 'kvm', 'features': 'fpu'}
+    for key, values, said in (
+            ('arch', (None, 7, 'a b', 'x' * 65), 'arch of a CPU is a name'),
+            ('vendor', (7, ''), 'vendor of a CPU is a name'),
+            ('features', (None, ['fpu'], 'x ' * 65_001), 'features of a CPU is a string of names'),
+            ('features', ('fpu -', 'a ' * 2001, 'x' * 65), 'features of a CPU holds something that is no name'),
+            ('tsc_hz', (0, True, 1.5, 10 ** 12 + 1), 'tsc_hz of a CPU is a number above 0'),
+            ('libvirt', (10 ** 9 + 1, '9'), 'libvirt of a CPU is a number above 0'),
+            ('tsc_scaling', (0, 'no'), 'tsc_scaling of a CPU is true or false')):
+        for value in values:
+            with pytest.raises(ValueError) as raised:
+                Cpu.from_dict({**good, key: value})
+            assert str(raised.value) == said
+    with pytest.raises(ValueError) as raised:
+        Cpu.from_dict(7)
+    assert str(raised.value) == 'a CPU is a JSON object'
+    most = Cpu.from_dict({**good, 'features': ' '.join(f'f{n}' for n in range(2000)), 'tsc_hz': 10 ** 12, 'libvirt': 10 ** 9})
+    assert (len(most.features), most.tsc_hz, most.libvirt) == (2000, 10 ** 12, 10 ** 9)
+
+
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3))
 
