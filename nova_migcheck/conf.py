@@ -224,7 +224,7 @@ reads with ``openstack server event show``. Nova itself mixes the reasons up whe
         default=10,
         min=0,
         help="""
-Rejected hosts that nova-scheduler logs with a line each for one request; the others are counted in one more line per reason. The
+Rejected hosts that nova-scheduler logs with a line each for one request; the others are named in one more line per check. The
 default keeps a log readable in which one bad endpoint rejects a thousand hosts; writing a line costs as much as judging a hundred hosts.
 """),
     cfg.StrOpt(

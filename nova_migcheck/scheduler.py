@@ -119,7 +119,7 @@ def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], m
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
     left = CONF.migcheck.max_logged_hosts
     for check, hosts in rejected.items():
-        lines = max(1, left) if CONF.migcheck.max_logged_hosts else 0
+        lines = min(len(hosts), max(1, left)) if CONF.migcheck.max_logged_hosts else 0
         left -= lines
         for host in hosts[:lines]:
             LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,

@@ -103,7 +103,7 @@ class Host:
 
     def looked(self) -> None:
         """What ended on this host has been looked at."""
-        if self.driver._migcheck is not None:
+        if getattr(self.driver, '_migcheck', None) is not None:
             done = threading.Event()
             self.driver._migcheck.watch._later(done.set)
             if not done.wait(30):
@@ -111,7 +111,7 @@ class Host:
 
     def forget_migrations(self) -> bool:
         """As if it had just started. Whether there were any."""
-        hook = self.driver._migcheck
+        hook = getattr(self.driver, '_migcheck', None)
         self.looked()
         if hook is None or not (hook.watch.pasts() or hook.watch._arrivals):
             return False

@@ -18,6 +18,17 @@ def patch() -> None:
     from nova import monkey_patch
     if hasattr(monkey_patch, 'patch'):
         monkey_patch.patch()
+    _keep_executors()
+
+
+def _keep_executors() -> None:
+    """A nova-compute of 2026.2 that stops ends the executors of its process for good, in a thread that may come late. Here they are
+    those of all services, and of the clouds to come; Nova's fixture ends them with each cloud."""
+    try:
+        from nova import thread_pool_factory
+    except ImportError:
+        return
+    thread_pool_factory.shutdown_all_executors = lambda: None
 
 
 def is_eventlet() -> bool:

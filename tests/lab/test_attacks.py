@@ -92,7 +92,8 @@ runpy.run_module('tests.functional.attack', run_name='__main__')
     shell = f'{SILENT}\nshare 10.0.0.5:/export instances\nkill -STOP $server'
     said = json.loads(mount_namespace.run(tmp_path, shell, code, 60 + 3 * ROUNDS).splitlines()[-1])
     assert said['patched'] == (backend == 'eventlet')
-    assert said['after'] == said['before']
+    # One less is no leak: a worker of somebody else's may have ended meanwhile.
+    assert {what: count for what, count in said['after'].items() if count > said['before'][what]} == {}
     # The hung rounds took their whole deadline; nothing else in the process noticed.
     assert said['hung'] >= 1.0 > said['attacked']['longest']
     assert said['said']['touches'].keys() == said['said']['resolves'].keys() == {'unknown'}
