@@ -25,7 +25,8 @@ def test_rounds_of_bad_checks_leave_nothing_and_hold_up_nobody(backend):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said['patched'] == (backend == 'eventlet')
-    assert said['after'] == said['before'] and said['after']['children'] == 0
+    # One less is no leak: a worker of somebody else's may have ended meanwhile.
+    assert {what: count for what, count in said['after'].items() if count > said['before'][what]} == {} and said['after']['children'] == 0
     # The hung rounds took their whole deadline; nothing else in the process noticed.
     assert said['hung'] >= 1.0 > said['attacked']['longest']
     # Each attack did what it is for, each time, and the well check beside it was heard.
