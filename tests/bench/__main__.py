@@ -23,7 +23,8 @@ def main() -> int:
     parser.add_argument('hosts', nargs='*', type=int, default=[100, 1000, 10000], help='how many hosts the filter gets')
     # A child begins with the pages of the process that started it, so the one that measures a round is a small one.
     parts = {'rounds': lambda: of_a_process('tests.bench.rounds'), 'publishing': publishing.rows,
-             'hooks': lambda: of_a_process('tests.bench.hooks') + of_a_process('tests.bench.decision'), 'filter': lambda: filtering.rows(told.hosts)}
+             'hooks': lambda: of_a_process('tests.bench.hooks') + of_a_process('tests.bench.decision'),
+             'filter': lambda: filtering.rows(told.hosts)}
     parser.add_argument('--only', choices=parts, action='append', help='one part; may be given more than once')
     told = parser.parse_args()
     found = []

@@ -80,7 +80,8 @@ def rows() -> Iterator[Row]:
 
 
 def _destination(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, str]) -> Iterator[Row]:
-    node = {'host': 'compute1', 'cpu_info': jsonutils.dumps(nova._get_cpu_info()), 'stats': texts, 'free_disk_gb': 100, 'disk_available_least': 100}
+    node = {'host': 'compute1', 'cpu_info': jsonutils.dumps(nova._get_cpu_info()), 'stats': texts, 'free_disk_gb': 100,
+            'disk_available_least': 100}
 
     def ask(one: Any) -> Any:
         data = one.check_can_live_migrate_destination(context, instance, node, node)
@@ -92,8 +93,8 @@ def _destination(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[
 
 def _source(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, str]) -> Iterator[Row]:
     def ask(one: Any) -> Any:
-        data = objects.LibvirtLiveMigrateData(filename='none', block_migration=True, is_volume_backed=False, image_type='default', disk_available_mb=10_000,
-                                              disk_over_commit=False)
+        data = objects.LibvirtLiveMigrateData(filename='none', block_migration=True, is_volume_backed=False, image_type='default',
+                                              disk_available_mb=10_000, disk_over_commit=False)
         if one is ours:
             one._migcheck.tell_source(data)
         return one.check_can_live_migrate_source(context, instance, data, {'block_device_mapping': []})
@@ -101,7 +102,8 @@ def _source(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, 
     with mock.patch.object(objects.ComputeNode, 'get_first_node_by_host_for_old_compat', lambda *_: node):
         path = ours._migcheck._path_checks
         ours._migcheck._path_checks = {}
-        yield _compared("the source hook adds to what Nova's libvirt driver checks, without the path", lambda: ask(nova), lambda: ask(ours), None)
+        yield _compared("the source hook adds to what Nova's libvirt driver checks, without the path", lambda: ask(nova),
+                        lambda: ask(ours), None)
         ours._migcheck._path_checks = path
         yield _compared('the source hook adds, with its process that looks at the path', lambda: ask(nova), lambda: ask(ours), None, 5)
 

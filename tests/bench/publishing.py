@@ -15,7 +15,6 @@ from nova_migcheck import published
 from tests.bench import fleet
 from tests.bench.measure import Row, in_turns
 
-
 # ComputeNodes that are decoded in one turn: few, so that the turns are close to each other.
 DECODED = 40
 
