@@ -100,8 +100,8 @@ def test_without_a_client_certificate_nobody_can_tell(tmp_path: pathlib.Path, fi
     (certificates.issue('node9', ['node9.example.org'], AUTHORITY), 'target', ('is refused', 'it is for node9.example.org')),
 ])
 @pytest.mark.parametrize('known', [True, False])
-def test_a_certificate_that_is_refused(tmp_path: pathlib.Path, files: tlsfiles.TlsFiles, own: Certificate, name: str, words: tuple[str, ...],
-                                       known: bool) -> None:
+def test_a_certificate_that_is_refused(tmp_path: pathlib.Path, files: tlsfiles.TlsFiles, own: Certificate, name: str,
+                                       words: tuple[str, ...], known: bool) -> None:
     """Dates and names are looked at also where the authority cannot be read; who issued it cannot be told then."""
     if not known:
         pathlib.Path(files.authority).unlink()
@@ -114,7 +114,8 @@ def test_a_certificate_that_is_refused(tmp_path: pathlib.Path, files: tlsfiles.T
     elif own.certificate.issuer == OTHER.certificate.subject:
         assert service.problem == ''
     else:
-        assert 'its certificate' in service.problem and ('expired' in service.problem or 'node9.example.org, node9, not for target' in service.problem)
+        assert 'its certificate' in service.problem
+        assert 'expired' in service.problem or 'node9.example.org, node9, not for target' in service.problem
 
 
 def test_what_is_not_verified(tmp_path: pathlib.Path, files: tlsfiles.TlsFiles) -> None:
@@ -128,16 +129,16 @@ def test_an_authority_that_is_none(tmp_path: pathlib.Path, files: tlsfiles.TlsFi
         assert shake(port, files).problem == ''
 
 
-@pytest.mark.parametrize('answer, words', [(b'SSH-2.0-OpenSSH\r\n', 'the TLS handshake fails'), (None, 'does not answer the TLS handshake')])
+@pytest.mark.parametrize('answer, words', [
+    (b'SSH-2.0-OpenSSH\r\n', 'the TLS handshake fails'), (None, 'does not answer the TLS handshake')])
 def test_what_is_no_tls(files: tlsfiles.TlsFiles, answer: Optional[bytes], words: str) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         def serve() -> None:
-            with contextlib.suppress(OSError):
-                with listening.accept()[0] as connection:
-                    if answer:
-                        connection.sendall(answer)
-                    connection.recv(4096)
-                    time.sleep(2)
+            with contextlib.suppress(OSError), listening.accept()[0] as connection:
+                if answer:
+                    connection.sendall(answer)
+                connection.recv(4096)
+                time.sleep(2)
         threading.Thread(target=serve, daemon=True).start()
         service = shake(listening.getsockname()[1], files, seconds=1.0)
     assert words in service.problem and not service.unsure
