@@ -31,6 +31,11 @@ class State(str, enum.Enum):
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def sign(self) -> str:
+        """One character; never the only thing that tells it."""
+        return {State.ACCEPTED: '✓', State.WARNED: '!', State.REJECTED: '✗', State.SAME: '·', State.APART: ''}[self]
+
 
 class Host(Protocol):
     """What is needed of a host; :class:`nova_migcheck.fleet.Host` is one."""
@@ -157,7 +162,7 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
         kind: Hashable = None
         alone: Optional[Report] = None
         if report is None or not is_fresh(report.time, now, policies.stale_after):
-            own.append(_alike(judge(Guest(), None, report, now, policies), report, now, policies))
+            own.append(alike(judge(Guest(), None, report, now, policies), report, now, policies.stale_after))
         else:
             own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
             alone = dataclasses.replace(report, findings=())
@@ -171,11 +176,11 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
     return Matrix(hosts, rows, own, kinds, pairs, now, policies.stale_after)
 
 
-def _alike(verdict: Verdict, report: Optional[Report], now: float, policies: Policies) -> Verdict:
+def alike(verdict: Verdict, report: Optional[Report], now: float, stale_after: float) -> Verdict:
     """Without the age of a report that is too old, which would make each such host a kind of its own."""
-    if report is None or report.time > now:
+    if report is None or report.time > now or is_fresh(report.time, now, stale_after):
         return verdict
-    detail = f'its report is older than {policies.stale_after:g} s and is not believed'
+    detail = f'its report is older than {stale_after:g} s and is not believed'
     return Verdict(tuple(dataclasses.replace(f, detail=detail) for f in verdict.rejections),
                    tuple(dataclasses.replace(f, detail=detail) for f in verdict.warnings))
 

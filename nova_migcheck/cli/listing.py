@@ -86,8 +86,17 @@ class Listing(lister.Lister):
         super().run(parsed_args)
         return self.code
 
+    _done = False
+
+    def done(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """What take_action() returns when it has printed by itself all that there is."""
+        self._done = True
+        return (), ()
+
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
         """On a terminal a table that fits it and has colours; all else is cliff's."""
+        if self._done:
+            return 0
         if self.on_terminal(parsed_args) and not parsed_args.max_width and not parsed_args.fit_width:
             from nova_migcheck.cli import terminal
             self.formatter = terminal.Table()
@@ -108,9 +117,18 @@ class Listing(lister.Lister):
 
     def say(self, text: str) -> None:
         """A remark beside the output."""
-        self.app.stdout.flush()
-        self.app.stderr.write(f'{text}\n')
-        self.app.stderr.flush()
+        say(self.app, text)
+
+
+def say(app: Any, text: str) -> None:
+    """A remark on stderr, beside the output. A terminal would break its lines within words."""
+    app.stdout.flush()
+    if app.stderr.isatty():
+        from nova_migcheck.cli import terminal
+        terminal.on(app.stderr).print(text)
+    else:
+        app.stderr.write(f'{text}\n')
+    app.stderr.flush()
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:

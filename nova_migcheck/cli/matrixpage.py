@@ -22,7 +22,6 @@ from nova_migcheck.finding import Finding
 from nova_migcheck.matrix import Matrix, State
 from nova_migcheck.verdict import Verdict, is_fresh
 
-SIGNS = {State.ACCEPTED: '✓', State.WARNED: '!', State.REJECTED: '✗', State.SAME: '·', State.APART: ''}
 # Source hosts that a reason in the table names.
 _MOST_NAMED = 3
 
@@ -97,7 +96,7 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
         worst = State.REJECTED if accepted < count or own.rejections else State.WARNED if reasons else State.ACCEPTED
         lines.append({
             'name': host.name, 'cell': host.cell, 'service': getattr(host, 'service', ''), 'report': _report(matrix, number),
-            'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': SIGNS[worst],
+            'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': worst.sign,
             'reasons': [{
                 'finding': finding, 'state': State.REJECTED if rejects else State.WARNED, 'brief': _brief(finding),
                 'sources': '' if len(names) == count else hostnames.fold(list(dict.fromkeys(names)), _MOST_NAMED),
