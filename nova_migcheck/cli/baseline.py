@@ -190,5 +190,6 @@ class Baseline(show.ShowOne):
         :returns: the exit code
         """
         listing.prepare(self.app, parsed_args)
-        super().run(parsed_args)
+        with listing.wrong_values():
+            super().run(parsed_args)
         return self._exit_code

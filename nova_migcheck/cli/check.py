@@ -62,7 +62,7 @@ class Check(Listing):
     def _round(self, parsed_args: argparse.Namespace, rounds: Rounds) -> runner.Round:
         outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
-        if parsed_args.prometheus:
+        if parsed_args.prometheus is not None:
             prometheus.write(parsed_args.prometheus, outcome, rounds.names, tally.read(rounds.state_path))
         return outcome
 

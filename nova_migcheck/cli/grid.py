@@ -16,7 +16,7 @@ from nova_migcheck.matrix import Matrix, Row, State, state
 
 # Parts of folded names that are written out.
 _MOST = 6
-_LEGEND = {State.ACCEPTED: 'accepted', State.WARNED: 'accepted with a warning', State.REJECTED: 'rejected', State.SAME: 'same host'}
+_LEGEND = {State.ACCEPTED: 'accepted', State.WARNED: 'with a warning', State.REJECTED: 'rejected', State.SAME: 'same host'}
 
 
 def show(matrix: Matrix, stdout: TextIO) -> None:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
+import re
 import warnings
-from typing import Any, ClassVar, Iterable, Sequence
+from typing import Any, ClassVar, Iterable, Iterator, Sequence
 
 from cliff import columns, lister
 from cliff.formatters import base, commaseparated
+from oslo_config import cfg
 
+from nova_migcheck import replacing
 from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cli import main
 from nova_migcheck.finding import Finding, Outcome
@@ -23,6 +27,9 @@ EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: mai
 
 # Entry points of the formats of a command that shows one thing.
 ONE = 'nova_migcheck.cli.formatter.one'
+
+# What oslo.config calls the place of a wrong value.
+_LOCATION = re.compile(r"LocationInfo\(.*?detail='(?P<file>[^']*)'\)")
 
 
 class Findings(columns.FormattableColumn):
@@ -83,7 +90,8 @@ class Listing(lister.Lister):
         :returns: the exit code
         """
         prepare(self.app, parsed_args)
-        super().run(parsed_args)
+        with wrong_values():
+            super().run(parsed_args)
         return self.code
 
     _done = False
@@ -156,17 +164,42 @@ def epilog(examples: Sequence[tuple[str, str]], codes: str) -> str:
 def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
     """Before Nova is imported: errors come as one sentence from us, what libraries log and warn of on the way is for ``--debug``.
 
-    :raises OSError: for a configuration that cannot be read; oslo.config's own message does not say why
+    :raises ValueError: for a configuration that cannot be read; oslo.config's own message does not say why
     """
     if not app.options.debug:
         warnings.simplefilter('ignore')
         logging.getLogger().setLevel(logging.CRITICAL)
         app.LOG.setLevel(logging.INFO)
-    for path in parsed_args.config_file:
-        with open(path, encoding='utf-8'):
-            pass
-    for path in parsed_args.config_dir:
-        os.listdir(path)
+    try:
+        for path in parsed_args.config_file:
+            with open(path, encoding='utf-8') as file:
+                file.read()
+        for path in parsed_args.config_dir:
+            os.listdir(path)
+    except OSError as e:
+        raise ValueError(f'{path} cannot be read: {e.strerror}') from e
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{path} cannot be read: it is no text in UTF-8') from e
+
+
+def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> None:
+    """Replace a file in one step, see :func:`nova_migcheck.replacing.write`.
+
+    :raises ValueError: when it cannot be written
+    """
+    try:
+        replacing.write(path, text, durable, mode)
+    except OSError as e:
+        raise ValueError(f'{path or "a file without a name"} cannot be written: {e.strerror}') from e
+
+
+@contextlib.contextmanager
+def wrong_values() -> Iterator[None]:
+    """:raises ValueError: a sentence for the operator where oslo.config's holds its own objects"""
+    try:
+        yield
+    except cfg.ConfigFileValueError as e:
+        raise ValueError(_LOCATION.sub(r'\g<file>', str(e))) from e
 
 
 def nova_is_installed() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
 from typing import Any, Sequence
 
@@ -14,7 +13,7 @@ from nova_migcheck import matrix as matrices
 from nova_migcheck.cli import main
 from nova_migcheck.cli.explain import BEYOND
 from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings, Words, brief
+from nova_migcheck.cli.listing import Findings, Words, brief, write
 from nova_migcheck.matrix import State
 from nova_migcheck.verdict import Policies, Verdict
 
@@ -49,7 +48,7 @@ class Matrix(FleetListing):
         folded = list(matrix.folded())
         for _sources, _targets, state, _verdict in folded:
             self.worsen(_EXIT[state])
-        if parsed_args.html:
+        if parsed_args.html is not None:
             self._page(parsed_args.html, matrix, fleet, conf)
             return self.done()
         if self.on_terminal(parsed_args) and not parsed_args.columns:
@@ -66,7 +65,9 @@ class Matrix(FleetListing):
         notes = [f'{note}; its hosts are not shown.' for note in fleet.notes()]
         if conf.migcheck.mode != 'enforce':
             notes.append(f'[migcheck] mode = {conf.migcheck.mode}: what is called rejected would be, in mode enforce.')
-        _write(path, matrixpage.render(matrix, notes, BEYOND))
+        umask = os.umask(0)
+        os.umask(umask)
+        write(path, matrixpage.render(matrix, notes, BEYOND), mode=0o666 & ~umask)
         self.say(f'{path}: {len(fleet.hosts)} hosts.')
 
 
@@ -89,18 +90,3 @@ def _flat(matrix: matrices.Matrix, sources: list[matrices.Row], targets: list[in
     servers = f' ({len(who)} of their servers)' if who else ''
     return (printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state),
             printable(matrix.hosts[targets[0]].cell), '\n'.join(brief(f) for f in (*verdict.rejections, *verdict.warnings)))
-
-
-def _write(path: str, text: str) -> None:
-    """Replace a file in one step, with the permissions that a new file gets."""
-    fd, temporary = tempfile.mkstemp(prefix='.nova-migcheck-', dir=os.path.dirname(path) or '.')
-    try:
-        with os.fdopen(fd, 'w', encoding='utf-8') as file:
-            file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(fd, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
