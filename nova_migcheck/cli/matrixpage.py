@@ -93,7 +93,8 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
         own = matrix.own[number]
         if not count:  # the only host of its cell
             reasons = {(finding, rejects): [] for rejects, found in ((True, own.rejections), (False, own.warnings)) for finding in found}
-        worst = State.REJECTED if accepted < count or own.rejections else State.WARNED if reasons else State.ACCEPTED
+        # A host to which some may go is a target.
+        worst = State.REJECTED if own.rejections or (count and not accepted) else State.WARNED if reasons else State.ACCEPTED
         lines.append({
             'name': host.name, 'cell': host.cell, 'service': getattr(host, 'service', ''), 'report': _report(matrix, number),
             'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': worst.sign,

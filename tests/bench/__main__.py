@@ -14,14 +14,15 @@ from nova import monkey_patch
 
 monkey_patch.patch()
 
-from tests.bench import filtering, publishing, rounds
+from tests.bench import filtering, page, publishing, rounds
 from tests.bench.measure import table
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m tests.bench', description=__doc__)
     parser.add_argument('hosts', nargs='*', type=int, default=[100, 1000, 10000], help='how many hosts the filter gets')
-    parts = {'rounds': rounds.rows_of_a_small_process, 'publishing': publishing.rows, 'filter': lambda: filtering.rows(told.hosts)}
+    parts = {'rounds': rounds.rows_of_a_small_process, 'publishing': publishing.rows, 'page': page.rows,
+             'filter': lambda: filtering.rows(told.hosts)}
     parser.add_argument('--only', choices=parts, action='append', help='one part; may be given more than once')
     told = parser.parse_args()
     found = []
