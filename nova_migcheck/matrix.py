@@ -16,6 +16,7 @@ from typing import Any, Hashable, Iterator, Optional, Protocol, Sequence
 from nova_migcheck import published
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.report import Report
+from nova_migcheck.targets import Judge
 from nova_migcheck.verdict import Guest, Policies, Verdict, is_fresh, judge
 
 
@@ -157,12 +158,14 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
     bare: list[Optional[Report]] = []
     kinds = []
     own = []
+    unbelieved = Judge(policies, Guest(), None, now)
     for host in hosts:
         report = host.report
         kind: Hashable = None
         alone: Optional[Report] = None
         if report is None or not is_fresh(report.time, now, policies.stale_after):
-            own.append(alike(judge(Guest(), None, report, now, policies), report, now, policies.stale_after))
+            # As the filter, for which what is too old is stale, whether or not it can be read.
+            own.append(alike(unbelieved.in_full(host.stats), report, now, policies.stale_after))
         else:
             own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
             alone = dataclasses.replace(report, findings=())

@@ -16,9 +16,11 @@ import pty
 import re
 import struct
 import sys
+import tempfile
 import termios
 import threading
 import time
+import traceback
 from typing import Any, Callable, Mapping
 
 import pyte
@@ -52,12 +54,22 @@ class Ran:
 def in_nova(function: Callable[..., Any], *args: Any) -> None:
     """Call a function of a module in a process of its own that has imported Nova.
 
-    :raises RuntimeError: when it fails
+    :raises AssertionError: with its traceback, when it raises
     """
-    process = _CONTEXT.Process(target=function, args=args)
-    process.start()
-    if _ended(process, str(function)):
-        raise RuntimeError(f'{function} failed')
+    with tempfile.NamedTemporaryFile('r') as told:
+        process = _CONTEXT.Process(target=_call, args=(told.name, function, args))
+        process.start()
+        if _ended(process, str(function)):
+            raise AssertionError(told.read() or f'{function} died')
+
+
+def _call(told: str, function: Callable[..., Any], args: Any) -> None:
+    try:
+        function(*args)
+    except BaseException:
+        with open(told, 'w', encoding='utf-8') as file:
+            traceback.print_exc(file=file)
+        raise
 
 
 def _ended(process: Any, what: str) -> int:
