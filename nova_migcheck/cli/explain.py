@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from nova_migcheck import targets
 from nova_migcheck.cli import main
-from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings, Migrations
+from nova_migcheck.cli.columns import Findings, Migrations
+from nova_migcheck.cli.fleetlisting import FleetListing
+from nova_migcheck.finding import printable
 from nova_migcheck.matrix import State, alike, state
 from nova_migcheck.verdict import Policies, Verdict
 

@@ -123,8 +123,9 @@ def _fitting(matrix: Matrix, group: list[Row], width: int) -> str:
 
 
 def _source(matrix: Matrix, group: list[Row], most: int) -> str:
-    servers = sum(len(row.who) for row in group)
-    return _names(matrix, [row.host for row in group], most) + (f' ({servers} {"server" if servers == 1 else "servers"})' if servers else '')
+    who = [uuid for row in group for uuid in row.who]
+    servers = f' ({len(who)} {"server" if len(who) == 1 else "servers"})' if who else ''
+    return _names(matrix, [row.host for row in group], most) + servers
 
 
 def _names(matrix: Matrix, hosts: list[int], most: int = _MOST) -> str:

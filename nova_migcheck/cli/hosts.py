@@ -10,9 +10,10 @@ import time
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 from nova_migcheck import published
-from nova_migcheck.cli.fleetlisting import FleetListing, age, printable
-from nova_migcheck.cli.listing import EXIT, Findings, Migrations, Words
-from nova_migcheck.finding import Outcome, worst
+from nova_migcheck.cli.columns import Findings, Migrations, Words
+from nova_migcheck.cli.fleetlisting import FleetListing, age
+from nova_migcheck.cli.listing import EXIT
+from nova_migcheck.finding import Outcome, printable, worst
 from nova_migcheck.verdict import is_fresh
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from cliff.formatters import base, commaseparated
 from oslo_config import cfg
 
 from nova_migcheck import replacing
-from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cli import main
-from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.cli.columns import Findings
+from nova_migcheck.finding import Outcome
 
 # Outcome -> exit code.
 EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
@@ -32,22 +32,6 @@ ONE = 'nova_migcheck.cli.formatter.one'
 _LOCATION = re.compile(r"LocationInfo\(.*?detail='(?P<file>[^']*)'\)")
 
 
-class Findings(columns.FormattableColumn):
-    """Findings: objects in JSON and YAML, a line each elsewhere."""
-
-    def human_readable(self) -> str:
-        return '\n'.join(brief(Finding.from_dict(finding)) for finding in self._value)
-
-
-class Words(columns.FormattableColumn):
-    """A mapping or a list of words: as it is for machines, ``a=b c=d`` for people."""
-
-    def human_readable(self) -> str:
-        if isinstance(self._value, dict):
-            return ' '.join(f'{key}={value}' for key, value in self._value.items())
-        return ' '.join(self._value)
-
-
 class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
     """``-f csv`` for a command that shows one thing: a line for each of its fields. cliff has it for lists only."""
 
@@ -55,13 +39,6 @@ class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
         """Write it."""
         values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value for value in data]
         self.emit_list(('field', 'value'), list(zip(column_names, values)), stdout, parsed_args)
-
-
-class Migrations(columns.FormattableColumn):
-    """Migrations that are over: objects for machines, a line each for people."""
-
-    def human_readable(self) -> str:
-        return '\n'.join(str(Past(**past)) for past in self._value)
 
 
 class Listing(lister.Lister):
@@ -214,11 +191,3 @@ def help_formatter(wraps: Any) -> Any:
     class Help(wraps, argparse.RawDescriptionHelpFormatter):
         """cliff's, that leaves the lines of the examples alone."""
     return Help
-
-
-def brief(finding: Finding) -> str:
-    """A finding without its remedy."""
-    text = finding.detail or finding.subject
-    if finding.subject and finding.subject not in text:
-        text = f'{finding.subject}: {text}'
-    return f'{finding.check}: {text}' + (f' ({finding.origin})' if finding.origin else '')

@@ -11,9 +11,11 @@ from typing import Any, Sequence
 from nova_migcheck import hostnames
 from nova_migcheck import matrix as matrices
 from nova_migcheck.cli import main
+from nova_migcheck.cli.columns import Findings, Words, brief
 from nova_migcheck.cli.explain import BEYOND
-from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings, Words, brief, write
+from nova_migcheck.cli.fleetlisting import FleetListing
+from nova_migcheck.cli.listing import write
+from nova_migcheck.finding import printable
 from nova_migcheck.matrix import State
 from nova_migcheck.verdict import Policies, Verdict
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Iterable, Optional, Sequence, TextIO
 from rich import box, console, measure, padding, table, text
 
 from nova_migcheck.cli import terminal
-from nova_migcheck.cli.fleetlisting import age, printable
-from nova_migcheck.finding import WORST_FIRST, Outcome
+from nova_migcheck.cli.fleetlisting import age
+from nova_migcheck.cli.hosts import FRESH
+from nova_migcheck.finding import WORST_FIRST, Outcome, printable
 from nova_migcheck.matrix import State
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def _lines(said: Sequence[Said], checks: Optional[Sequence[str]]) -> table.Table
     """A line for each host: a column for each check, or one for all that is not well."""
     grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style='bold')
     longest = max((len(one.host.name) for one in said), default=0)
-    for name in ('host', 'cell', 'service', 'report', *(checks if checks is not None else ['not well']), 'migrations'):
-        grid.add_column(name, no_wrap=name in ('service', 'report', *(checks or ())), overflow='fold', min_width=min(longest, 30) if name == 'host' else None)
+    grid.add_column('host', overflow='fold', min_width=min(longest, 30))
+    for name in ('cell', 'service', 'report', *(checks if checks is not None else ['not well']), 'migrations'):
+        grid.add_column(name, no_wrap=name in ('service', 'report', *(checks or ())), overflow='fold')
     for one in said:
         report = terminal.styled(one.report)
         if one.seconds is not None:
@@ -73,7 +75,7 @@ def _sum(said: Sequence[Said], width: int) -> console.Group:
     styles: dict[tuple[int, str], str] = {}
     for one in said:
         found = [(f'{name} {outcome}', outcome) for name, outcome in one.checks.items() if outcome is not Outcome.OK]
-        if one.report != 'fresh':  # what a stale report says is not believed
+        if one.report != FRESH:  # what a stale report says is not believed
             found = [(f'report {one.report}', Outcome.UNKNOWN)]
         if one.host.service != 'up':
             found.append((f'nova-compute {one.host.service}', Outcome.WARNING))

@@ -9,7 +9,7 @@ from typing import Optional, Sequence, TextIO
 from rich import text
 
 from nova_migcheck.cli import terminal
-from nova_migcheck.cli.listing import brief
+from nova_migcheck.cli.columns import brief
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.runner import Round
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any, Iterable, Optional, Sequence, TextIO
+from typing import Any, Iterable, Sequence, TextIO
 
 from cliff import columns
 from rich import box, console, table, text
@@ -125,6 +125,6 @@ def reason(finding: Finding) -> text.Text:
     return text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, '')).append_text(told(finding))
 
 
-def on(stream: TextIO, width: Optional[int] = None) -> console.Console:
+def on(stream: TextIO) -> console.Console:
     """A console on a stream. It writes no colours where the stream is no terminal, or ``NO_COLOR`` is set."""
-    return console.Console(file=stream, highlight=False, markup=False, emoji=False, width=width, soft_wrap=False)
+    return console.Console(file=stream, highlight=False, markup=False, emoji=False)

@@ -20,7 +20,7 @@ from tests.cli.hosts import MIGCHECK, NOW, Host
 _COUNT = 1000
 # Seconds after which a person may use it, and after which it must have done what was asked of it.
 _LIMIT = 2
-_INPUT = ("const c = document.getElementById(arguments[0]); if (c.type === 'checkbox') c.checked = arguments[1]; else c.value = arguments[1]; "
+_INPUT = ("const c = document.getElementById(arguments[0]); c[c.type === 'checkbox' ? 'checked' : 'value'] = arguments[1]; "
           "c.dispatchEvent(new Event('input', {bubbles: true}));")
 # Until the frame behind the next one: by then what was asked for is on the screen.
 _DRAWN = 'const done = arguments[arguments.length - 1]; requestAnimationFrame(() => requestAnimationFrame(() => done()));'
@@ -37,17 +37,18 @@ def rows(times: int = 5) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory, chromium() as driver:
         path = pathlib.Path(directory) / 'matrix.html'
         path.write_text(page, encoding='utf-8')
-        yield Row(f'{what}: interactive', _median(times, lambda: _load(driver, path)), 's', _LIMIT, 'wall clock, from the start of its loading')
+        yield Row(f'{what}: interactive', _median(times, _load, driver, path), 's', _LIMIT, 'wall clock, from the start of its loading')
         for words, control, value, other in (
                 ('a million cells unfolded', 'group', False, True), ('sorted by reason', 'sort', 'reason', 'host'),
                 ('filtered by reason', 'reason', 'avx512f', ''), ('filtered by outcome', 'outcome', 'rejected', '')):
-            yield Row(f'{what}: {words}', _median(times, lambda: _use(driver, control, value, other)), 's', _LIMIT, 'wall clock, until it is drawn')  # noqa: B023
+            seconds = _median(times, _use, driver, control, value, other)
+            yield Row(f'{what}: {words}', seconds, 's', _LIMIT, 'wall clock, until it is drawn')
             if control == 'group':
                 driver.execute_script(_INPUT, control, value)
 
 
-def _median(times: int, run: Callable[[], float]) -> float:
-    return statistics.median(run() for _ in range(times))
+def _median(times: int, run: Callable[..., float], *args: Any) -> float:
+    return statistics.median(run(*args) for _ in range(times))
 
 
 def _load(driver: Any, path: pathlib.Path) -> float:

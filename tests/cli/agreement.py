@@ -93,7 +93,7 @@ class Cloud:
         """Every server, every host of its cell: the three say the same."""
         for option, policy in policies.items():
             self.conf.set_override(option, {'': policy}, group='migcheck')
-        for cell, numbers in NUMBERS.items():
+        for cell in NUMBERS:
             with nova_context.target_cell(self.admin, self.cells[cell]) as context:
                 for node in objects.ComputeNodeList.get_all(context):
                     node.stats = {'uptime': '1', **texts[int(node.host[7:])]}

@@ -94,8 +94,9 @@ def test_what_is_too_old_is_stale_whether_or_not_it_can_be_read():
     texts = published.write(Report(NOW - 40_000, (), fleet_files.SKYLAKE))
     cut = {published.MAIN: texts[published.MAIN][:60]}
     policies = dataclasses.replace(POLICIES, on_missing={'': 'reject'}, on_stale={'': 'ignore'})
+    fresh = published.write(Report(NOW, (), fleet_files.SKYLAKE))
     hosts = [Host('good', stats=published.write(Report(NOW))), Host('old', stats=texts), Host('old and cut', stats=cut),
-             Host('cut', stats={published.MAIN: published.write(Report(NOW, (), fleet_files.SKYLAKE))[published.MAIN][:60]}), Host('silent')]
+             Host('cut', stats={published.MAIN: fresh[published.MAIN][:60]}), Host('silent')]
     matrix = matrices.build(hosts, policies, MIGCHECK, NOW)
     assert [str(matrix.state(matrix.rows[0], number)) for number in range(5)] == ['same', 'accepted', 'accepted', 'rejected', 'rejected']
     judge = targets.Judge(policies, targets.guest('ffffffff-ffff-ffff-ffff-ffffffffffff', hosts[0].report, 0, NOW, MIGCHECK), None, NOW)
