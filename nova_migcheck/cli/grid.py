@@ -27,17 +27,19 @@ def show(matrix: Matrix, stdout: TextIO) -> None:
         console.print('There are no compute hosts.')
         return
     right = [_names(matrix, group) for group in targets]
-    side = min(max(len(_source(matrix, group, _MOST)) for group in sources), max(20, console.width // 3))
-    left = [_fitting(matrix, group, side) for group in sources]
+    wide, numbers = max(map(len, right)) + 1, len(str(len(right))) + 1
+    longest = max(len(_source(matrix, group, _MOST)) for group in sources)
+    # The names of the sources have a third, or what the columns leave.
+    side = min(longest, max(20, console.width // 3, console.width - 2 - numbers * len(right)))
     # Names head the columns where they fit, else numbers.
-    wide = max(map(len, right)) + 1
     named = side + 2 + wide * len(right) <= console.width
-    width = wide if named else len(str(len(right))) + 1
+    width = wide if named else numbers
+    left = [_fitting(matrix, group, side) for group in sources]
     each = max(1, (console.width - side - 2) // width)
     heads = right if named else [str(number + 1) for number in range(len(targets))]
     for start in range(0, len(targets), each):
         block = range(start, min(start + each, len(targets)))
-        head = text.Text('from \\ to'.ljust(side + 1), 'dim')
+        head = text.Text().append('from \\ to'.ljust(side + 1), 'dim')
         for number in block:
             head.append(heads[number].rjust(width), 'bold')
         console.print(head, no_wrap=True)

@@ -48,17 +48,25 @@ def _lines(said: Sequence[Said], checks: Optional[Sequence[str]]) -> table.Table
     for name in ('cell', 'service', 'report', *(checks if checks is not None else ['not well']), 'migrations'):
         grid.add_column(name, no_wrap=name in ('service', 'report', *(checks or ())), overflow='fold')
     for one in said:
-        report = terminal.styled(one.report)
+        report = text.Text().append_text(terminal.styled(one.report))
         if one.seconds is not None:
             report.append(f' {age(one.seconds)}', 'dim')
         if checks is not None:
-            outcomes = [terminal.styled(str(one.checks.get(name, ''))) for name in checks]
+            outcomes = [_outcome(one, name, '') for name in checks]
         else:
-            outcomes = [text.Text(', ').join(text.Text(f'{name} {outcome}', terminal.STYLES[outcome.value])
-                                             for name, outcome in one.checks.items() if outcome is not Outcome.OK)]
+            outcomes = [text.Text(', ').join(_outcome(one, name, f'{name} ') for name, outcome in one.checks.items()
+                                             if outcome is not Outcome.OK)]
         grid.add_row(text.Text(printable(one.host.name)), text.Text(printable(one.host.cell)), terminal.styled(one.host.service),
                      report, *outcomes, text.Text(one.migrations))
     return grid
+
+
+def _outcome(said: Said, check: str, before: str) -> text.Text:
+    """The outcome of a check, pale where the report is not believed."""
+    outcome = said.checks.get(check)
+    if outcome is None:
+        return text.Text('')
+    return text.Text(f'{before}{outcome}', terminal.STYLES[outcome.value] if said.report == FRESH else 'dim')
 
 
 def _findings(out: console.Console, said: Iterable[Said]) -> None:

@@ -26,7 +26,7 @@ def show(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str]) -> No
     found = {finding.check for finding in outcome.findings}
     silent = [check for check in checks if check not in found]
     if silent:
-        out.print(terminal.mark(Outcome.OK).append(f' nothing to say: {", ".join(silent)}', 'dim'))
+        out.print(text.Text().append_text(terminal.mark(Outcome.OK)).append(f' nothing to say: {", ".join(silent)}', 'dim'))
     total = terminal.total(outcome.findings)
     out.print(total.append(f'{" on " if total else ""}{host}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
 
