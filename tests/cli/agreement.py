@@ -99,14 +99,16 @@ class Cloud:
                     node.stats = {'uptime': '1', **texts[int(node.host[7:])]}
                     node.save()
         found = fleet.read()
+        self._built = matrix.build(found.hosts, Policies.from_conf(self.conf.migcheck), self.conf.migcheck, time.time(), servers=True)
         assert len(found.hosts) == sum(map(len, NUMBERS.values())) and not found.away
         for name, (cell, number) in HOMES.items():
             with nova_context.target_cell(self.admin, self.cells[cell]) as context:
                 self._compare(context, cell, f'compute{number}', name, servers[name], found)
 
     def _compare(self, context: Any, cell: str, source: str, name: str, kind: Server, found: fleet.Fleet) -> None:
-        self.specs[name].is_bfv = kind.from_volume
-        self.specs[name].save()
+        if self.specs[name].is_bfv != kind.from_volume:
+            self.specs[name].is_bfv = kind.from_volume
+            self.specs[name].save()
         moved = self._migration(context, name, 'completed', 'elsewhere', source, kind.arrived) if kind.arrived is not None else None
         try:
             server = fleet.server(fleet_files.uuid_of(name))
@@ -118,7 +120,7 @@ class Cloud:
             if moved is not None:
                 moved.status = 'error'
                 moved.save()
-        cells = self._matrix(found, server) if kind.arrived is None else {}
+        cells = self._matrix(server) if kind.arrived is None else {}
         for host, verdict in explained.items():
             if host != source:
                 assert verdict.accepted == (host in kept), (source, host, verdict)
@@ -155,10 +157,9 @@ class Cloud:
             made.save()
         return made
 
-    def _matrix(self, found: fleet.Fleet, server: fleet.Server) -> dict[str, bool]:
+    def _matrix(self, server: fleet.Server) -> dict[str, bool]:
         """host -> whether this server is accepted there. The matrix means no server: what concerns some is a warning with its scope."""
-        policies = Policies.from_conf(self.conf.migcheck)
-        made = matrix.build(found.hosts, policies, self.conf.migcheck, time.time(), servers=True)
+        policies, made = Policies.from_conf(self.conf.migcheck), self._built
         rows = [row for row in made.rows if made.hosts[row.host].name == server.host]
         row = next((row for row in rows if shorten(server.uuid) in row.who), rows[0])
         verdicts = {host.name: made.verdict(row, number) for number, host in enumerate(made.hosts) if host.cell == server.cell}

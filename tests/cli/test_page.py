@@ -247,13 +247,13 @@ def test_what_a_host_says_stays_text(nine):
     assert nine.find_elements(By.TAG_NAME, 'img') == []
 
 
-def test_narrow_windows(page, count):
+def test_narrow_windows(nine):
     """Nothing is scrolled sideways but the grid, and the reason comes into sight when a cell is touched."""
-    with window(page, 400, 800):
-        page.refresh()
-        assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
-        page.find_element(By.CSS_SELECTOR, '#view .rejected').click()
-        box = page.execute_script('return document.getElementById("detail-title").getBoundingClientRect().toJSON()')
+    with window(nine, 400, 800):
+        nine.refresh()
+        assert nine.execute_script('return document.documentElement.scrollWidth <= innerWidth')
+        nine.find_element(By.CSS_SELECTOR, '#view .rejected').click()
+        box = nine.execute_script('return document.getElementById("detail-title").getBoundingClientRect().toJSON()')
         assert box['top'] >= 0 and box['bottom'] <= 800
 
 
@@ -299,7 +299,6 @@ def test_print_shows_every_host_and_every_reason(nine):
 def test_a_thousand_hosts_are_printed_on_a_few_pages(driver, pages):
     """What is alike shares a line, in which each name stands; afterwards the page is as it was."""
     driver.get(f'file://{pages}/1000.html')
-    driver.find_element(By.ID, 'group').click()
     before = driver.find_element(By.ID, 'count').text, len(targets(driver))
     with paper(driver):
         shown = driver.find_elements(By.CSS_SELECTOR, '#table tbody tr')
