@@ -359,6 +359,7 @@ class Cloud(fixtures.Fixture):
         self._read_nova_conf()
         self.useFixture(fixtures.MonkeyPatch('sqlalchemy.pool.NullPool', _Pool))
         self.useFixture(Bus())
+        self.useFixture(nova_release.Databases())
         self.addCleanup(self._forget_required_options)
         self.nova = _Nova('runTest')
         self.addCleanup(self.nova.tear_down)

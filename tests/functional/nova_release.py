@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
+import sqlite3
+import tempfile
+import threading
+from typing import Any, Iterator
 
 import fixtures
+import sqlalchemy
 
 
 def patch() -> None:
@@ -47,3 +54,55 @@ class Differences(fixtures.Fixture):
         # Before 2026.2 it looks for the running test in greenlets, native threads or not.
         self.useFixture(fixtures.MockPatchObject(
             notifications.FakeVersionedNotifier, '_get_sender_test_case_id', lambda notifier: notifier.test_case_id))
+
+
+class Databases(fixtures.Fixture):
+    """Databases that native threads can use, before Nova's test base makes them.
+
+    Those of 2026.2 are files with one writer at a time. 2026.1, which has native threads too, keeps them in memory, where all
+    threads share one connection: "cannot start a transaction within a transaction", and whoever reports that waits for ever.
+    """
+
+    def _setUp(self) -> None:
+        from nova.tests.fixtures import nova as nova_fixtures
+        if is_eventlet() or hasattr(nova_fixtures, 'DatabaseWriteLock'):
+            return
+        from oslo_db.sqlalchemy import enginefacade, engines
+        self._path = self.useFixture(fixtures.TempDir()).path
+        self._create_engine = engines.create_engine
+        self.useFixture(fixtures.MockPatchObject(engines, 'create_engine', self._engine_on_a_file))
+        self._making = threading.Lock()
+        self._locks: dict[Any, Any] = collections.defaultdict(threading.RLock)
+        self._scope = enginefacade._TransactionContextManager._transaction_scope
+        self.useFixture(fixtures.MockPatchObject(
+            enginefacade._TransactionContextManager, '_transaction_scope', lambda *words: self._one_writer(*words)))
+
+    def _engine_on_a_file(self, sql_connection: str, **kwargs: Any) -> Any:
+        if sql_connection != 'sqlite://':
+            return self._create_engine(sql_connection, **kwargs)
+        descriptor, path = tempfile.mkstemp('.sqlite', dir=self._path)
+        os.close(descriptor)
+        self._make(path)
+        engine = self._create_engine(f'sqlite:///{path}', **kwargs)
+        # As what is in memory is gone with its connection, on which the fixtures rely.
+        sqlalchemy.event.listen(engine, 'engine_disposed', lambda _engine: self._make(path))
+        return engine
+
+    @staticmethod
+    def _make(path: str) -> None:
+        for name in (path, f'{path}-wal', f'{path}-shm'):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute('PRAGMA journal_mode=WAL')  # readers beside a writer; the file keeps it
+
+    @contextlib.contextmanager
+    def _one_writer(self, manager: Any, context: Any) -> Iterator[Any]:
+        """SQLite lets one write at a time, and refuses a second at once when it has read before."""
+        from oslo_db.sqlalchemy import enginefacade
+        with contextlib.ExitStack() as held:
+            if manager._mode is enginefacade._WRITER:
+                with self._making:
+                    lock = self._locks[manager.reader.get_engine().url]
+                held.enter_context(lock)
+            yield held.enter_context(self._scope(manager, context))
