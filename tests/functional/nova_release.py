@@ -23,7 +23,7 @@ def patch() -> None:
     # Before 2026.1, whose compute service can do without it, there is nothing but eventlet for all of Nova.
     os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', 'true')
     from nova import monkey_patch
-    if hasattr(monkey_patch, 'patch'):
+    if has_native_threads():
         monkey_patch.patch()
     _keep_executors()
 
@@ -38,10 +38,16 @@ def _keep_executors() -> None:
     thread_pool_factory.shutdown_all_executors = lambda: None
 
 
+def has_native_threads() -> bool:
+    """Whether all of Nova can do without eventlet."""
+    from nova import monkey_patch
+    return hasattr(monkey_patch, 'patch')
+
+
 def is_eventlet() -> bool:
     """Whether Nova runs on eventlet in this process."""
     from nova import monkey_patch
-    return not hasattr(monkey_patch, 'patch') or monkey_patch.is_patched()
+    return not has_native_threads() or monkey_patch.is_patched()
 
 
 class Differences(fixtures.Fixture):
