@@ -12,13 +12,16 @@ import pytest
 
 from nova_migcheck import runner
 from tests.functional import nova_release, per_host
+
+if nova_release.is_eventlet():
+    pytest.skip('namespaces are entered by a process that multiprocessing cannot start once eventlet has patched this one',
+                allow_module_level=True)
 from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
 from tests.lab import namespaces
 from tests.lab.namespaces import Namespace, Switch
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(
-    nova_release.is_eventlet(), reason='namespaces are entered by a process that multiprocessing cannot start once eventlet has patched this one')]
+pytestmark = pytest.mark.root
 
 NAMES = {11: 'compute1', 12: 'compute2', 13: 'compute3'}
 HOSTS = ['127.0.0.1 localhost', *(f'10.66.0.{number} {name}' for number, name in NAMES.items()),
