@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope='session')
-def running() -> Iterator[_Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Running]:
+    tmp_path_factory.getbasetemp()  # before Nova's fixtures move the directory of temporary files to one that goes with the cloud
     one = _Running()
     yield one
     one.stop()
