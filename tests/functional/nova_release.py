@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib.metadata
+import importlib.util
 import os
 import sqlite3
 import tempfile
@@ -48,6 +50,31 @@ def is_eventlet() -> bool:
     """Whether Nova runs on eventlet in this process."""
     from nova import monkey_patch
     return not has_native_threads() or monkey_patch.is_patched()
+
+
+def has_node_identity() -> bool:
+    """Whether a compute host keeps the identity of its node in a file, as it does since 2023.1."""
+    return importlib.util.find_spec('nova.virt.node') is not None
+
+
+def microversion() -> str:
+    """What the tests speak: instance actions with the host and the details of an event (2.84), and what is said from 2.95 on if it is had."""
+    from nova.api.openstack import api_version_request
+    return min('2.96', api_version_request._MAX_API_VERSION, key=lambda version: int(version.split('.')[1]))
+
+
+def state_after_evacuation() -> str:
+    """A server's ``vm_state``: since 2.95 it is left stopped."""
+    return 'stopped' if microversion() == '2.96' else 'active'
+
+
+def api_paste() -> str:
+    """Where the release has its api-paste.ini: in the wheel, or in Debian's nova-common."""
+    files = importlib.metadata.files('nova')
+    if files is None:
+        import nova
+        return os.path.realpath(os.path.join(nova.__path__[0], '../../../../share/nova-common/api-paste.ini'))
+    return os.path.realpath(next(file for file in files if file.name == 'api-paste.ini').locate())
 
 
 class Differences(fixtures.Fixture):
