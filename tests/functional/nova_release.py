@@ -57,6 +57,17 @@ def has_node_identity() -> bool:
     return importlib.util.find_spec('nova.virt.node') is not None
 
 
+def compares_hypervisor_cpus() -> bool:
+    """Whether Nova asks libvirt what a target's hypervisor provides, as it does since 2023.1, and so has LP#2039803."""
+    from nova.virt.libvirt import host
+    return hasattr(host.Host, 'compare_hypervisor_cpu')
+
+
+def stats_of_the_driver() -> set[str]:
+    """What Nova's own driver puts beside our report: the uptime, which 2023.1 and later have."""
+    return {'uptime'} if has_node_identity() else set()
+
+
 def microversion() -> str:
     """What the tests speak: instance actions with the host and the details of an event (2.84), and what is said from 2.95 on if it is had."""
     from nova.api.openstack import api_version_request
