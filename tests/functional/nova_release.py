@@ -69,7 +69,7 @@ def stats_of_the_driver() -> set[str]:
 
 
 def microversion() -> str:
-    """What the tests speak: instance actions with the host and the details of an event (2.84), and what is said from 2.95 on if it is had."""
+    """What the tests speak. They need 2.84, which gives instance actions' events a host and details."""
     from nova.api.openstack import api_version_request
     return min('2.96', api_version_request._MAX_API_VERSION, key=lambda version: int(version.split('.')[1]))
 
