@@ -79,12 +79,17 @@ def state_after_evacuation() -> str:
     return 'stopped' if microversion() == '2.96' else 'active'
 
 
+def is_the_distribution_s() -> bool:
+    """Whether Nova comes from a package of Debian's, and not from a wheel."""
+    return importlib.metadata.files('nova') is None
+
+
 def api_paste() -> str:
     """Where the release has its api-paste.ini: in the wheel, or in Debian's nova-common."""
-    files = importlib.metadata.files('nova')
-    if files is None:
+    if is_the_distribution_s():
         import nova
         return os.path.realpath(os.path.join(nova.__path__[0], '../../../../share/nova-common/api-paste.ini'))
+    files = importlib.metadata.files('nova')
     return os.path.realpath(next(file for file in files if file.name == 'api-paste.ini').locate())
 
 
