@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from nova_migcheck import hook, targets
 from nova_migcheck.finding import Finding, Outcome
 from tests.functional import nova_release
 from tests.functional.conftest import HOSTS
@@ -158,3 +161,53 @@ class TestNovasOwnComparison:
         migration = cloud.live_migrate(server, 'compute2', force=True)
         assert (migration.status, migration.host) == ('error', 'compute1')
         assert 'lacks hle, rtm that the guest uses' in migration.refusals['compute2']
+
+
+def broken(*_arguments, **_words):
+    raise RuntimeError('a bug of ours')
+
+
+class TestOwnBugs:
+    """An error of this package, wherever Nova calls it: by default it keeps nobody from migrating, and there is one ERROR line for each."""
+
+    def test_the_migration_goes_on(self, cloud, monkeypatch):
+        for door in ('as_destination', 'tell_source', 'as_source'):
+            monkeypatch.setattr(hook.Hook, door, broken)
+        monkeypatch.setattr(targets.Judge, 'sift', broken)
+        migration = cloud.live_migrate(cloud.server('compute1'))
+        assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
+        for doing in ('judging the targets', 'checking this host as a destination', 'telling the source', 'checking the path'):
+            (line,) = cloud.log.lines('ERROR', doing, 'this is a bug')
+            assert 'RuntimeError: a bug of ours' in line
+
+    def test_with_on_error_reject_the_filter_rejects_all(self, cloud, monkeypatch):
+        server = cloud.server('compute1')
+        cloud.set('migcheck', 'on_error', 'reject')
+        monkeypatch.setattr(targets.Judge, 'sift', broken)
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert not any(host.was_asked() for host in cloud.hosts.values())
+
+    def test_with_on_error_reject_a_broken_destination_is_not_taken(self, cloud, monkeypatch):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].set('migcheck', 'on_error', 'reject')
+        monkeypatch.setattr(cloud.hosts['compute2'].driver._migcheck, 'as_destination', broken)
+        monkeypatch.setattr(cloud.hosts['compute3'].driver._migcheck, 'as_destination', broken)
+        migration = cloud.live_migrate(server)
+        # compute3 is as broken, and lets it in.
+        assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
+        assert 'it failed while checking this host as a destination: RuntimeError ([migcheck] on_error)' in migration.texts
+
+    def test_what_the_source_cannot_tell_keeps_nobody(self, cloud, monkeypatch):
+        """Its libvirtd does not answer, and other migrations hold up the checks of the path."""
+        server = cloud.server('compute1')
+        own = cloud.hosts['compute1'].driver._migcheck
+        busy = threading.BoundedSemaphore(1)
+        busy.acquire()
+        monkeypatch.setattr(own, '_paths', busy)
+        monkeypatch.setattr(own, '_guest_cpu', lambda _instance: (_ for _ in ()).throw(TimeoutError('no answer within 15 s')))
+        cloud.hosts['compute1'].set('migcheck', 'round_deadline', '1')
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host) == ('completed', 'compute2')
+        assert cloud.log.lines('WARNING', 'libvirt on the source cannot say what it is: no answer within 15 s')
+        assert cloud.log.lines('WARNING', '4 other migrations held up the check of the path for 1 s')
