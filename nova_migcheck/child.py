@@ -46,15 +46,22 @@ class _TooMuch(Exception):
 
 
 def main() -> NoReturn:
-    """Run what standard input says, write how each check ended to the status file, and be gone with all descendants."""
+    """Run what standard input says, write how each check ended to the status file, and be gone with all descendants.
+
+    With arguments, the number of a pipe and names of modules, import those first and wait until the pipe says that it is time.
+    """
+    if sys.argv[1:]:
+        _wait_for_turn(int(sys.argv[1]), sys.argv[2:])
+    else:
+        # The death of the *thread* that started us, which waits for us. One that only made us ready may long be gone.
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     told = json.load(sys.stdin)
     deadline = time.monotonic() + told['deadline']
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # If the deadline below should ever fail us: SIGALRM's default action ends the process.
     signal.alarm(math.ceil(told['deadline'] + 2 * REAP) + 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    _import_once(told['checks'].values())
+    _import_once(check['entry'].partition(':')[0] for check in told['checks'].values())
     running: dict[int, str] = {}
     for name, check in told['checks'].items():
         pid = os.fork()
@@ -77,15 +84,22 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _import_once(checks: Iterable[Mapping[str, Any]]) -> None:
+def _wait_for_turn(turn: int, modules: Iterable[str]) -> None:
+    _import_once(modules)
+    if not os.read(turn, 1):
+        os._exit(0)  # nova-compute is gone
+    os.close(turn)
+
+
+def _import_once(modules: Iterable[str]) -> None:
     """What all checks import costs as much as what they do: once, and not in each of them.
 
-    Only their own modules, which nova-compute has imported too; what is heavy they import when they run. One that breaks here does so
-    again in its own process, where that is told.
+    Only their own modules, which nova-compute has imported too; what is heavy they import when they run, unless we have waited. One that
+    breaks here does so again in its own process, where that is told.
     """
-    for check in checks:
+    for module in modules:
         try:
-            importlib.import_module(check['entry'].partition(':')[0])
+            importlib.import_module(module)
         except BaseException:
             continue
 

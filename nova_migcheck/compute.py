@@ -44,15 +44,13 @@ class LibvirtDriver(driver.LibvirtDriver):
             return
         hook = Hook(CONF, self._host)
         with hook.fenced('starting'):
-            hook.reporter.start()
-            hook.watch.start()
+            hook.start()
             self._migcheck = hook
 
     def cleanup_host(self, host: str) -> None:
         if self._migcheck is not None:
             with self._migcheck.fenced('stopping'):
-                self._migcheck.watch.stop()
-                self._migcheck.reporter.stop()
+                self._migcheck.stop()
         super().cleanup_host(host)
 
     def get_available_resource(self, nodename: str) -> Any:

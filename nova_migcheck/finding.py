@@ -29,7 +29,8 @@ class Outcome(str, enum.Enum):
         return self.value
 
 
-_WORST_FIRST = (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK)
+#: Outcomes by how much they matter.
+WORST_FIRST = (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK)
 
 # The longest text that one field of a finding keeps, in characters. A check that was written badly must not be able to
 # fill the report, the log or the user's screen.
@@ -116,7 +117,7 @@ class Finding:
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """The outcome that matters most: failure, then unknown, then warning; ``OK`` for none."""
     found = set(outcomes)
-    return next((o for o in _WORST_FIRST if o in found), Outcome.OK)
+    return next((o for o in WORST_FIRST if o in found), Outcome.OK)
 
 
 # A scheme is any word: what looks like user:password@ in front of a host goes, whatever the URL is for.

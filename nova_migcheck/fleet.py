@@ -297,7 +297,9 @@ def why(error: BaseException) -> str:
     """An error of a database in one line, without the query and without SQLAlchemy's address of a web page."""
     inner = getattr(error, 'inner_exception', None) or error
     inner = getattr(inner, 'orig', None) or inner
-    text = (str(inner).strip() or type(inner).__name__).splitlines()[0]
+    # A driver for MySQL raises (number, text).
+    said = inner.args[1] if len(inner.args) == 2 and isinstance(inner.args[1], str) else inner
+    text = (str(said).strip() or type(inner).__name__).splitlines()[0]
     return text if len(text) <= 300 else text[:299] + '…'
 
 

@@ -21,6 +21,7 @@ from nova_migcheck.bounded import Bounded
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.guests import fingerprint
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.process import Spare
 from nova_migcheck.report import Report
 from nova_migcheck.reporter import Reporter
 from nova_migcheck.settings import Reader
@@ -67,9 +68,27 @@ class Hook:
         paths = {name for name, check in loaded.items() if check.check is not None and check.check.WHEN == 'path'}
         self._path_checks = {name: check for name, check in loaded.items() if name in paths}
         self._paths = threading.BoundedSemaphore(PATHS)
+        self._spare = Spare(self._path_checks, [module for one in self._path_checks.values() if one.check
+                                                for module in (one.check.__module__, *one.check.HEAVY)])
         self.policies = Policies.from_conf(conf.migcheck)
         self.watch = Watch(conf, libvirt_host, lambda: self.reporter.report, lambda: self.reporter.migrated())
         self.reporter = Reporter(conf, self._reader, {name: check for name, check in loaded.items() if name not in paths}, self.watch.pasts)
+
+    def start(self) -> None:
+        """Begin to look at this host, and be ready to look at paths."""
+        self.reporter.start()
+        self.watch.start()
+        self._make_ready()
+
+    def stop(self) -> None:
+        """End what :meth:`start` began."""
+        self.watch.stop()
+        self.reporter.stop()
+        self._spare.stop()
+
+    def _make_ready(self) -> None:
+        with self.fenced('making a process ready for the next look at a path'):
+            self._spare.refill()
 
     @contextlib.contextmanager
     def fenced(self, doing: str, instance: Any = None) -> Iterator[None]:
@@ -206,9 +225,11 @@ class Hook:
         try:
             known = {'host': host, 'connect': connect, 'migration': dict(target.migration) if target else {}}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
-            return [f for f in runner.Runner(self._path_checks).run(settings, deadline).findings if f.outcome is not Outcome.OK]
+            found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
+            return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
+            self._make_ready()
 
     # Both.
 

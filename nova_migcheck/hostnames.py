@@ -14,10 +14,11 @@ _NUMBERED = re.compile(r'(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)', re.DOTAL
 _KEPT = 1 << 15
 
 
-def fold(names: Sequence[str], most: int = 0) -> str:
+def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
     """The names; those that differ in their last number only as ranges.
 
     :param most: names and ranges that are written out, after which the number of all is told instead; 0 for all
+    :param count: whether it is told
     """
     groups: collections.defaultdict[_Group, list[int]] = collections.defaultdict(list)
     for name in names:
@@ -36,7 +37,7 @@ def fold(names: Sequence[str], most: int = 0) -> str:
         parts.append(before + (cut[0] if len(distinct) < 2 else f'[{",".join(cut)}]') + after)
         left -= len(spans)
     whole = left >= 0 and len(parts) == len(groups)
-    return ' '.join(parts) + ('' if whole else f' ({len(set(names))} hosts)')
+    return ' '.join(parts) + ('' if whole or not count else f' ({len(set(names))} hosts)')
 
 
 class _Group:

@@ -16,6 +16,7 @@ from typing import Any, Hashable, Iterator, Optional, Protocol, Sequence
 from nova_migcheck import published
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.report import Report
+from nova_migcheck.targets import Judge
 from nova_migcheck.verdict import Guest, Policies, Verdict, is_fresh, judge
 
 
@@ -30,6 +31,11 @@ class State(str, enum.Enum):
 
     def __str__(self) -> str:
         return self.value
+
+    @property
+    def sign(self) -> str:
+        """One character; never the only thing that tells it."""
+        return {State.ACCEPTED: '✓', State.WARNED: '!', State.REJECTED: '✗', State.SAME: '·', State.APART: ''}[self]
 
 
 class Host(Protocol):
@@ -152,12 +158,14 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
     bare: list[Optional[Report]] = []
     kinds = []
     own = []
+    unbelieved = Judge(policies, Guest(), None, now)
     for host in hosts:
         report = host.report
         kind: Hashable = None
         alone: Optional[Report] = None
         if report is None or not is_fresh(report.time, now, policies.stale_after):
-            own.append(_alike(judge(Guest(), None, report, now, policies), report, now, policies))
+            # As the filter, for which what is too old is stale, whether or not it can be read.
+            own.append(alike(unbelieved.in_full(host.stats), report, now, policies.stale_after))
         else:
             own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
             alone = dataclasses.replace(report, findings=())
@@ -171,11 +179,11 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
     return Matrix(hosts, rows, own, kinds, pairs, now, policies.stale_after)
 
 
-def _alike(verdict: Verdict, report: Optional[Report], now: float, policies: Policies) -> Verdict:
+def alike(verdict: Verdict, report: Optional[Report], now: float, stale_after: float) -> Verdict:
     """Without the age of a report that is too old, which would make each such host a kind of its own."""
-    if report is None or report.time > now:
+    if report is None or report.time > now or is_fresh(report.time, now, stale_after):
         return verdict
-    detail = f'its report is older than {policies.stale_after:g} s and is not believed'
+    detail = f'its report is older than {stale_after:g} s and is not believed'
     return Verdict(tuple(dataclasses.replace(f, detail=detail) for f in verdict.rejections),
                    tuple(dataclasses.replace(f, detail=detail) for f in verdict.warnings))
 

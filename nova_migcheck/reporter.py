@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from oslo_log import log as logging
 
-from nova_migcheck import published, runner
+from nova_migcheck import process, published, runner
 from nova_migcheck import report as reports
 from nova_migcheck.aftermath import past
 from nova_migcheck.aftermath.past import Past
@@ -99,7 +99,7 @@ class Reporter:
         return time.monotonic() - self._at if self._report is not None else float('inf')
 
     def _longest_round(self) -> float:
-        return float(self._conf.migcheck.round_deadline + 2 * runner.GRACE)
+        return float(self._conf.migcheck.round_deadline + 2 * process.GRACE)
 
     def _loop(self) -> None:
         while not self._stop.is_set():

@@ -11,9 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from typing import Any, Callable, Collection, Mapping, Optional
 
@@ -23,22 +20,17 @@ from stevedore import named
 from nova_migcheck import child
 from nova_migcheck.checks.base import Check, Settings
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.process import GRACE, Process
 
 LOG = logging.getLogger(__name__)
 
 NAMESPACE = 'nova_migcheck.checks'
 
-# Seconds, after the deadline that the child keeps by itself, until it is killed from here.
-GRACE = 2.0
-# Longest pause between two looks at the child, in seconds, while somebody watches its progress or it is young.
+# Longest pause between two looks at the child, in seconds, while somebody watches its progress.
 POLL = 0.05
 
 # Called with a check's name and each of its findings as they come, and with None at its end.
 Progress = Callable[[str, Optional[Finding]], None]
-
-# Names of the files beside those of the checks; no check can be called like that.
-_TOLD = '<told>'
-_STATUS = '<status>'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +101,17 @@ def load(names: list[str]) -> dict[str, Loaded]:
 
 
 class Runner:
-    """Runs rounds of checks. Not for several threads at once: the caller serialises."""
+    """Runs rounds of checks. Not for several threads at once: the caller serialises.
 
-    def __init__(self, checks: Mapping[str, Loaded]) -> None:
+    :param waiting: a process that waits for its turn, for the first round; it is then ours
+    """
+
+    def __init__(self, checks: Mapping[str, Loaded], waiting: Optional[Process] = None) -> None:
         self.checks = checks
+        self._waiting = waiting
         # check -> (pid, start time) of a process that could not be killed. No new one is started beside it.
         self._stuck: dict[str, tuple[int, Optional[str]]] = {}
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._process: Optional[Process] = None
         self._stopped = False
 
     def run(self, settings: Mapping[str, Settings], deadline: float,
@@ -142,8 +138,12 @@ class Runner:
                     'find what it waits for: ls -l /proc/PID/fd, cat /proc/PID/stack'))
             else:
                 runnable[name] = told
+        process, self._waiting = self._waiting, None
+        if process is not None and not (runnable and not self._stopped and process.names.issuperset(runnable)):
+            process.close()
+            process = None
         if runnable and not self._stopped:
-            self._run(runnable, deadline, outcome, progress)
+            self._run(process or Process(runnable), runnable, deadline, outcome, progress)
         order = list(settings)
         outcome.findings.sort(key=lambda f: order.index(f.check) if f.check in order else len(order))
         outcome.seconds = time.monotonic() - begun
@@ -153,8 +153,8 @@ class Runner:
         """Kill the round that runs, if one does, and start no other. Safe from any thread."""
         self._stopped = True
         process = self._process
-        if process is not None and process.returncode is None:
-            _kill(process)
+        if process is not None:
+            process.kill()
 
     def _still_stuck(self, name: str) -> bool:
         pid, since = self._stuck.get(name, (0, None))
@@ -163,39 +163,34 @@ class Runner:
         self._stuck.pop(name, None)
         return False
 
-    def _run(self, settings: Mapping[str, Settings], deadline: float, outcome: Round, progress: Optional[Progress]) -> None:
-        files = {name: os.memfd_create('migcheck') for name in (*settings, _TOLD, _STATUS)}
+    def _run(self, process: Process, settings: Mapping[str, Settings], deadline: float, outcome: Round,
+             progress: Optional[Progress]) -> None:
         try:
-            outputs = {name: _Output(name, files[name], progress) for name in settings}
-            told = {'deadline': deadline, 'status': files[_STATUS], 'checks': {
-                name: {'entry': self.checks[name].entry, 'out': files[name], 'settings': dataclasses.asdict(value)}
-                for name, value in settings.items()}}
-            _fill(files[_TOLD], json.dumps(told, default=str).encode())
-            self._process = subprocess.Popen(
-                [sys.executable, '-m', child.__name__], stdin=files[_TOLD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                pass_fds=tuple(files[name] for name in (*settings, _STATUS)), start_new_session=True, cwd='/')
+            outputs = {name: _Output(name, process.files[name], progress) for name in settings}
+            self._process = process
+            process.begin({name: self.checks[name].entry for name in settings}, settings, deadline)
             try:
-                self._watch(self._process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
+                # The child keeps the deadline by itself; after that, it is killed from here.
+                self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
             finally:
-                _kill(self._process)
+                process.kill()
                 self._process = None
-            ended = _json_object(_content(files[_STATUS]))
+            ended = _json_object(process.ended)
             for output in outputs.values():
                 while output.read():
                     pass
         finally:
-            for fd in files.values():
-                os.close(fd)
+            process.close()
         for name, output in outputs.items():
             self._account(output, ended.get(name) or {}, deadline, outcome)
 
-    def _watch(self, process: subprocess.Popen[bytes], until: float, outputs: Collection[_Output]) -> None:
+    def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> None:
         begun = time.monotonic()
         pause = POLL / 16
-        while process.poll() is None and time.monotonic() < until and not self._stopped:
+        while process.runs and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
             # A round that hangs is not looked at a thousand times: the end of any is noticed within a tenth of its length.
-            pause = min(2 * pause, POLL if outputs else max(POLL, min((time.monotonic() - begun) / 10, until - time.monotonic())))
+            pause = min(2 * pause, POLL if outputs else max(POLL / 8, min((time.monotonic() - begun) / 10, until - time.monotonic())))
             for output in outputs:
                 output.read()
 
@@ -277,28 +272,6 @@ class _Output:
 
 def _trouble(check: str, detail: str, remedy: str, origin: str = '') -> Finding:
     return Finding(check, Outcome.UNKNOWN, check, detail, origin, remedy)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a child and its whole session, and reap it; give up on one that the kernel does not let go."""
-    if process.returncode is None:
-        try:
-            # Not reaped yet, so this number is still its own.
-            os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
-    end = time.monotonic() + GRACE
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(POLL / 16)
-
-
-def _fill(fd: int, data: bytes) -> None:
-    os.write(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-
-
-def _content(fd: int) -> bytes:
-    return os.pread(fd, child.MAX_BYTES, 0)
 
 
 def _json_object(text: bytes) -> Mapping[str, Any]:

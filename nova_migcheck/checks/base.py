@@ -73,6 +73,8 @@ class Check(abc.ABC):
     #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
     #: ``path``: run on the source when a migration is decided, about the way from here to the target.
     WHEN: ClassVar[str] = 'host'
+    #: Modules that :meth:`run` imports, for a process that has time to import them before.
+    HEAVY: ClassVar[Sequence[str]] = ()
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
     #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.

@@ -29,6 +29,7 @@ class TransportCheck(Check):
 
     NAME = 'transport'
     WHEN = 'path'
+    HEAVY = ('pyroute2',)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
         'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS),

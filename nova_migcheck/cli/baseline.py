@@ -53,13 +53,14 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
 
     :raises ValueError: when they have none in common, with the reason
     """
-    for what in ('arch', 'virt', 'vendor'):
-        by_value: dict[Optional[str], str] = {}
+    for what, words in _WHAT.items():
+        by_value: dict[Optional[str], list[str]] = {}
         for name, cpu in hosts.items():
-            by_value.setdefault(getattr(cpu, what), name)
+            by_value.setdefault(getattr(cpu, what), []).append(name)
         if len(by_value) > 1:
-            differ = ', '.join(f'{name} has {value}' for value, name in by_value.items())
-            raise ValueError(f'guests cannot move between all of them, the {_WHAT[what]} differs: {differ}')
+            differ = '; '.join(f'{hostnames.fold(names, 12)} {"has" if len(names) == 1 else "have"} {value}'
+                               for value, names in by_value.items())
+            raise ValueError(f'guests cannot move between all of them, the {words} differs: {differ}')
     first = next(iter(hosts.values()))
     if first.arch not in X86:
         raise ValueError(f'a common CPU can be told of x86 hosts only, these are {first.arch}')
@@ -149,7 +150,7 @@ class Baseline(show.ShowOne):
         silent = [host.name for host in wanted if host.name not in hosts]
         notes = found.notes() + ([f'nothing is known of the CPU of {hostnames.fold(silent, 12)}'] if silent else [])
         for note in notes:
-            self.app.stderr.write(f'{note}.\n')
+            listing.say(self.app, f'{note}.')
         if not hosts:
             raise ValueError('no host has published its CPU')
         self._exit_code = main.WARNING if notes else main.OK
@@ -169,11 +170,19 @@ class Baseline(show.ShowOne):
             Lost({host: list(lost) for host, lost in self._found.lost.items()}))
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Any, data: Any) -> int:
-        """Lines for nova.conf, unless a format was asked for."""
-        if self._found is None or parsed_args.formatter != 'table':
+        """Lines for nova.conf, or a sentence that says why there are none, unless a format was asked for."""
+        if parsed_args.formatter != 'table':
             return int(super().produce_output(parsed_args, column_names, data) or 0)
-        self.app.stdout.write('\n'.join(self._found.lines()) + '\n')
+        lines = self._found.lines() if self._found else [self._broken(f'There is no common CPU: {data[0]}.')]
+        self.app.stdout.write('\n'.join(lines) + '\n')
         return 0
+
+    def _broken(self, sentence: str) -> str:
+        """In lines, on a terminal."""
+        if not self.app.stdout.isatty():
+            return sentence
+        from nova_migcheck.cli import terminal
+        return terminal.broken(sentence, terminal.on(self.app.stdout).width)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print it.
@@ -181,5 +190,6 @@ class Baseline(show.ShowOne):
         :returns: the exit code
         """
         listing.prepare(self.app, parsed_args)
-        super().run(parsed_args)
+        with listing.wrong_values():
+            super().run(parsed_args)
         return self._exit_code

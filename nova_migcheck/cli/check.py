@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import socket
 import time
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from oslo_config import cfg
 
@@ -15,9 +14,10 @@ from nova_migcheck import conf as confs
 from nova_migcheck import runner
 from nova_migcheck.aftermath import tally
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.listing import EXIT, Listing, Words, nova_is_installed, seconds
-from nova_migcheck.finding import Finding, worst
-from nova_migcheck.settings import Reader
+from nova_migcheck.cli.columns import Words
+from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
+from nova_migcheck.cli.rounds import Rounds
+from nova_migcheck.finding import worst
 
 COLUMNS = ('outcome', 'check', 'subject', 'detail', 'origin', 'remedy', 'scope')
 
@@ -29,7 +29,7 @@ class Check(Listing):
         ('check', 'all that is checked each minute'),
         ('check --only address,transport --target compute2', 'and the path from here to a target'),
         ('check -f json', 'for a program'),
-        ('check --watch 10', 'while you repair it'),
+        ('check --watch 10', 'while you repair it; Ctrl-C ends it'),
         ('check --prometheus /var/lib/node_exporter/nova_migcheck.prom', "for node_exporter's textfile collector, from a timer"),
     )
 
@@ -47,104 +47,56 @@ class Check(Listing):
         conf = _conf(parsed_args, self.say)
         if parsed_args.connect and not parsed_args.target:
             raise ValueError('--connect says where a target is contacted: give the target with --target')
-        reader = Reader(conf)
         checks = _chosen(list(conf.migcheck.checks), parsed_args)
-        rounds = _Rounds(conf, reader, checks, parsed_args.target, parsed_args.connect, self.app.stderr)
-        if not parsed_args.watch:
-            outcome, rows = self._round(parsed_args, rounds)
-            if self.nested(parsed_args):
-                return (*COLUMNS, 'subjects'), [(*row, Words(list(f.subjects))) for row, f in zip(rows, outcome.findings)]
-            return COLUMNS, rows
-        self._shown = True
-        # Ctrl-C is how a person ends it: the exit code is the last round's.
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                begun = time.monotonic()
-                outcome, rows = self._round(parsed_args, rounds)
-                self._show(parsed_args, rows, outcome)
-                time.sleep(max(0.0, parsed_args.watch - (time.monotonic() - begun)))
-        return COLUMNS, []
+        drawn = self.on_terminal(parsed_args) and not parsed_args.columns
+        rounds = Rounds(conf, checks, parsed_args.target, parsed_args.connect, self.app.stderr, drawn and bool(parsed_args.watch))
+        if parsed_args.watch:
+            self._watch(parsed_args, rounds, drawn)
+            return self.done()
+        outcome = self._round(parsed_args, rounds)
+        if drawn:
+            from nova_migcheck.cli import roundview
+            roundview.show(self.app.stdout, rounds.host, outcome, rounds.names)
+            return self.done()
+        return self._list(parsed_args, outcome)
 
-    def _round(self, parsed_args: argparse.Namespace, rounds: _Rounds) -> tuple[runner.Round, list[tuple[str, ...]]]:
+    def _round(self, parsed_args: argparse.Namespace, rounds: Rounds) -> runner.Round:
         outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
-        if parsed_args.prometheus:
+        if parsed_args.prometheus is not None:
             prometheus.write(parsed_args.prometheus, outcome, rounds.names, tally.read(rounds.state_path))
-        return outcome, [(str(finding.outcome), *(getattr(finding, name) for name in COLUMNS[1:])) for finding in outcome.findings]
-
-    _shown = False
-
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any) -> int:
-        if self._shown:
-            return 0
-        return self._print(parsed_args, column_names, data)
-
-    def _print(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any) -> int:
-        if self.on_terminal(parsed_args) and not parsed_args.columns:
-            from nova_migcheck.cli import terminal
-            terminal.on(self.app.stdout).print(terminal.findings(
-                [Finding(**dict(zip(column_names, row))) for row in data]))
-            return 0
-        if parsed_args.formatter == 'table' and not parsed_args.columns and not any(row[-1] for row in data):
-            column_names, data = column_names[:-1], [row[:-1] for row in data]
-        return super().produce_output(parsed_args, column_names, data)
-
-    def _show(self, parsed_args: argparse.Namespace, rows: Sequence[Sequence[Any]], outcome: runner.Round) -> None:
-        """One round of those that --watch asks for."""
-        if self.on_terminal(parsed_args):
-            from nova_migcheck.cli import terminal
-            terminal.on(self.app.stdout).clear()
-        self._print(parsed_args, COLUMNS, rows)
-        self.say(time.strftime('%H:%M:%S', time.localtime(outcome.started)) + f', took {outcome.seconds:.1f} s')
-
-
-class _Rounds:
-    """Rounds of checks, as nova-compute runs them, with a live line for each check where a person looks."""
-
-    def __init__(self, conf: Any, reader: Reader, checks: dict[str, runner.Loaded], target: Optional[str], connect: Optional[str],
-                 stderr: Any) -> None:
-        self._conf, self._reader, self._checks, self._stderr = conf, reader, checks, stderr
-        self._target = {'host': target, 'connect': connect or target, 'migration': {}} if target else None
-        self._runner = runner.Runner(checks)
-        self._memory: dict[str, Any] = {}
-
-    @property
-    def state_path(self) -> str:
-        """Where nova-compute leaves its numbers; '' when this host's configuration does not say."""
-        try:
-            return str(self._conf.state_path)
-        except cfg.NoSuchOptError:  # Nova is not installed here
-            return ''
-
-    @property
-    def names(self) -> list[str]:
-        """The checks that run."""
-        return list(self._checks)
-
-    def run(self) -> runner.Round:
-        """One round."""
-        settings = {}
-        for name, loaded in self._checks.items():
-            if loaded.check is None:
-                settings[name] = self._reader.nothing()
-            elif loaded.check.WHEN == 'path':
-                settings[name] = self._reader.read(loaded.check, target=self._target)
-            else:
-                settings[name] = self._reader.read(loaded.check, self._memory.get(name))
-        with _live(self._stderr, list(settings)) as progress:
-            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, progress)
-        self._memory.update(outcome.memory)
         return outcome
 
+    def _watch(self, parsed_args: argparse.Namespace, rounds: Rounds, drawn: bool) -> None:
+        """Round after round. Ctrl-C is how a person ends it: the exit code is the last round's.
 
-@contextlib.contextmanager
-def _live(stderr: Any, names: Sequence[str]) -> Iterator[Optional[runner.Progress]]:
-    if stderr.isatty():
-        from nova_migcheck.cli import progress
-        with progress.Live(stderr, names) as live:
-            yield live
-    else:
-        yield None
+        :raises KeyboardInterrupt: when not even one has come to its end
+        """
+        before: Optional[runner.Round] = None
+        try:
+            while True:
+                begun = time.monotonic()
+                outcome = self._round(parsed_args, rounds)
+                if drawn:
+                    from nova_migcheck.cli import roundview
+                    roundview.again(self.app.stdout, rounds.host, outcome, rounds.names, before)
+                else:
+                    self.produce_output(parsed_args, *self._list(parsed_args, outcome))
+                    self.say(time.strftime('%H:%M:%S', time.localtime(outcome.started)) + f', took {outcome.seconds:.1f} s')
+                before = outcome
+                time.sleep(max(0.0, parsed_args.watch - (time.monotonic() - begun)))
+        except KeyboardInterrupt:
+            if before is None:
+                raise
+
+    def _list(self, parsed_args: argparse.Namespace, outcome: runner.Round) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """(names of the columns, a row for each finding). In a table a column of scopes is shown only where there are any."""
+        rows: list[tuple[Any, ...]] = [(str(f.outcome), *(getattr(f, name) for name in COLUMNS[1:])) for f in outcome.findings]
+        if self.nested(parsed_args):
+            return (*COLUMNS, 'subjects'), [(*row, Words(list(f.subjects))) for row, f in zip(rows, outcome.findings)]
+        if parsed_args.formatter == 'table' and not parsed_args.columns and not any(row[-1] for row in rows):
+            return COLUMNS[:-1], [row[:-1] for row in rows]
+        return COLUMNS, rows
 
 
 def _chosen(enabled: list[str], parsed_args: argparse.Namespace) -> dict[str, runner.Loaded]:

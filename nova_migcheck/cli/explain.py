@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from nova_migcheck import targets
 from nova_migcheck.cli import main
-from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings, Migrations
-from nova_migcheck.matrix import State, state
+from nova_migcheck.cli.columns import Findings, Migrations
+from nova_migcheck.cli.fleetlisting import FleetListing
+from nova_migcheck.finding import printable
+from nova_migcheck.matrix import State, alike, state
 from nova_migcheck.verdict import Policies, Verdict
 
 if TYPE_CHECKING:
@@ -45,46 +47,82 @@ class Explain(FleetListing):
         # The fleet first: a cell that has not answered is not waited for again.
         found = self.read_fleet()
         server = fleet.server(parsed_args.server, parsed_args.cell_timeout, found.away)
-        hosts = [host for host in found.hosts if host.cell == server.cell]
-        if parsed_args.host:
-            host = found.host(parsed_args.host)
-            if host not in hosts:
-                raise fleet.Unavailable(f'{host.name} is in cell {host.cell} and server {server.uuid} in {server.cell}: Nova does not '
-                                        'live-migrate between cells')
-            hosts = [host]
-        rows: list[tuple[Any, ...]] = []
-        for host, verdict in judge(server, found, hosts, conf.migcheck):
-            if host.name == server.host:
-                word = SOURCE
-            else:
-                word = str(state(verdict))
-                self.worsen(_EXIT[state(verdict)])
-            reasons = [finding.to_dict() for finding in verdict.rejections]
-            warnings = [finding.to_dict() for finding in verdict.warnings]
-            if self.nested(parsed_args):
-                past = [one.to_dict() for one in host.report.migrations] if host.report else []
-                rows.append((server.uuid, host.name, host.cell, host.service, word, Findings(reasons), Findings(warnings),
-                             Migrations(past)))
-            else:
-                rows.append((printable(host.name), host.service, word, self.reasons(parsed_args, reasons + warnings)))
+        hosts = _candidates(found, server, parsed_args.host)
+        now = time.time()
+        judged = [Judged(host, None if host.name == server.host else state(verdict), verdict,
+                         alike(verdict, host.report, now, conf.migcheck.stale_after))
+                  for host, verdict in judge(server, found, hosts, conf.migcheck, now)]
+        for one in judged:
+            if one.state is not None:
+                self.worsen(_EXIT[one.state])
         if parsed_args.formatter == 'table':
             others = len(found.hosts) - len(hosts)
             self.say(f'Server {printable(server.name)} ({server.uuid}) is {server.state} on {printable(server.host)}'
                      + (f', in cell {printable(server.cell)}; hosts of other cells ({others}) are no targets.'
                         if others and not parsed_args.host else '.'))
             self.say(BEYOND)
+        if self.on_terminal(parsed_args) and not parsed_args.columns:
+            from nova_migcheck.cli import overview
+            overview.explained(self.app.stdout, judged)
+            return self.done()
         if self.nested(parsed_args):
-            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings', 'migrations'), rows
-        return ('host', 'service', 'verdict', 'reasons'), rows
+            return ('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings', 'migrations'), [
+                (server.uuid, *_whole(one)) for one in judged]
+        return ('host', 'service', 'verdict', 'reasons'), [
+            (printable(one.host.name), one.host.service, one.word,
+             self.reasons(parsed_args, [f.to_dict() for f in (*one.verdict.rejections, *one.verdict.warnings)])) for one in judged]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What becomes of a server on one host.
+
+    :param state: None for the host where it is
+    :param alike: the verdict without what differs on hosts of which the same is to be said
+    """
+
+    host: fleet.Host
+    state: Optional[State]
+    verdict: Verdict
+    alike: Verdict
+
+    @property
+    def word(self) -> str:
+        return SOURCE if self.state is None else str(self.state)
+
+
+def _candidates(found: fleet.Fleet, server: fleet.Server, name: Optional[str]) -> list[fleet.Host]:
+    """The hosts of the server's cell, or the one that is asked for.
+
+    :raises nova_migcheck.fleet.Unavailable: when that is unknown, or in another cell
+    """
+    if not name:
+        return [host for host in found.hosts if host.cell == server.cell]
+    named = [host for host in found.hosts if host.name == name and host.cell == server.cell]
+    if not named:
+        from nova_migcheck import fleet
+        host = found.host(name)
+        raise fleet.Unavailable(f'{host.name} is in cell {host.cell} and server {server.uuid} in {server.cell}: Nova does not '
+                                'live-migrate between cells')
+    return named
+
+
+def _whole(judged: Judged) -> tuple[Any, ...]:
+    """For programs."""
+    report = judged.host.report
+    return (judged.host.name, judged.host.cell, judged.host.service, judged.word,
+            Findings([finding.to_dict() for finding in judged.verdict.rejections]),
+            Findings([finding.to_dict() for finding in judged.verdict.warnings]),
+            Migrations([past.to_dict() for past in report.migrations] if report else []))
 
 
 def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[fleet.Host],
-          migcheck: Any) -> list[tuple[fleet.Host, Verdict]]:
+          migcheck: Any, now: float) -> list[tuple[fleet.Host, Verdict]]:
     """What the scheduler's filter comes to for each of the hosts, the source included; that one gets an empty verdict.
 
     :param migcheck: ``CONF.migcheck``
+    :param now: seconds since the epoch
     """
-    now = time.time()
     source = next((host.report for host in found.hosts if host.name == server.host and host.cell == server.cell), None)
     guest = targets.guest(server.uuid, source, server.arrived, now, migcheck, server.needs)
     judge_one = targets.Judge(Policies.from_conf(migcheck), guest, source, now)

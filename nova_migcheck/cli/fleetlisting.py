@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from nova_migcheck.cli import main
 from nova_migcheck.cli.listing import Listing, nova_is_installed, seconds
-from nova_migcheck.finding import printable as printable
 
 if TYPE_CHECKING:
     from nova_migcheck import fleet

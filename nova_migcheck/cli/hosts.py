@@ -5,17 +5,51 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import time
-from typing import Any, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 from nova_migcheck import published
-from nova_migcheck.aftermath.past import Past
-from nova_migcheck.cli.fleetlisting import FleetListing, age, printable
-from nova_migcheck.cli.listing import EXIT, Findings, Migrations, Words
-from nova_migcheck.finding import Outcome, worst
+from nova_migcheck.cli.columns import Findings, Migrations, Words
+from nova_migcheck.cli.fleetlisting import FleetListing, age
+from nova_migcheck.cli.listing import EXIT
+from nova_migcheck.finding import Outcome, printable, worst
 from nova_migcheck.verdict import is_fresh
 
+if TYPE_CHECKING:
+    from nova_migcheck import fleet
+
 FRESH, STALE, MISSING, UNREADABLE = 'fresh', 'stale', 'missing', 'unreadable'
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What one host has published, in words.
+
+    :param report: ``fresh``, ``stale``, ``missing`` or ``unreadable``
+    :param seconds: age of the report, None when there is none
+    :param checks: check -> its worst outcome
+    """
+
+    host: fleet.Host
+    report: str
+    seconds: Optional[float]
+    checks: Mapping[str, Outcome]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of all. What a stale report says is not believed."""
+        return worst(self.checks.values()) if self.report == FRESH else Outcome.UNKNOWN
+
+    @property
+    def well(self) -> bool:
+        return self.outcome is Outcome.OK and self.host.service == 'up'
+
+    @property
+    def migrations(self) -> str:
+        """How many live migrations ended how."""
+        counts = collections.Counter(past.ended for past in self.host.report.migrations) if self.host.report else {}
+        return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))
 
 
 class Hosts(FleetListing):
@@ -24,7 +58,8 @@ class Hosts(FleetListing):
     EXAMPLES = (
         ('hosts', 'all hosts of all cells'),
         ('hosts --only-bad', 'those that are not well'),
-        ('hosts -f json compute1', 'all that one host said'),
+        ('hosts compute1', 'and on a terminal what exactly it has found'),
+        ('hosts -f json compute1', 'all that one host said, for a program'),
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -36,40 +71,49 @@ class Hosts(FleetListing):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         conf = self.configure(parsed_args)
         fleet = self.read_fleet()
-        now = time.time()
         hosts = [fleet.host(name) for name in parsed_args.hosts] or list(fleet.hosts)
         names = list(conf.migcheck.checks)
         names += sorted({finding.check for host in hosts if host.report for finding in host.report.findings} - set(names))
-        rows: list[tuple[Any, ...]] = []
-        for host in hosts:
-            report = host.report
-            state = MISSING if report is None else FRESH if is_fresh(report.time, now, conf.migcheck.stale_after) else STALE
-            if host.unreadable:
-                state = UNREADABLE
-            outcomes = {name: str(worst(f.outcome for f in report.findings if f.check == name)) for name in names} if report else {}
-            found = worst(f.outcome for f in report.findings) if report else Outcome.UNKNOWN
-            if state != FRESH:
-                found = Outcome.UNKNOWN  # what a stale report says is not believed
-            self.worsen(EXIT[found])
-            if parsed_args.only_bad and found is Outcome.OK and host.service == 'up':
-                continue
-            seconds: Optional[float] = round(now - report.time, 1) if report else None
-            version = published.VERSION if report else None
-            if self.nested(parsed_args):
-                rows.append((host.name, host.cell, host.service, state, seconds, version, Words(outcomes),
-                             Findings([f.to_dict() for f in report.findings] if report else []),
-                             Words(list(report.dropped) if report else []),
-                             Migrations([past.to_dict() for past in report.migrations] if report else [])))
-            else:
-                rows.append((printable(host.name), printable(host.cell), host.service, state,
-                             age(seconds) if parsed_args.formatter == 'table' else '' if seconds is None else seconds, version or '',
-                             *(outcomes.get(name, '') for name in names),
-                             _briefly(report.migrations) if report else ''))
+        now = time.time()
+        said = [_said(host, names, now, conf.migcheck.stale_after) for host in hosts]
+        for one in said:
+            self.worsen(EXIT[one.outcome])
+        shown = [one for one in said if not (parsed_args.only_bad and one.well)]
+        if self.on_terminal(parsed_args) and not parsed_args.columns:
+            from nova_migcheck.cli import overview
+            overview.hosts(self.app.stdout, shown, said, names, bool(parsed_args.hosts))
+            return self.done()
         if self.nested(parsed_args):
-            return ('host', 'cell', 'service', 'report', 'age', 'version', 'checks', 'findings', 'dropped', 'migrations'), rows
-        return ('host', 'cell', 'service', 'report', 'age', 'version', *names, 'migrations'), rows
+            return ('host', 'cell', 'service', 'report', 'age', 'version', 'checks', 'findings', 'dropped', 'migrations'), [
+                _whole(one) for one in shown]
+        return ('host', 'cell', 'service', 'report', 'age', 'version', *names, 'migrations'), [
+            _flat(one, names, parsed_args.formatter == 'table') for one in shown]
 
 
-def _briefly(migrations: Sequence[Past]) -> str:
-    counts = collections.Counter(past.ended for past in migrations)
-    return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))
+def _said(host: fleet.Host, names: Sequence[str], now: float, stale_after: float) -> Said:
+    report = host.report
+    if report is None:
+        return Said(host, UNREADABLE if host.unreadable else MISSING, None, {})
+    return Said(host, FRESH if is_fresh(report.time, now, stale_after) else STALE, round(now - report.time, 1),
+                {name: worst(f.outcome for f in report.findings if f.check == name) for name in names})
+
+
+def _version(said: Said) -> Optional[str]:
+    return published.VERSION if said.host.report else None
+
+
+def _whole(said: Said) -> tuple[Any, ...]:
+    """For programs."""
+    report = said.host.report
+    return (said.host.name, said.host.cell, said.host.service, said.report, said.seconds, _version(said),
+            Words({name: str(outcome) for name, outcome in said.checks.items()}),
+            Findings([finding.to_dict() for finding in report.findings] if report else []),
+            Words(list(report.dropped) if report else []),
+            Migrations([past.to_dict() for past in report.migrations] if report else []))
+
+
+def _flat(said: Said, names: Sequence[str], units: bool) -> tuple[Any, ...]:
+    """A line of text."""
+    seconds: Any = age(said.seconds) if units else '' if said.seconds is None else said.seconds
+    return (printable(said.host.name), printable(said.host.cell), said.host.service, said.report, seconds, _version(said) or '',
+            *(str(said.checks.get(name, '')) for name in names), said.migrations)

@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
+import re
 import warnings
-from typing import Any, ClassVar, Iterable, Sequence
+from typing import Any, ClassVar, Iterable, Iterator, Sequence
 
 from cliff import columns, lister
 from cliff.formatters import base, commaseparated
+from oslo_config import cfg
 
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck import replacing
 from nova_migcheck.cli import main
-from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.cli.columns import Findings
+from nova_migcheck.finding import Outcome
 
 # Outcome -> exit code.
 EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
@@ -24,21 +28,8 @@ EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: mai
 # Entry points of the formats of a command that shows one thing.
 ONE = 'nova_migcheck.cli.formatter.one'
 
-
-class Findings(columns.FormattableColumn):
-    """Findings: objects in JSON and YAML, a line each elsewhere."""
-
-    def human_readable(self) -> str:
-        return '\n'.join(brief(Finding.from_dict(finding)) for finding in self._value)
-
-
-class Words(columns.FormattableColumn):
-    """A mapping or a list of words: as it is for machines, ``a=b c=d`` for people."""
-
-    def human_readable(self) -> str:
-        if isinstance(self._value, dict):
-            return ' '.join(f'{key}={value}' for key, value in self._value.items())
-        return ' '.join(self._value)
+# What oslo.config calls the place of a wrong value.
+_LOCATION = re.compile(r"LocationInfo\(.*?detail='(?P<file>[^']*)'\)")
 
 
 class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
@@ -48,13 +39,6 @@ class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
         """Write it."""
         values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value for value in data]
         self.emit_list(('field', 'value'), list(zip(column_names, values)), stdout, parsed_args)
-
-
-class Migrations(columns.FormattableColumn):
-    """Migrations that are over: objects for machines, a line each for people."""
-
-    def human_readable(self) -> str:
-        return '\n'.join(str(Past(**past)) for past in self._value)
 
 
 class Listing(lister.Lister):
@@ -83,11 +67,21 @@ class Listing(lister.Lister):
         :returns: the exit code
         """
         prepare(self.app, parsed_args)
-        super().run(parsed_args)
+        with wrong_values():
+            super().run(parsed_args)
         return self.code
+
+    _done = False
+
+    def done(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """What take_action() returns when it has printed by itself all that there is."""
+        self._done = True
+        return (), ()
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
         """On a terminal a table that fits it and has colours; all else is cliff's."""
+        if self._done:
+            return 0
         if self.on_terminal(parsed_args) and not parsed_args.max_width and not parsed_args.fit_width:
             from nova_migcheck.cli import terminal
             self.formatter = terminal.Table()
@@ -108,9 +102,18 @@ class Listing(lister.Lister):
 
     def say(self, text: str) -> None:
         """A remark beside the output."""
-        self.app.stdout.flush()
-        self.app.stderr.write(f'{text}\n')
-        self.app.stderr.flush()
+        say(self.app, text)
+
+
+def say(app: Any, text: str) -> None:
+    """A remark on stderr, beside the output. A terminal would break its lines within words."""
+    app.stdout.flush()
+    if app.stderr.isatty():
+        from nova_migcheck.cli import terminal
+        terminal.on(app.stderr).print(text)
+    else:
+        app.stderr.write(f'{text}\n')
+    app.stderr.flush()
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -138,17 +141,42 @@ def epilog(examples: Sequence[tuple[str, str]], codes: str) -> str:
 def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
     """Before Nova is imported: errors come as one sentence from us, what libraries log and warn of on the way is for ``--debug``.
 
-    :raises OSError: for a configuration that cannot be read; oslo.config's own message does not say why
+    :raises ValueError: for a configuration that cannot be read; oslo.config's own message does not say why
     """
     if not app.options.debug:
         warnings.simplefilter('ignore')
         logging.getLogger().setLevel(logging.CRITICAL)
         app.LOG.setLevel(logging.INFO)
-    for path in parsed_args.config_file:
-        with open(path, encoding='utf-8'):
-            pass
-    for path in parsed_args.config_dir:
-        os.listdir(path)
+    try:
+        for path in parsed_args.config_file:
+            with open(path, encoding='utf-8') as file:
+                file.read()
+        for path in parsed_args.config_dir:
+            os.listdir(path)
+    except OSError as e:
+        raise ValueError(f'{path} cannot be read: {e.strerror}') from e
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{path} cannot be read: it is no text in UTF-8') from e
+
+
+def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> None:
+    """Replace a file in one step, see :func:`nova_migcheck.replacing.write`.
+
+    :raises ValueError: when it cannot be written
+    """
+    try:
+        replacing.write(path, text, durable, mode)
+    except OSError as e:
+        raise ValueError(f'{path or "a file without a name"} cannot be written: {e.strerror}') from e
+
+
+@contextlib.contextmanager
+def wrong_values() -> Iterator[None]:
+    """:raises ValueError: a sentence for the operator where oslo.config's holds its own objects"""
+    try:
+        yield
+    except cfg.ConfigFileValueError as e:
+        raise ValueError(_LOCATION.sub(r'\g<file>', str(e))) from e
 
 
 def nova_is_installed() -> bool:
@@ -163,11 +191,3 @@ def help_formatter(wraps: Any) -> Any:
     class Help(wraps, argparse.RawDescriptionHelpFormatter):
         """cliff's, that leaves the lines of the examples alone."""
     return Help
-
-
-def brief(finding: Finding) -> str:
-    """A finding without its remedy."""
-    text = finding.detail or finding.subject
-    if finding.subject and finding.subject not in text:
-        text = f'{finding.subject}: {text}'
-    return f'{finding.check}: {text}' + (f' ({finding.origin})' if finding.origin else '')

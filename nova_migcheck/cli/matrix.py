@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
 from typing import Any, Sequence
 
 from nova_migcheck import hostnames
 from nova_migcheck import matrix as matrices
 from nova_migcheck.cli import main
+from nova_migcheck.cli.columns import Findings, Words, brief
 from nova_migcheck.cli.explain import BEYOND
-from nova_migcheck.cli.fleetlisting import FleetListing, printable
-from nova_migcheck.cli.listing import Findings, Words
+from nova_migcheck.cli.fleetlisting import FleetListing
+from nova_migcheck.cli.listing import write
+from nova_migcheck.finding import printable
 from nova_migcheck.matrix import State
-from nova_migcheck.verdict import Policies
+from nova_migcheck.verdict import Policies, Verdict
 
 # Names and ranges of names that a line for people has.
 _MOST = 12
@@ -49,54 +50,45 @@ class Matrix(FleetListing):
         folded = list(matrix.folded())
         for _sources, _targets, state, _verdict in folded:
             self.worsen(_EXIT[state])
-        self._done = False
-        if parsed_args.html:
-            from nova_migcheck.cli import matrixpage
-            notes = [f'{note}; its hosts are not shown.' for note in fleet.notes()]
-            if conf.migcheck.mode != 'enforce':
-                notes.append(f'[migcheck] mode = {conf.migcheck.mode}: what is called rejected would be, in mode enforce.')
-            _write(parsed_args.html, matrixpage.render(matrix, notes, BEYOND))
-            self.say(f'{parsed_args.html}: {len(fleet.hosts)} hosts.')
-            self._done = True
-            return (), ()
+        if parsed_args.html is not None:
+            self._page(parsed_args.html, matrix, fleet, conf)
+            return self.done()
         if self.on_terminal(parsed_args) and not parsed_args.columns:
             from nova_migcheck.cli import grid
             grid.show(matrix, self.app.stdout)
-            self._done = True
-            return (), ()
-        columns = ('sources', 'targets', 'verdict', 'cell', 'servers', 'rejections', 'warnings')
-        rows: list[tuple[Any, ...]] = []
-        for sources, targets, state, verdict in folded:
-            left = [matrix.hosts[row.host].name for row in sources]
-            right = [matrix.hosts[target].name for target in targets]
-            cell = matrix.hosts[targets[0]].cell
-            who = [uuid for row in sources for uuid in row.who]
-            no, but = Findings([f.to_dict() for f in verdict.rejections]), Findings([f.to_dict() for f in verdict.warnings])
-            if self.nested(parsed_args):
-                rows.append((Words(left), Words(right), str(state), cell, Words(who), no, but))
-            else:
-                servers = f' ({len(who)} of their servers)' if who else ''
-                rows.append((printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state),
-                             printable(cell), '', no, but))
+            return self.done()
         if self.nested(parsed_args):
-            return columns, rows
-        return ('sources', 'targets', 'verdict', 'cell', 'reasons'), [
-            (*row[:4], '\n'.join(filter(None, (row[5].human_readable(), row[6].human_readable())))) for row in rows]
+            return ('sources', 'targets', 'verdict', 'cell', 'servers', 'rejections', 'warnings'), [
+                _whole(matrix, *group) for group in folded]
+        return ('sources', 'targets', 'verdict', 'cell', 'reasons'), [_flat(matrix, *group) for group in folded]
 
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any) -> int:
-        return 0 if self._done else super().produce_output(parsed_args, column_names, data)
+    def _page(self, path: str, matrix: matrices.Matrix, fleet: Any, conf: Any) -> None:
+        from nova_migcheck.cli import matrixpage
+        notes = [f'{note}; its hosts are not shown.' for note in fleet.notes()]
+        if conf.migcheck.mode != 'enforce':
+            notes.append(f'[migcheck] mode = {conf.migcheck.mode}: what is called rejected would be, in mode enforce.')
+        umask = os.umask(0)
+        os.umask(umask)
+        write(path, matrixpage.render(matrix, notes, BEYOND), mode=0o666 & ~umask)
+        self.say(f'{path}: {len(fleet.hosts)} hosts.')
 
 
-def _write(path: str, text: str) -> None:
-    """Replace a file in one step, with the permissions that a new file gets."""
-    fd, temporary = tempfile.mkstemp(prefix='.nova-migcheck-', dir=os.path.dirname(path) or '.')
-    try:
-        with os.fdopen(fd, 'w', encoding='utf-8') as file:
-            file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(fd, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _named(matrix: matrices.Matrix, sources: Sequence[matrices.Row], targets: Sequence[int]) -> tuple[list[str], list[str], list[str]]:
+    """(names of the sources, names of the targets, the sources' own servers)"""
+    return ([matrix.hosts[row.host].name for row in sources], [matrix.hosts[target].name for target in targets],
+            [uuid for row in sources for uuid in row.who])
+
+
+def _whole(matrix: matrices.Matrix, sources: list[matrices.Row], targets: list[int], state: State, verdict: Verdict) -> tuple[Any, ...]:
+    """For programs."""
+    left, right, who = _named(matrix, sources, targets)
+    return (Words(left), Words(right), str(state), matrix.hosts[targets[0]].cell, Words(who),
+            Findings([f.to_dict() for f in verdict.rejections]), Findings([f.to_dict() for f in verdict.warnings]))
+
+
+def _flat(matrix: matrices.Matrix, sources: list[matrices.Row], targets: list[int], state: State, verdict: Verdict) -> tuple[str, ...]:
+    """A line of text."""
+    left, right, who = _named(matrix, sources, targets)
+    servers = f' ({len(who)} of their servers)' if who else ''
+    return (printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state),
+            printable(matrix.hosts[targets[0]].cell), '\n'.join(brief(f) for f in (*verdict.rejections, *verdict.warnings)))

@@ -18,11 +18,11 @@ import jinja2
 import markupsafe
 
 from nova_migcheck import hostnames
+from nova_migcheck.cli.columns import said
 from nova_migcheck.finding import Finding
 from nova_migcheck.matrix import Matrix, State
 from nova_migcheck.verdict import Verdict, is_fresh
 
-SIGNS = {State.ACCEPTED: '✓', State.WARNED: '!', State.REJECTED: '✗', State.SAME: '·', State.APART: ''}
 # Source hosts that a reason in the table names.
 _MOST_NAMED = 3
 
@@ -94,12 +94,13 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
         own = matrix.own[number]
         if not count:  # the only host of its cell
             reasons = {(finding, rejects): [] for rejects, found in ((True, own.rejections), (False, own.warnings)) for finding in found}
-        worst = State.REJECTED if accepted < count or own.rejections else State.WARNED if reasons else State.ACCEPTED
+        # A host to which some may go is a target.
+        worst = State.REJECTED if own.rejections or (count and not accepted) else State.WARNED if reasons else State.ACCEPTED
         lines.append({
             'name': host.name, 'cell': host.cell, 'service': getattr(host, 'service', ''), 'report': _report(matrix, number),
-            'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': SIGNS[worst],
+            'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': worst.sign,
             'reasons': [{
-                'finding': finding, 'state': State.REJECTED if rejects else State.WARNED, 'brief': _brief(finding),
+                'finding': finding, 'state': State.REJECTED if rejects else State.WARNED, 'brief': said(finding),
                 'sources': '' if len(names) == count else hostnames.fold(list(dict.fromkeys(names)), _MOST_NAMED),
             } for (finding, rejects), names in sorted(reasons.items(), key=lambda item: not item[0][1])]})
     return lines
@@ -110,11 +111,3 @@ def _report(matrix: Matrix, number: int) -> str:
     if report is None:
         return 'missing'
     return 'fresh' if is_fresh(report.time, matrix.now, matrix.stale_after) else 'stale'
-
-
-def _brief(finding: Finding) -> str:
-    if not finding.subject or finding.subject in finding.detail:
-        return finding.detail or finding.subject
-    return f'{finding.subject}: {finding.detail}' if finding.detail else finding.subject
-
-

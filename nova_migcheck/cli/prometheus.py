@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from nova_migcheck import replacing
 from nova_migcheck.aftermath import tally as tallies
 from nova_migcheck.aftermath.tally import Tally
+from nova_migcheck.cli.listing import write as write_file
 from nova_migcheck.finding import Outcome, worst
 from nova_migcheck.runner import Round
 
@@ -17,9 +17,9 @@ def write(path: str, outcome: Round, checks: Sequence[str], tally: Optional[Tall
 
     :param checks: those that ran, the ones without a finding included
     :param tally: what nova-compute counted, None when it left nothing
-    :raises OSError: when it cannot be written
+    :raises ValueError: when it cannot be written
     """
-    replacing.write(path, text(outcome, checks, tally), durable=True)
+    write_file(path, text(outcome, checks, tally), durable=True)
 
 
 def text(outcome: Round, checks: Sequence[str], tally: Optional[Tally] = None) -> str:

@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Iterable, Optional, Sequence, TextIO
+import re
+from typing import Any, Iterable, Sequence, TextIO
 
 from cliff import columns
 from rich import box, console, table, text
 
-from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck import hostnames
+from nova_migcheck.finding import WORST_FIRST, Finding, Outcome, printable
+from nova_migcheck.matrix import State
 
 STYLES = {
     'failure': 'bold red', 'rejected': 'bold red', 'unknown': 'magenta', 'warning': 'yellow', 'warned': 'yellow', 'ok': 'green',
     'accepted': 'green', 'down': 'red', 'stale': 'magenta', 'missing': 'magenta', 'unreadable': 'magenta', 'disabled': 'yellow',
-    'source': 'dim',
+    'source': 'dim', 'same': 'dim',
 }
+
+# A part of folded names, behind which a line may be broken.
+_PART = re.compile(r'[^, ]+[, ]*|[, ]+')
 
 
 def styled(word: str) -> text.Text:
@@ -46,18 +52,46 @@ def mark(outcome: Outcome) -> text.Text:
                      STYLES[outcome.value])
 
 
-def findings(found: Sequence[Finding]) -> console.Group:
-    """Findings as a person reads them, and their sum."""
-    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style='bold')
+def sign(state: State) -> text.Text:
+    """The sign of what becomes of a migration, in its colour."""
+    return text.Text(state.sign, STYLES.get(state.value, ''))
+
+
+def names(hosts: Sequence[str], width: int, most: int = 0) -> str:
+    """Names of hosts as ranges, without their number.
+
+    :param width: of a line, in characters
+    :param most: see :func:`nova_migcheck.hostnames.fold`
+    """
+    return broken(printable(hostnames.fold(hosts, most, count=False)), width)
+
+
+def broken(folded: str, width: int) -> str:
+    """A text with folded names in lines of ``width`` characters, broken at blanks and behind commas; rich does at blanks only."""
+    lines = ['']
+    for part in _PART.findall(folded):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append('')
+        lines[-1] += part
+    return '\n'.join(line.rstrip() for line in lines)
+
+
+def findings(found: Sequence[Finding]) -> table.Table:
+    """Findings as a person reads them."""
+    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style='bold')
     grid.add_column('outcome', no_wrap=True)
     grid.add_column('check', no_wrap=True)
     grid.add_column('what was found, where it comes from, what to do', overflow='fold')
     for finding in found:
         word = mark(finding.outcome).append(f' {finding.outcome}', STYLES[finding.outcome.value])
         grid.add_row(word, text.Text(finding.check), told(finding))
-    counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in Outcome}
-    total = text.Text(', ').join(text.Text(f'{count} {outcome}', STYLES[outcome.value]) for outcome, count in counts.items() if count)
-    return console.Group(grid, total or text.Text('nothing was found', 'dim'))
+    return grid
+
+
+def total(found: Sequence[Finding]) -> text.Text:
+    """How many of each outcome, the worst first."""
+    counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in WORST_FIRST}
+    return text.Text(', ').join(text.Text(f'{count} {outcome}', STYLES[outcome.value]) for outcome, count in counts.items() if count)
 
 
 class Table:
@@ -82,15 +116,15 @@ def _cell(value: Any) -> text.Text:
     if isinstance(value, columns.FormattableColumn):
         content = getattr(value, '_value', None)
         if isinstance(content, list) and content and isinstance(content[0], dict) and 'check' in content[0]:
-            return text.Text('\n').join(_reason(Finding.from_dict(finding)) for finding in content)
+            return text.Text('\n').join(reason(Finding.from_dict(finding)) for finding in content)
     return styled('' if value is None else str(value))
 
 
-def _reason(finding: Finding) -> text.Text:
-    reason = text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
-    return reason.append_text(told(finding))
+def reason(finding: Finding) -> text.Text:
+    """A finding as what stands in the way of a server."""
+    return text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, '')).append_text(told(finding))
 
 
-def on(stream: TextIO, width: Optional[int] = None) -> console.Console:
+def on(stream: TextIO) -> console.Console:
     """A console on a stream. It writes no colours where the stream is no terminal, or ``NO_COLOR`` is set."""
-    return console.Console(file=stream, highlight=False, markup=False, emoji=False, width=width, soft_wrap=False)
+    return console.Console(file=stream, highlight=False, markup=False, emoji=False)

@@ -14,7 +14,7 @@ from nova import monkey_patch
 
 monkey_patch.patch()
 
-from tests.bench import filtering, publishing
+from tests.bench import filtering, page, publishing
 from tests.bench.measure import of_a_process, table
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     # A child begins with the pages of the process that started it, so the one that measures a round is a small one.
     parts = {'rounds': lambda: of_a_process('tests.bench.rounds'), 'publishing': publishing.rows,
              'hooks': lambda: of_a_process('tests.bench.hooks') + of_a_process('tests.bench.decision'),
-             'filter': lambda: filtering.rows(told.hosts)}
+             'page': page.rows, 'filter': lambda: filtering.rows(told.hosts)}
     parser.add_argument('--only', choices=parts, action='append', help='one part; may be given more than once')
     told = parser.parse_args()
     found = []

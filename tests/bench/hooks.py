@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -105,12 +106,15 @@ def _source(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, 
         yield _compared("the source hook adds to what Nova's libvirt driver checks, without the path", lambda: ask(nova),
                         lambda: ask(ours), None)
         ours._migcheck._path_checks = path
-        yield _compared('the source hook adds, with its process that looks at the path', lambda: ask(nova), lambda: ask(ours), None, 5)
+        for what, pause in (('that has waited', 1.5), ('that has just begun', 0.0)):
+            yield _compared(f'the source hook adds, with the path that a process {what} looks at', lambda: ask(nova), lambda: ask(ours), None, 7,
+                            functools.partial(time.sleep, pause))
 
 
-def _compared(what: str, nova: Callable[[], Any], ours: Callable[[], Any], limit: Optional[float], times: int = 41) -> Row:
+def _compared(what: str, nova: Callable[[], Any], ours: Callable[[], Any], limit: Optional[float], times: int = 41,
+              before: Callable[[], None] = lambda: None) -> Row:
     nova(), ours()
-    plain, checked = in_turns(nova, ours, times=times, clock=time.perf_counter)
+    plain, checked = in_turns(nova, ours, times=times, before=before, clock=time.perf_counter)
     base, with_it = statistics.median(plain), statistics.median(checked)
     return Row(what, (with_it - base) / base, '', limit, f'adds {(with_it - base) * 1e3:.2f} ms to {base * 1e3:.2f} ms')
 

@@ -16,7 +16,7 @@ import sqlite3
 import sys
 import time
 import uuid
-from typing import Any
+from typing import Any, Mapping
 
 from nova_migcheck import published
 from nova_migcheck.aftermath.past import Past
@@ -46,8 +46,14 @@ FAILURE = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connecti
 HOSTILE = Finding('address', Outcome.WARNING, '</script><img src=x onerror=alert(1)>', 'a name that \x1b[31mtries\x1b[0m things',
                   '/etc/hosts:12')
 
+
+def uuid_of(name: str) -> str:
+    """The UUID of the server of this name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+
+
 #: Servers. The first two are on compute1; the second of them has the CPU of a Haswell although its host is a Skylake.
-UUIDS = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ('web1', 'old1', 'cell2-web')}
+UUIDS = {name: uuid_of(name) for name in ('web1', 'old1', 'cell2-web')}
 
 
 def report_of(number: int, now: float) -> dict[str, str]:
@@ -66,6 +72,19 @@ def report_of(number: int, now: float) -> dict[str, str]:
 
 
 def main(directory: str, count: int) -> None:
+    """``count`` hosts. With a few there is one more in the second cell; many are shared between the cells."""
+    numbers = {'cell1': range(1, (count if count < 10 else count // 2) + 1),
+               'cell2': range(count // 2 + 1, count + 1) if count >= 10 else range(101, 102)}
+    make(directory, numbers, {'web1': ('cell1', 1), 'old1': ('cell1', 1), 'cell2-web': ('cell2', numbers['cell2'][-1])})
+
+
+def make(directory: str, numbers: Mapping[str, range], homes: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    """The databases and the configuration that names them.
+
+    :param numbers: name of a cell -> numbers of its hosts
+    :param homes: name of a server -> its cell, the number of its host
+    :returns: name of a cell -> its CellMapping
+    """
     from nova import context, objects, rpc
     from nova.db import migration
 
@@ -75,7 +94,8 @@ def main(directory: str, count: int) -> None:
     path = os.path.join(directory, 'nova.conf')
     with open(path, 'w', encoding='utf-8') as file:
         file.write('[DEFAULT]\ntransport_url = fake:/\nservice_down_time = 3600\n[migcheck]\nstale_after = 3600\n'
-                   f'[api_database]\nconnection = sqlite:///{files["api"]}\n[database]\nconnection = sqlite:///{files["cell0"]}\n')
+                   f'[api_database]\nconnection = sqlite:///{files["api"]}\nsqlite_synchronous = false\n'
+                   f'[database]\nconnection = sqlite:///{files["cell0"]}\nsqlite_synchronous = false\n')
     rpc.init(fleet.configure([path]))
     migration.db_sync(database='api')
     admin = context.get_admin_context()
@@ -88,10 +108,6 @@ def main(directory: str, count: int) -> None:
             admin, uuid=objects.CellMapping.CELL0_UUID if name == 'cell0' else str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), name=name,
             transport_url='none:///', database_connection=f'sqlite:///{files[name]}')
         cells[name].create()
-    # With a few hosts there is one more in the second cell; many are shared between the cells.
-    numbers = {'cell1': range(1, (count if count < 10 else count // 2) + 1),
-               'cell2': range(count // 2 + 1, count + 1) if count >= 10 else range(101, 102)}
-    homes = {'web1': ('cell1', 1), 'old1': ('cell1', 1), 'cell2-web': ('cell2', numbers['cell2'][-1])}
     for cell, hosts in numbers.items():
         with context.target_cell(admin, cells[cell]) as cell_context:
             _host(cell_context, hosts[0])
@@ -99,6 +115,7 @@ def main(directory: str, count: int) -> None:
             for server, (home, number) in homes.items():
                 if home == cell:
                     _server(admin, cell_context, cells[cell], server, number)
+    return cells
 
 
 def _host(context: Any, number: int) -> None:
@@ -137,10 +154,10 @@ def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> 
 def _server(admin: Any, context: Any, cell: Any, name: str, number: int) -> None:
     from nova import objects
     node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, f'compute{number}')
-    objects.InstanceMapping(admin, instance_uuid=UUIDS[name], project_id='project', user_id='user', cell_mapping=cell).create()
+    objects.InstanceMapping(admin, instance_uuid=uuid_of(name), project_id='project', user_id='user', cell_mapping=cell).create()
     flavor = objects.Flavor(name='f', flavorid='1', memory_mb=1, vcpus=1, root_gb=0, ephemeral_gb=0, swap=0, rxtx_factor=1.0,
                             extra_specs={})
-    objects.Instance(context, uuid=UUIDS[name], display_name=name, host=node.host, node=node.hypervisor_hostname, compute_id=node.id,
+    objects.Instance(context, uuid=uuid_of(name), display_name=name, host=node.host, node=node.hypervisor_hostname, compute_id=node.id,
                      project_id='project', user_id='user', vm_state='active', flavor=flavor, old_flavor=None, new_flavor=None).create()
 
 

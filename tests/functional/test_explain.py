@@ -31,7 +31,7 @@ class TestAgreement:
         for source, server in servers.items():
             found = fleet.read()
             explained = {host.name: verdict.accepted for host, verdict in explain.judge(
-                fleet.server(server), found, found.hosts, nova.conf.CONF.migcheck)}
+                fleet.server(server), found, found.hosts, nova.conf.CONF.migcheck, time.time())}
             assert {host.name for host in found.hosts} == set(HOSTS) and not found.away
             with cloud.cell() as context:
                 kept = self._filter(cloud, context, server, source)

@@ -26,3 +26,8 @@ def test_all(names, folded):
 ])
 def test_cut(names, folded):
     assert fold(names, 3) == folded
+
+
+def test_the_number_of_all_is_left_out_where_it_is_told_beside():
+    names = [f'c{n}' for n in range(1, 20, 2)]
+    assert fold(names, 2) == 'c[1,3,…] (10 hosts)' and fold(names, 2, count=False) == 'c[1,3,…]'

@@ -88,3 +88,16 @@ def test_a_tsc_that_differs_is_seen_although_it_stands_apart_from_the_cpu(scalin
     matrix = matrices.build(hosts, POLICIES, MIGCHECK, NOW)
     assert matrix.state(matrix.rows[0], 1) is State.ACCEPTED
     assert matrix.state(matrix.rows[0], 2) is expected
+
+
+def test_what_is_too_old_is_stale_whether_or_not_it_can_be_read():
+    texts = published.write(Report(NOW - 40_000, (), fleet_files.SKYLAKE))
+    cut = {published.MAIN: texts[published.MAIN][:60]}
+    policies = dataclasses.replace(POLICIES, on_missing={'': 'reject'}, on_stale={'': 'ignore'})
+    fresh = published.write(Report(NOW, (), fleet_files.SKYLAKE))
+    hosts = [Host('good', stats=published.write(Report(NOW))), Host('old', stats=texts), Host('old and cut', stats=cut),
+             Host('cut', stats={published.MAIN: fresh[published.MAIN][:60]}), Host('silent')]
+    matrix = matrices.build(hosts, policies, MIGCHECK, NOW)
+    assert [str(matrix.state(matrix.rows[0], number)) for number in range(5)] == ['same', 'accepted', 'accepted', 'rejected', 'rejected']
+    judge = targets.Judge(policies, targets.guest('ffffffff-ffff-ffff-ffff-ffffffffffff', hosts[0].report, 0, NOW, MIGCHECK), None, NOW)
+    assert [judge(host.stats).accepted for host in hosts[1:]] == [True, True, False, False]

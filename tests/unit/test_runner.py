@@ -2,13 +2,15 @@
 """Rounds of checks, in their real processes: what a bad check does is done to itself only."""
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
-from nova_migcheck import child, runner
+from nova_migcheck import child, process, runner
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.finding import Outcome
 
@@ -130,6 +132,20 @@ def children():
         return pids.read().split()
 
 
+def all_children():
+    """Of every thread, living or not."""
+    me = os.getpid()
+    return [pid for pid in filter(str.isdecimal, os.listdir('/proc')) if parent(pid) == me]
+
+
+def parent(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as stat:
+            return int(stat.read().rpartition(')')[2].split()[1])
+    except OSError:
+        return None
+
+
 def test_findings_facts_and_memory(checks):
     loop = runner.Runner(checks)
     first = loop.run({'good': Settings(host='compute1')}, 20)
@@ -160,7 +176,7 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
     assert only(outcome, 'hangs') == [(Outcome.OK, 'seen before it hung'),
                                       (Outcome.UNKNOWN, 'the check had not finished after 1 s and was killed')]
     assert only(outcome, 'good')[0][0] is Outcome.OK
-    assert 1.0 <= outcome.seconds < 1.0 + runner.GRACE + 5
+    assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert children() == before
 
 
@@ -251,3 +267,73 @@ def test_a_secret_stands_neither_in_argv_nor_in_the_environment(checks, monkeypa
                     seen.append(content.read())
     runner.Runner(checks).run({'hangs': Settings(options={'placement': {'password': 's3cret-word'}})}, 1.0, look)
     assert seen and not any(b's3cret-word' in text for text in seen)
+
+
+# A process that waits for its turn.
+
+@pytest.fixture
+def spare(checks):
+    spare = process.Spare(['good', 'hangs'], ['badchecks', 'xml.dom.minidom', 'no.such.module'])
+    yield spare
+    spare.stop()
+
+
+def test_a_process_that_has_waited_does_the_same(checks, spare):
+    """Also when the thread that made it ready is no more; and what it held is given back."""
+    before = len(os.listdir('/proc/self/fd')), len(all_children())
+    ready = threading.Thread(target=spare.refill)
+    ready.start()
+    ready.join()
+    waiting = spare.take()
+    assert waiting is not None and waiting.runs and spare.take() is None
+    loop = runner.Runner(checks, waiting)
+    settings = {'good': Settings(host='compute1')}
+    for _ in range(2):
+        outcome = loop.run(settings, 20)
+        assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')] and outcome.facts == {'cpu': {'a': 1}}
+    assert not waiting.runs
+    assert (len(os.listdir('/proc/self/fd')), len(all_children())) == before
+
+
+def test_what_hangs_in_a_process_that_has_waited_is_killed_at_its_deadline(checks, spare):
+    spare.refill()
+    outcome = runner.Runner(checks, spare.take()).run({'hangs': Settings(), 'good': Settings()}, 1.0)
+    assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
+    assert 'had not finished after 1 s' in only(outcome, 'hangs')[-1][1] and only(outcome, 'good')[0][0] is Outcome.OK
+    assert not all_children()
+
+
+@pytest.mark.parametrize('names', [['raises'], ['good', 'raises'], ['no-such-check']])
+def test_a_process_that_waits_for_other_checks_is_ended(checks, spare, names):
+    spare.refill()
+    waiting = spare.take()
+    settings = {name: Settings() for name in names}
+    outcome = runner.Runner({**checks, **runner.load(['no-such-check'])}, waiting).run(settings, 20)
+    assert {f.check for f in outcome.findings} == set(names) and not waiting.runs and not all_children()
+
+
+def test_a_process_that_was_killed_while_it_waited_is_not_taken(spare):
+    spare.refill()
+    waiting = spare._waiting
+    waiting.kill()
+    assert spare.take() is None
+    spare.refill()
+    assert spare._waiting is not waiting and spare._waiting.runs
+    spare.stop()
+    spare.refill()
+    assert spare._waiting is None and not all_children()
+
+
+def test_a_process_that_waits_ends_with_whom_it_waits_for():
+    """nova-compute may be killed by a signal that it cannot answer."""
+    told = 'import os, time; from nova_migcheck import process; s = process.Spare(["x"], []); s.refill(); ' \
+           'print(s._waiting._popen.pid, flush=True); time.sleep(60)'
+    with subprocess.Popen([sys.executable, '-c', told], stdout=subprocess.PIPE, text=True) as nova:
+        pid = int(nova.stdout.readline())
+        began = child.start_time(pid)
+        assert began is not None
+        nova.kill()
+    deadline = time.monotonic() + 20
+    while child.start_time(pid) == began and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert child.start_time(pid) != began

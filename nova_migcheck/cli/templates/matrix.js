@@ -13,6 +13,9 @@
   let sources = [], targets = [];  // what is shown: {label, members, first}
   let hit = null;  // per verdict: whether it matches the filters of check and reason
   let active = {row: 0, col: 0};
+  let printing = false;
+  const PAPER = 700;  // pixels of the width of A4 and of letter
+  const LARGE = {rows: 60, columns: 34};  // beyond which a grid is folded at first, and not printed
 
   const element = (tag, className, content) => {
     const made = document.createElement(tag);
@@ -89,10 +92,12 @@
     return items.sort((a, b) => compare(keys.get(a), keys.get(b)) || collator.compare(name(a.first), name(b.first)));
   };
 
+  const sourceKey = (r) => hosts[rows[r].host].cell + '\0' + rows[r].kind + '\0' + Boolean(rows[r].who.length);
+  const targetKey = (h) => hosts[h].cell + '\0' + hosts[h].kind + '\0' + hosts[h].own;
   const update = () => {
     const folded = $('group').checked;
-    sources = fold(rows.map((_, r) => r), (r) => hosts[rows[r].host].cell + '\0' + rows[r].kind + '\0' + Boolean(rows[r].who.length), sourceName, folded);
-    targets = fold(hosts.map((_, h) => h), (h) => hosts[h].cell + '\0' + hosts[h].kind + '\0' + hosts[h].own, targetName, folded);
+    sources = fold(rows.map((_, r) => r), sourceKey, sourceName, folded);
+    targets = fold(hosts.map((_, h) => h), targetKey, targetName, folded);
     sources = named(sources, sourceName, words('from'));
     targets = named(targets, targetName, words('to'));
     const check = $('check').value, reason = $('reason').value.trim().toLowerCase(), outcome = NAMES.indexOf($('outcome').value);
@@ -121,33 +126,66 @@
   // The table below follows the targets: their filter and their order.
   const body = document.querySelector('#table tbody');
   const lines = [...body.rows];
+  let drawn = lines.map((_, h) => h).join() + printing;
   const table = () => {
     const order = targets.flatMap((target) => target.members);
-    const shown = new Set(order);
-    body.replaceChildren(...order.map((h) => lines[h]));
-    $('table').hidden = !shown.size;
+    if ($('sort').value === 'host') order.sort((a, b) => collator.compare(hosts[a].name, hosts[b].name));
+    $('table').hidden = !order.length;
+    const wanted = order.join() + printing;
+    if (wanted === drawn) return;  // to move a thousand lines costs as much as all else
+    drawn = wanted;
+    body.replaceChildren(...(printing && order.length > 20 ? foldedLines(order) : order.map((h) => lines[h])));
   };
+  // On paper a thousand hosts would be two hundred pages: those that are alike share a line.
+  const foldedLines = (order) => fold(order, targetKey, targetName, true).map(({members}) => {
+    const line = lines[members[0]].cloneNode(true);
+    const counted = (column) => {
+      const counts = new Map();
+      for (const h of members) { const t = lines[h].cells[column].textContent.trim(); counts.set(t, (counts.get(t) || 0) + 1); }
+      return counts;
+    };
+    line.cells[0].textContent = (members.length > 1 ? members.length + ' hosts: ' : '') + members.map(targetName).join(', ');
+    line.className = line.cells[0].className = 'many';
+    line.cells[2].textContent = [...counted(2)].map(([t, n]) => t + (members.length > 1 ? ' ' + n : '')).join(', ');
+    line.cells[4].lastChild.textContent = ' ' + [...counted(4).keys()].map((t) => t.replace(/^\S+ /, '')).join(', ');
+    return line;
+  });
 
   // The grid holds only the cells in sight, so that a million cost no more than a thousand.
   const grid = $('grid'), space = $('space'), view = $('view');
   const size = {};
+  // Heads are as long as their names need, without a domain that all hosts share.
+  const domains = new Set(hosts.map((h) => h.name.slice(h.name.indexOf('.') >>> 0)));
+  const domain = domains.size === 1 ? [...domains][0] : '';
+  const short = (item) => domain ? item.label.replace(domain, '') : item.label;
+  const pen = document.createElement('canvas').getContext('2d');
+  pen.font = '700 12.5px system-ui, sans-serif';
+  const room = (items, least, most) => {
+    const longest = items.reduce((found, item) => short(item).length > found.length ? short(item) : found, '');
+    return Math.round(Math.min(most, Math.max(least, pen.measureText(longest).width + 20)));
+  };
   const layout = () => {
-    const style = getComputedStyle(document.documentElement);
-    for (const name of ['size', 'side', 'top']) size[name] = parseFloat(style.getPropertyValue('--' + name));
+    const narrow = innerWidth <= 760;
+    size.size = parseFloat(getComputedStyle(document.documentElement).getPropertyValue('--size'));
+    size.side = room(sources, 84, narrow ? 124 : 320);
+    size.top = room(targets, 64, narrow ? 120 : 200);
+    if (printing) size.size = Math.max(12, Math.min(size.size, Math.floor((PAPER - size.side) / Math.max(1, targets.length))));
     // A printer's page is narrower than the window: what is drawn keeps the sizes that it was drawn for.
     for (const name of ['size', 'side', 'top']) grid.style.setProperty('--' + name, size[name] + 'px');
     const width = size.side + targets.length * size.size + 2, height = size.top + sources.length * size.size + 2;
     space.style.width = width + 'px';
     space.style.height = height + 'px';
-    grid.style.height = Math.min(height + 18, Math.max(240, innerHeight * 0.7)) + 'px';
+    grid.style.height = (printing ? height : Math.min(height + 18, Math.max(240, innerHeight * 0.7))) + 'px';
+    grid.style.maxWidth = Math.max(width + 18, 240) + 'px';
     grid.setAttribute('aria-rowcount', sources.length + 1);
     grid.setAttribute('aria-colcount', targets.length + 1);
-    $('grid-section').classList.toggle('large', sources.length > 60 || targets.length > 34);
+    $('grid-section').classList.toggle('large', sources.length > LARGE.rows || targets.length > LARGE.columns);
     draw();
   };
   const draw = () => {
     const {size: s, side, top} = size;
-    const wide = Math.min(grid.clientWidth, side + targets.length * s + 2), high = Math.min(grid.clientHeight, top + sources.length * s + 2);
+    const all = [side + targets.length * s + 2, top + sources.length * s + 2];
+    const [wide, high] = printing ? all : [Math.min(grid.clientWidth, all[0]), Math.min(grid.clientHeight, all[1])];
     view.style.width = wide + 'px';
     view.style.height = high + 'px';
     const x = grid.scrollLeft, y = grid.scrollTop;
@@ -159,9 +197,10 @@
     heads.setAttribute('aria-rowindex', 1);
     const corner = element('div', 'corner', 'from ↓ to →');
     corner.setAttribute('role', 'columnheader');
+    corner.setAttribute('aria-colindex', 1);
     heads.append(corner);
     for (let c = c0; c < c1; c++) {
-      const head = element('div', 'ch' + (c === active.col ? ' hot' : ''), targets[c].label);
+      const head = element('div', 'ch' + (c === active.col ? ' hot' : ''), short(targets[c]));
       head.setAttribute('role', 'columnheader');
       head.setAttribute('aria-colindex', c + 2);
       head.title = targets[c].label;
@@ -173,8 +212,9 @@
       const line = element('div');
       line.setAttribute('role', 'row');
       line.setAttribute('aria-rowindex', r + 2);
-      const head = element('div', 'rh' + (r === active.row ? ' hot' : ''), sources[r].label);
+      const head = element('div', 'rh' + (r === active.row ? ' hot' : ''), short(sources[r]));
       head.setAttribute('role', 'rowheader');
+      head.setAttribute('aria-colindex', 1);
       head.title = sources[r].label;
       head.style.top = top + r * s - y + 'px';
       line.append(head);
@@ -204,7 +244,7 @@
     const [no, but] = reasons(source, target);
     return [...no, ...but].map((f) => ', ' + f.check + ': ' + (f.detail || f.subject)).join('');
   };
-  const who = (items, name) => items.members.length > 1 ? items.members.map(name).join(', ') : '';
+  const who = (items, name) => items.members.length > 1 ? items.members.length + ': ' + items.members.map(name).join(', ') : '';
   const show = () => {
     const source = sources[active.row], target = targets[active.col];
     if (!source || !target) return;
@@ -225,7 +265,7 @@
       made.push(list.children.length ? list : element('p', '', 'Nothing stands in the way.'));
     } else made.push(element('p', '', st === SAME ? 'A server is not migrated to the host where it is.' : 'Nova does not live-migrate between its cells.'));
     for (const [label, names] of [['Sources', who(source, sourceName)], ['Targets', who(target, targetName)]]) if (names) {
-      made.push(element('p', 'who', label + ': ' + names));
+      made.push(element('p', 'who', label + ', ' + names));
     }
     const servers = source.members.flatMap((r) => rows[r].who);
     if (servers.length) made.push(element('p', 'who', 'Servers whose UUID begins with: ' + servers.join(', ')));
@@ -245,14 +285,23 @@
   const soon = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
   grid.addEventListener('scroll', soon, {passive: true});
   addEventListener('resize', layout);
-  // On paper nobody can open a reason.
-  let opened = [];
+  // On paper nobody can open a reason, nor scroll.
+  let opened = [], unfolded = false;
   addEventListener('beforeprint', () => {
-    layout();
+    printing = true;
+    unfolded = !$('group').checked && $('grid-section').classList.contains('large');
+    if (unfolded) $('group').checked = true;
+    update();
     opened = [...document.querySelectorAll('details:not([open])')];
     for (const details of opened) details.open = true;
   });
-  addEventListener('afterprint', () => { for (const details of opened) details.open = false; opened = []; });
+  addEventListener('afterprint', () => {
+    printing = false;
+    for (const details of opened) details.open = false;
+    opened = [];
+    if (unfolded) $('group').checked = false;
+    update();
+  });
   grid.addEventListener('click', (event) => {
     const at = event.target.dataset.at;
     if (!at) return;
@@ -260,6 +309,8 @@
     active = {row, col};
     draw();
     show();
+    // In a narrow window it stands below the grid.
+    $('detail').scrollIntoView({block: 'nearest'});
   });
   grid.addEventListener('keydown', (event) => {
     const page = Math.max(1, Math.floor((grid.clientHeight - size.top) / size.size) - 1);
@@ -283,7 +334,7 @@
   $('group').addEventListener('input', update);
   $('controls').addEventListener('submit', (event) => event.preventDefault());
   $('clear').addEventListener('click', () => { for (const id of filters) $(id).value = id === 'sort' ? 'host' : ''; update(); });
-  $('group').checked = hosts.length > 60;
+  $('group').checked = hosts.length > LARGE.rows;
   $('controls').hidden = $('grid-section').hidden = false;
   update();
   document.documentElement.dataset.ready = Math.round(performance.now());

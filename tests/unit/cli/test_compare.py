@@ -10,6 +10,7 @@ from typing import Any, Callable
 import pytest
 
 from nova_migcheck.cli import main
+from tests.cli.schemas import valid
 
 FEATURES = ('fpu', 'vme', 'pse', 'sse2', 'pni', 'avx', 'avx512f', 'invtsc', 'arch-capabilities', 'osxsave')
 MODELS = {'486': ('', 'fpu vme pse'), 'Small': ('', 'fpu sse2'), 'Big': ('Intel', 'fpu sse2 pni avx'),
@@ -60,7 +61,7 @@ def compare(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Calla
         (tmp_path / 'host.xml').write_text(target)
         code = command('compare', '--guest', str(tmp_path / 'guest.xml'), '--host', str(tmp_path / 'host.xml'),
                           '-f', 'json')
-        return code, json.loads(capsys.readouterr().out)
+        return code, valid('compare', json.loads(capsys.readouterr().out))
     return run
 
 
@@ -175,7 +176,7 @@ def test_baseline(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) ->
         '[libvirt]', 'cpu_mode = custom', 'cpu_models = Big', 'cpu_model_extra_flags = arch-capabilities',
         f'# {files[0]} loses avx512f', f'# {files[1]} loses nothing']
     assert command('baseline', '-f', 'json', *files) == 0
-    assert json.loads(capsys.readouterr().out) == {
+    assert valid('baseline', json.loads(capsys.readouterr().out)) == {
         'cpu_mode': 'custom', 'cpu_models': 'Big', 'cpu_model_extra_flags': ['arch-capabilities'],
         'lost': {files[0]: ['avx512f'], files[1]: []}}
 
@@ -191,7 +192,7 @@ def test_baseline_takes_a_model_that_every_host_has_wholly(tmp_path: pathlib.Pat
 
 def test_no_baseline(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command('baseline', '-f', 'json', *write(tmp_path, a=host(), b=host(vendor='AMD'))) == 1
-    reason = json.loads(capsys.readouterr().out)['reason']
+    reason = valid('baseline', json.loads(capsys.readouterr().out))['reason']
     assert 'a.xml has Intel' in reason and 'b.xml has AMD' in reason
     assert command('baseline', *write(tmp_path, a=host(), b=host(virt='qemu'))) == 1
     assert command('baseline', *write(tmp_path, a=host(feature('fpu', 'disable')))) == 1

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds of checks as nova-compute runs them, with a live line for each check where a person looks."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterator, Optional
+
+from oslo_config import cfg
+
+from nova_migcheck import runner
+from nova_migcheck.settings import Reader
+
+
+class Rounds:
+    """The rounds of one call of the command.
+
+    :param conf: with ``[migcheck]``
+    :param checks: those to run
+    :param target: the host to which the path is looked at
+    :param connect: where it is contacted; default: its name
+    :param stderr: where the live lines go, if it is a terminal
+    :param brief: one live line for all checks, because the last round's findings stand above it
+    """
+
+    def __init__(self, conf: Any, checks: dict[str, runner.Loaded], target: Optional[str], connect: Optional[str], stderr: Any,
+                 brief: bool = False) -> None:
+        self._conf, self._reader, self._checks, self._stderr, self._brief = conf, Reader(conf), checks, stderr, brief
+        self._target = {'host': target, 'connect': connect or target, 'migration': {}} if target else None
+        self._runner = runner.Runner(checks)
+        self._memory: dict[str, Any] = {}
+
+    @property
+    def host(self) -> str:
+        """What Nova calls this host."""
+        return str(self._conf.host)
+
+    @property
+    def state_path(self) -> str:
+        """Where nova-compute leaves its numbers; '' when this host's configuration does not say."""
+        try:
+            return str(self._conf.state_path)
+        except cfg.NoSuchOptError:  # Nova is not installed here
+            return ''
+
+    @property
+    def names(self) -> list[str]:
+        """The checks that run."""
+        return list(self._checks)
+
+    def run(self) -> runner.Round:
+        """One round."""
+        settings = {}
+        for name, loaded in self._checks.items():
+            if loaded.check is None:
+                settings[name] = self._reader.nothing()
+            elif loaded.check.WHEN == 'path':
+                settings[name] = self._reader.read(loaded.check, target=self._target)
+            else:
+                settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+        with self._live() as progress:
+            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, progress)
+        self._memory.update(outcome.memory)
+        return outcome
+
+    @contextlib.contextmanager
+    def _live(self) -> Iterator[Optional[runner.Progress]]:
+        if self._stderr.isatty():
+            from nova_migcheck.cli import progress
+            with progress.Live(self._stderr, self.names, self._brief) as live:
+                yield live
+        else:
+            yield None
