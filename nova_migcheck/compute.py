@@ -35,6 +35,8 @@ class LibvirtDriver(driver.LibvirtDriver):
             raise SystemExit(1)
         # instance uuid -> what our own comparison of its CPU said, for the length of one check
         self._migcheck_compared: dict[str, Optional[Compared]] = {}
+        # instance uuid -> its live migration from here, while it is under way
+        self._migcheck_departures: dict[str, Departure] = {}
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
@@ -133,6 +135,7 @@ class LibvirtDriver(driver.LibvirtDriver):
             return super().live_migration(context, instance, dest, post_method, recover_method, *args, **kwargs)
         departure = Departure(instance, dest)
         error: Optional[BaseException] = None
+        self._migcheck_departures[instance.uuid] = departure
         try:
             return super().live_migration(context, instance, dest, departure.noting(past.COMPLETED, post_method),
                                           departure.noting(past.FAILED, recover_method), *args, **kwargs)
@@ -140,5 +143,16 @@ class LibvirtDriver(driver.LibvirtDriver):
             error = e
             raise
         finally:
+            self._migcheck_departures.pop(instance.uuid, None)
             with self._migcheck.fenced('noting the end of a migration from here'):
                 self._migcheck.watch.left(departure, error)
+
+    def _live_migration_operation(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._live_migration_operation(context, instance, *args, **kwargs)
+        except Exception as e:
+            # Before 2025.2 what libvirt said ends here, with the thread; live_migration() raises nothing.
+            departure = self._migcheck_departures.get(instance.uuid)
+            if departure is not None:
+                departure.error = e
+            raise

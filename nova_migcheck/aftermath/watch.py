@@ -55,10 +55,12 @@ class Departure:
     """One live migration on its way from here.
 
     :ivar ended: how it ended as Nova told its own callbacks, '' when it has told nothing
+    :ivar error: what libvirt's call raised
     """
 
     def __init__(self, instance: Any, peer: str) -> None:
         self.uuid, self.peer, self.begun, self.ended = instance.uuid, peer, time.monotonic(), ''
+        self.error: Optional[BaseException] = None
 
     def noting(self, ended: str, callback: Callable[..., Any]) -> Callable[..., Any]:
         """One of Nova's callbacks, which notes that it was called."""
@@ -146,7 +148,9 @@ class Watch:
 
         :param error: what Nova's driver raised
         """
-        ended, words = departure.ended, _words(error) if error else ''
+        ended = departure.ended
+        told = error or (departure.error if ended != past.COMPLETED else None)
+        words = _words(told) if told else ''
         if error is not None and ended == past.COMPLETED:
             ended, words = past.FAILED, f'Nova failed after the guest had moved: {words}'
         self._end(Result(departure.uuid, past.OUT, departure.peer, time.time(), ended or past.FAILED, _since(departure.begun), error=words))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wheel: what is in it, that Nova finds it, and that Nova is whole when it is gone."""
+"""The sdist and the wheel: what is in them, that Nova finds it, and that Nova is whole when it is gone."""
 import email
+import os
 import pathlib
 import shutil
 import site
@@ -10,13 +11,20 @@ import zipfile
 
 import pytest
 
-pytestmark = pytest.mark.nova
+from tests.functional import nova_release
+
+pytestmark = [pytest.mark.nova, pytest.mark.skipif(
+    nova_release.is_the_distribution_s(), reason='Nova has not been installed by pip here')]
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUR_DOOR = 'nova/virt/migcheck/__init__.py'
 LOAD = 'from nova.virt import driver; import nova.virt.libvirt.driver; from oslo_utils import importutils; '
 LOAD_OURS = LOAD + ('c = importutils.import_class("nova.virt.migcheck.LibvirtDriver"); '
-                    'assert issubclass(c, nova.virt.libvirt.driver.LibvirtDriver)')
+                    'assert issubclass(c, nova.virt.libvirt.driver.LibvirtDriver); '
+                    'import nova_migcheck.scheduler as s; assert "MigrationTargetFilter" in [f.__name__ for f in s.all_filters()]')
+# The distribution's Python, for which it has python3-libvirt.
+PYTHON = '/usr/bin/python3'
+IMPORTS_LIBVIRT = 'import libvirt; print(libvirt.__file__)'
 
 
 def run(*words, **how):
@@ -26,24 +34,63 @@ def run(*words, **how):
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    directory = tmp_path_factory.mktemp('wheel')
+def sdist(tmp_path_factory):
+    directory = tmp_path_factory.mktemp('sdist')
     # A copy: the build writes into its source.
     source = directory / 'source'
     run('git', '-c', f'safe.directory={ROOT}/.git', 'clone', '-q', '--no-hardlinks', ROOT, source)
-    run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', directory, source)
+    build = 'import sys; from pbr import build; build.build_sdist(sys.argv[1])'
+    run(sys.executable, '-W', 'ignore', '-c', build, directory, cwd=source)
+    built, = directory.glob('*.tar.gz')
+    return built
+
+
+@pytest.fixture(scope='module')
+def wheel(sdist, tmp_path_factory):
+    """Built of the sdist, which holds all that is needed for it."""
+    directory = tmp_path_factory.mktemp('wheel')
+    run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', directory, sdist)
     built, = directory.glob('*.whl')
     return built
 
 
-@pytest.fixture
-def environment(tmp_path):
-    """A virtual environment with a Nova of its own; all that Nova needs comes from this one."""
-    run(sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv')
-    packages, = (tmp_path / 'venv').glob('lib/python*/site-packages')
+@pytest.fixture(scope='module')
+def needed(tmp_path_factory):
+    """All that Nova needs and the wheel wants, from this environment: neither libvirt nor ourselves nor Nova."""
     ours = next(pathlib.Path(path) for path in site.getsitepackages() if (pathlib.Path(path) / 'nova/version.py').exists())
-    shutil.copytree(ours / 'nova', packages / 'nova', ignore=shutil.ignore_patterns('tests', 'migcheck', 'locale', '__pycache__'))
-    (packages / 'others.pth').write_text(f'{ours}\n')
+    directory = tmp_path_factory.mktemp('needed')
+    for path in ours.iterdir():
+        if not path.name.startswith(('libvirt', 'nova_migcheck')) and path.name != 'nova':
+            (directory / path.name).symlink_to(path)
+    return directory, ours / 'nova'
+
+
+def virtualenv(python, path, needed, *words):
+    """A virtual environment with a Nova of its own; the place of its packages."""
+    needed, nova = needed
+    run(python, '-m', 'venv', '--without-pip', *words, path)
+    packages, = path.glob('lib/python*/site-packages')
+    shutil.copytree(nova, packages / 'nova', ignore=shutil.ignore_patterns('tests', 'migcheck', 'locale'))
+    (packages / 'needed.pth').write_text(f'{needed}\n')
+    return packages
+
+
+@pytest.fixture
+def plain(tmp_path, needed):
+    return virtualenv(sys.executable, tmp_path / 'venv', needed)
+
+
+@pytest.fixture
+def kolla(tmp_path, needed):
+    """As kolla's on Debian: it sees the distribution's packages, from which it has libvirt's bindings."""
+    version = run(PYTHON, '-c', 'import sys; print("%d.%d" % sys.version_info[:2])').stdout.strip()
+    if version != '{}.{}'.format(*sys.version_info):
+        pytest.skip(f"{version}, of {PYTHON}, is not this Python's version")
+    found = subprocess.run([PYTHON, '-c', IMPORTS_LIBVIRT], capture_output=True, text=True, check=False).stdout
+    if not found:
+        pytest.skip('python3-libvirt is missing')
+    packages = virtualenv(PYTHON, tmp_path / 'venv', needed, '--system-site-packages')
+    assert python(packages, '-c', IMPORTS_LIBVIRT).stdout == found
     return packages
 
 
@@ -51,8 +98,8 @@ def python(packages, *words):
     return run(packages.parents[2] / 'bin/python', '-W', 'ignore', *words, cwd='/')
 
 
-def pip(packages, *words):
-    return run(sys.executable, '-m', 'pip', '--python', packages.parents[2] / 'bin/python', '-q', *words)
+def pip(python, *words, **how):
+    return run(sys.executable, '-m', 'pip', '--python', python, '-q', *words, **how)
 
 
 def test_the_wheel_ships_the_door_and_no_other_file_of_nova(wheel):
@@ -68,14 +115,24 @@ def test_the_wheel_ships_the_door_and_no_other_file_of_nova(wheel):
     assert {'nova', 'libvirt'} <= set(metadata.get_all('Provides-Extra'))
 
 
-def test_it_lands_in_nova_and_leaves_it_whole(wheel, environment):
+@pytest.mark.parametrize('environment, archive', [('plain', 'wheel'), ('kolla', 'sdist')])
+def test_it_lands_in_nova_and_leaves_it_whole(environment, archive, request):
+    environment, archive = request.getfixturevalue(environment), request.getfixturevalue(archive)
     before = {path.relative_to(environment) for path in (environment / 'nova').rglob('*.py')}
-    python(environment, '-c', LOAD)
-    # The outer environment, which is on the path too, has one already: it must neither count nor be touched.
-    pip(environment, 'install', '--ignore-installed', '--no-deps', wheel)
+    pip(environment.parents[2] / 'bin/python', 'install', '--no-deps', '--no-build-isolation', archive)
     assert (environment / OUR_DOOR).exists()
     python(environment, '-c', LOAD_OURS)
-    pip(environment, 'uninstall', '-y', 'nova-migcheck')
+    assert 'check' in run(environment.parents[2] / 'bin/nova-migcheck', '--help', cwd='/').stdout
+    pip(environment.parents[2] / 'bin/python', 'uninstall', '-y', 'nova-migcheck')
     assert not (environment / OUR_DOOR).exists()
     assert {path.relative_to(environment) for path in (environment / 'nova').rglob('*.py')} == before
     python(environment, '-c', LOAD)
+
+
+@pytest.mark.skipif(not os.path.isdir('/usr/lib/python3/dist-packages'), reason='no Python of Debian')
+def test_where_debian_s_nova_lies(wheel, tmp_path):
+    """With the words of the documentation. ``--target`` would leave out the door, as nova/ is there already."""
+    pip(PYTHON, 'install', '--root', tmp_path, '--no-deps', '--break-system-packages', wheel,
+        env={**os.environ, 'DEB_PYTHON_INSTALL_LAYOUT': 'deb'})
+    assert (tmp_path / 'usr/lib/python3/dist-packages' / OUR_DOOR).exists()
+    assert (tmp_path / 'usr/bin/nova-migcheck').exists()

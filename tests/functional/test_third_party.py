@@ -58,7 +58,8 @@ def test_a_filter_beside_a_broken_one(tmp_path):
     script = ('import logging; logging.basicConfig(level=logging.ERROR)\n'
               'from nova_migcheck import scheduler\n'
               'print(sorted(found.__name__ for found in scheduler.all_filters()))')
-    ran = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], env={**os.environ, 'PYTHONPATH': str(tmp_path)}, cwd='/',
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get('PYTHONPATH')]))
+    ran = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], env={**os.environ, 'PYTHONPATH': path}, cwd='/',
                          capture_output=True, text=True, timeout=100)
     assert ran.stdout.strip() == "['MigrationTargetFilter', 'NotOnSundaysFilter']", ran.stderr
     assert 'The filter BrokenFilter of nova_migcheck.scheduler_filters cannot be loaded' in ran.stderr

@@ -293,6 +293,16 @@ def test_nova_that_fails_after_the_guest_has_moved(watched):
     assert text.startswith('Nova failed after the guest had moved: http://10.0.0.5:9696') and 'secret' not in text
 
 
+@pytest.mark.parametrize('ended, words', [('failed', 'unable to connect'), ('completed', '')])
+def test_what_libvirt_raised_is_told_when_nova_s_driver_raises_nothing(watched, ended, words):
+    """Before 2025.2."""
+    departure = watch.Departure(INSTANCE, 'compute3')
+    departure.error = RuntimeError('unable to connect')
+    departure.noting(ended, lambda: None)()
+    watched.left(departure, None)
+    assert looked(watched) == [ended] and watched.pasts()[0].text == words
+
+
 def test_a_state_path_that_cannot_be_written_is_no_error(watched, caplog):
     watched._conf.state_path = '/proc/nowhere'
     watched.not_prepared(INSTANCE, RuntimeError('no space'))

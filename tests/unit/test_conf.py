@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
 import pathlib
-import subprocess
-import sys
 
 import pytest
-from oslo_config import cfg
+from oslo_config import cfg, generator
 
 from nova_migcheck import conf as confs
 
@@ -59,6 +58,9 @@ def test_each_option_says_its_unit_or_its_values_and_why():
 
 def test_the_sample_is_what_the_options_say():
     """Generate it anew with: oslo-config-generator --namespace nova_migcheck --output-file etc/nova-migcheck.conf.sample"""
-    generated = subprocess.run([sys.executable, '-c', 'import sys; from oslo_config.generator import main; sys.exit(main())', '--namespace',
-                                'nova_migcheck'], check=True, capture_output=True, text=True, timeout=60).stdout
-    assert SAMPLE.read_text() == generated
+    conf, generated = cfg.ConfigOpts(), io.StringIO()
+    generator.register_cli_opts(conf)
+    # Not its main(): with Python 3.9 it does not find its own version.
+    conf(['--namespace', 'nova_migcheck'], project='oslo-config-generator', version='')
+    generator.generate(conf, generated)
+    assert SAMPLE.read_text() == generated.getvalue()

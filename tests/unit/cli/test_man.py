@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The man page that is shipped names every command and every option of its own."""
 
-import importlib.metadata
 import pathlib
 
 import pytest
 
-from nova_migcheck.cli.main import Migcheck
+from nova_migcheck.cli.main import Commands, Migcheck
 
 PAGE = pathlib.Path(__file__).parents[3] / 'doc/man/nova-migcheck.1'
-COMMANDS = importlib.metadata.entry_points().select(group='nova_migcheck.cli')
+COMMANDS = [point for _name, point in Commands('nova_migcheck.cli')]
 
 
 @pytest.mark.parametrize('command', sorted(COMMANDS), ids=lambda command: command.name)

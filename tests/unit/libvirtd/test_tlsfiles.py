@@ -36,7 +36,8 @@ def test_users():
 
 
 @pytest.mark.parametrize('content, words', [
-    (OWN.key, None), ('no key', 'cannot be parsed'), (certificates.issue('node1').key, 'does not belong to'), (None, 'is missing')])
+    (OWN.key, None), ('no key', 'cannot be parsed'), (certificates.issue('node1').key, 'does not belong to'), (None, 'is missing')],
+    ids=['its own', 'no key', 'of another', 'missing'])  # a key as the name differs in each of xdist's processes
 def test_the_key(tmp_path, content, words):
     files = tlsfiles.TlsFiles('QEMU\'s', *(str(tmp_path / name) for name in ('ca', 'cert', 'key')))
     if content is not None:
