@@ -18,8 +18,9 @@ from typing import Optional, Sequence
 from tests.lab.cloud import STATE, isolation, story
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.configuration import AUTH_URL
+from tests.lab.cloud.pairs import Line, migrations, times
 from tests.lab.cloud.rows import Played, Players, chosen
-from tests.lab.cloud.table import page, times
+from tests.lab.cloud.table import page
 from tests.lab.cloud.user import Migration, Server
 
 SIDES = ('stock', 'plugin')
@@ -44,7 +45,8 @@ def main() -> int:
     parser.add_argument('rows', nargs='*', metavar='ROW', help='rows of the table, e.g. E1 T2; all when none is named')
     parser.add_argument('--only', choices=['plugin', 'stock'], help='play the rows only with the plugin, or only without')
     parser.add_argument('--rst', metavar='FILE', help='write the table there')
-    parser.add_argument('--healthy', type=int, default=0, metavar='N', help='also N healthy migrations, without the plugin and with it')
+    parser.add_argument('--healthy', type=int, default=0, metavar='N',
+                        help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
     parser.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
     parser.add_argument('--shell', action='store_true', help='bring it up, and leave you in a shell in it')
     parser.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
@@ -62,10 +64,11 @@ def main() -> int:
         return isolation.isolated('tests.lab.cloud', [sys.argv[1:]], lambda: work(arguments), terminal)
     with tempfile.TemporaryDirectory(prefix='lab-') as directory:
         files = {side: pathlib.Path(directory) / f'{side}.json' for side in SIDES}
-        # Two clouds side by side: most of the time both wait, and a pair of healthy migrations runs at one time on one machine.
+        # Two clouds side by side: most of the time both wait.
         logs = {side: ['--logs', f'{arguments.logs}/{side}'] if arguments.logs else [] for side in SIDES}
         status = isolation.isolated('tests.lab.cloud', [
-            [*sys.argv[1:], '--only', side, '--results', str(file), *logs[side]] for side, file in files.items()], lambda: work(arguments))
+            [*sys.argv[1:], '--only', side, '--results', str(file), *logs[side]] for side, file in files.items()],
+            lambda: work(arguments), descriptors=Line.ends())
         results = [Result.read(file) for file in files.values() if file.exists()]
     if len(results) < len(files):
         print('the lab did not come to its end', file=sys.stderr)
@@ -128,7 +131,7 @@ def suite(cloud: Cloud, arguments: argparse.Namespace) -> Result:
         result.played.append(players.play(row))
         result.write(arguments.results)
     players.done()
-    result.healthy += migrations(cloud, arguments.healthy)
+    result.healthy += migrations(cloud, arguments.healthy, Line.inherited())
     result.write(arguments.results)
     if cloud.plugin and arguments.story:
         story.play(cloud)
@@ -165,25 +168,6 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
         print(f'{one.row} without the plugin: {one.wrong}')
     print(f'{len(plugin) - len(wrong)} of {len(plugin)} rows as they should be with the plugin, {len(stock)} seen without it')
     return 1 if wrong or broken else 0
-
-
-def migrations(cloud: Cloud, count: int) -> Sequence[float]:
-    """Migrate one server round and round, and say how long each took.
-
-    :raises RuntimeError: when one does not complete
-    """
-    if not count:
-        return []
-    server = Server(cloud, 'compute1')
-    seconds = []
-    for number in range(count):
-        done = server.migrate(f'compute{(number + 1) % len(cloud.nodes) + 1}')
-        if not done.completed:
-            raise RuntimeError(f'healthy migration {number + 1} did not complete: {done}')
-        seconds.append(done.seconds)
-    server.delete()
-    say(f'{count} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
-    return seconds
 
 
 def _without_files(words: Sequence[str]) -> list[str]:

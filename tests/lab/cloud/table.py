@@ -7,11 +7,11 @@ import datetime
 import importlib.metadata
 import platform
 import re
-import statistics
 import subprocess
 from typing import Iterable, Optional, Sequence
 
 from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET
+from tests.lab.cloud.pairs import times
 from tests.lab.cloud.rows import Played, ordered
 from tests.lab.cloud.user import Migration
 
@@ -46,15 +46,6 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
     lines += ['Not here', '========', '', 'Rows that one machine cannot have:', '']
     lines += [f'* {row}: {reason}' for row, reason in ELSEWHERE.items()]
     return '\n'.join(lines) + '\n'
-
-
-def times(pairs: Sequence[tuple[float, float]]) -> list[str]:
-    """Seconds from the request to its completion, without the plugin and with it."""
-    stock, plugin = ([pair[side] for pair in pairs] for side in (0, 1))
-    differences = [theirs - ours for ours, theirs in pairs]
-    spread = f', standard deviation of the differences {statistics.stdev(differences):.2f} s' if len(pairs) > 1 else ''
-    return [f'{len(pairs)} pairs: median {statistics.median(stock):.2f} s without the plugin, {statistics.median(plugin):.2f} s with it; '
-            f'median difference {statistics.median(differences):+.2f} s{spread}. None was rejected.']
 
 
 def _row(row: str, stock: Iterable[Played], plugin: Iterable[Played]) -> tuple[str, ...]:
