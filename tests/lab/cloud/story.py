@@ -63,7 +63,7 @@ def play(cloud: Cloud) -> None:
 
     say('story: all is repaired; there and back, over the migration network only, while two others talk')
     for node in cloud.nodes.values():
-        failures = [found for found in _check(node, ['check']) if found['outcome'] == 'failure']
+        failures = _failures(node, ['check'])
         assert not failures, failures
     cloud.wait_well(time.time())
     with Talk() as talk:
@@ -84,19 +84,18 @@ def play(cloud: Cloud) -> None:
     cloud.restart_computes()
 
 
-def _check(node: ComputeNode, arguments: Sequence[str]) -> list[dict[str, Any]]:
-    """What ``nova-migcheck check`` finds on a host."""
+def _failures(node: ComputeNode, arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """What ``nova-migcheck check`` finds wrong on a host. The lab has no cinder, which concerns no server of it."""
     done = subprocess.run(node.host.inside(_COMMAND, *arguments, '--config-file', str(node.conf), '-f', 'json'), capture_output=True,
                           text=True, timeout=120, cwd=STATE)
     assert done.returncode in (0, 1, 2), done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    return [found for found in json.loads(done.stdout) if found['outcome'] == 'failure' and found['scope'] != 'volumes']
 
 
 def _sees(node: ComputeNode, arguments: Sequence[str], *names: str) -> None:
     """One command on a host, and its failures name these things."""
     began = time.monotonic()
-    failures = [found for found in _check(node, arguments) if found['outcome'] == 'failure']
+    failures = _failures(node, arguments)
     text = json.dumps(failures)
     missing = [name for name in names if name not in text]
     assert failures and not missing, f'nova-migcheck {" ".join(arguments)} on {node.name} does not name {missing}: {text}'
