@@ -124,7 +124,7 @@ class Cloud(fixtures.Fixture):
                                            ' and last_seen_up > utc_timestamp() - interval 20 second')
         return set(names) <= set(rows.split())
 
-    def wait_well(self, since: float, seconds: float = 90) -> None:
+    def wait_well(self, since: float, seconds: float = 180) -> None:
         """Wait until every host is one that Nova may choose and, with the plugin, says after ``since`` that nothing is wrong with it.
 
         :raises TimeoutError: when one is not

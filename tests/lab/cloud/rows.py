@@ -95,7 +95,7 @@ class Players:
         if self.cloud.plugin and fault.noticed:
             self.cloud.wait_checked(*(getattr(fault, role).name for role in fault.noticed), since=broken)
         if fault.accepted:
-            until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.3)
+            until(120, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.3)
         marks = self._marks()
         migration = server.migrate(TARGET if fault.named else '', force=fault.force)
         if not self.cloud.plugin:
