@@ -33,7 +33,8 @@ for without a host, except in C5, N1 and the rows K.""".splitlines()
 _PACKAGES = ('nova', 'openstack-placement', 'keystone', 'glance', 'neutron', 'nova-migcheck')
 
 
-def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], virt_type: str) -> str:
+def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], story: Sequence[str],
+         virt_type: str) -> str:
     """The whole page in reStructuredText."""
     lines = [*_HEAD, '',
              f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {_versions()}, ``virt_type = {virt_type}``.', '']
@@ -41,6 +42,8 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
     lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.', '']
+    if story:
+        lines += ['The story', '=========', '', *(f'* {_text(line)}' for line in story), '']
     if pairs:
         lines += ['Healthy migrations', '==================', '', *times(pairs), '']
     lines += ['Not here', '========', '', 'Rows that one machine cannot have:', '']
@@ -85,10 +88,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 18 24 24 30', '']
     for row in (head, *rows):
         for number, cell in enumerate(row):
-            # What nova.conf and log lines are made of must not be taken for markup.
-            text = re.sub(r'([\\`|_])', r'\\\1', cell)
-            lines.append(f'   {"* -" if number == 0 else "  -"} {text}'.rstrip())
+            lines.append(f'   {"* -" if number == 0 else "  -"} {_text(cell)}'.rstrip())
     return lines
+
+
+def _text(said: str) -> str:
+    """What nova.conf and log lines are made of must not be taken for markup."""
+    return re.sub(r'([\\`|_])', r'\\\1', said)
 
 
 def _versions() -> str:
