@@ -78,7 +78,7 @@ class Cloud(fixtures.Fixture):
         nodes = [self.nodes[name] for name in names or self.nodes]
         for node in nodes:
             # Stock nova-compute may take minutes to end by itself.
-            node.compute.wait_stopped(0)
+            node.compute.stop(0)
         since = {node: node.start() for node in nodes}
         for node, mark in since.items():
             node.wait_ready(mark)

@@ -70,19 +70,11 @@ class Service(fixtures.Fixture):
                                             env={**os.environ, **self.environment})
 
     def stop(self, seconds: float = 10) -> None:
-        """End it; the whole group when it does not go within ``seconds``."""
-        self.ask_to_stop()
-        self.wait_stopped(seconds)
-
-    def ask_to_stop(self) -> None:
-        """Tell it to end, so that several may end at once; :meth:`wait_stopped` is to follow."""
-        if self.process is not None and self.process.poll() is None:
-            self._signal(signal.SIGTERM)
-
-    def wait_stopped(self, seconds: float = 10) -> None:
+        """End it; the whole group by force when it does not go within ``seconds``, at once for 0."""
         if self.process is None:
             return
-        if seconds:
+        if seconds and self.process.poll() is None:
+            self._signal(signal.SIGTERM)
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
