@@ -16,7 +16,7 @@ import tempfile
 from typing import Optional, Sequence
 
 from tests.lab.cloud import STATE, isolation, story
-from tests.lab.cloud.cloud import Cloud, say
+from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.pairs import Line, migrations, times
 from tests.lab.cloud.rows import Played, Players, chosen
