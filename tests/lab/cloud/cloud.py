@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from typing import Optional
 
 import fixtures
 
@@ -111,12 +112,14 @@ class Cloud(fixtures.Fixture):
         :param since: seconds since the epoch
         :raises TimeoutError: when one does not check
         """
+        # A report says when its round ended: one that began before must not do.
+        begun = {}
         for name in names:
             compute = self.nodes[name].compute
-            until(seconds, f'{name} checks itself', lambda: _checked(compute.logged(-_TAIL), since), 0.3)  # noqa: B023
+            begun[name] = until(seconds, f'{name} checks itself', lambda: _checked(compute.logged(-_TAIL), since), 0.3)  # noqa: B023
         with contextlib.suppress(TimeoutError):
             until(PUBLISHED, 'new reports', lambda: set(names) <= {
-                host for host, report in self.reports().items() if report.time > since}, 0.3)
+                host for host, report in self.reports().items() if host in begun and report.time >= int(begun[host])}, 0.3)
 
     def up(self, *names: str) -> bool:
         """Whether Nova takes these hosts for alive, and may choose them."""
@@ -140,10 +143,10 @@ class Cloud(fixtures.Fixture):
         until(seconds, 'all hosts are well', well, 0.3)
 
 
-def _checked(log: str, since: float) -> bool:
-    """Whether a round of checks that began after ``since`` is in a log."""
+def _checked(log: str, since: float) -> Optional[float]:
+    """When the first round of checks that began after ``since`` in a log did so; None when there is none."""
     for found in re.finditer(r'^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s', log, re.MULTILINE):
-        ended = datetime.datetime.fromisoformat(found[1]).timestamp()
-        if ended - float(found[2]) > since:
-            return True
-    return False
+        begun = datetime.datetime.fromisoformat(found[1]).timestamp() - float(found[2])
+        if begun > since:
+            return begun
+    return None
