@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import time
-from typing import Optional
 
 import fixtures
 
@@ -27,6 +26,7 @@ from tests.lab.cloud.service import until
 PUBLISHED = 15
 # Bytes of a log's end in which the last round of checks is found.
 _TAIL = 1 << 20
+_CHECKED = re.compile(r'(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s')
 CACHE = pathlib.Path(sys.prefix) / 'lab-cache'
 
 
@@ -112,14 +112,25 @@ class Cloud(fixtures.Fixture):
         :param since: seconds since the epoch
         :raises TimeoutError: when one does not check
         """
-        # A report says when its round ended: one that began before must not do.
-        begun = {}
-        for name in names:
-            compute = self.nodes[name].compute
-            begun[name] = until(seconds, f'{name} checks itself', lambda: _checked(compute.logged(-_TAIL), since), 0.3)  # noqa: B023
+        begun = {name: until(seconds, f'{name} checks itself', lambda: self._round(name, since), 0.3) for name in names}  # noqa: B023
         with contextlib.suppress(TimeoutError):
             until(PUBLISHED, 'new reports', lambda: set(names) <= {
-                host for host, report in self.reports().items() if host in begun and report.time >= int(begun[host])}, 0.3)
+                host for host, report in self.reports().items() if host in begun and report.time >= begun[host]}, 0.3)
+
+    def _round(self, name: str, since: float) -> int:
+        """When the first round of checks that began after ``since`` did so on a host; 0 when there is none.
+
+        A report says when its round ended, and one that began before something was broken or mended must not count as having seen it.
+        """
+        compute = self.nodes[name].compute
+        for line in compute.logged(max(compute.began, compute.mark() - _TAIL)).splitlines():
+            if 'Checked this host in' in line:
+                found = _CHECKED.match(line)
+                if found:
+                    begun = datetime.datetime.fromisoformat(found[1]).timestamp() - float(found[2])
+                    if begun > since:
+                        return int(begun)
+        return 0
 
     def up(self, *names: str) -> bool:
         """Whether Nova takes these hosts for alive, and may choose them."""
@@ -136,17 +147,9 @@ class Cloud(fixtures.Fixture):
             if not self.plugin or not self.up(*self.nodes):
                 return self.up(*self.nodes)
             reports = self.reports()
-            return set(reports) == set(self.nodes) and all(
-                # There is no cinder, which concerns no server of the lab.
-                report.time > since and not any(f.outcome is Outcome.FAILURE and f.scope != 'volumes' for f in report.findings)
-                for report in reports.values())
+            begun = {name: self._round(name, since) for name in self.nodes}
+            # There is no cinder, which concerns no server of the lab.
+            return all(begun[name] and name in reports and reports[name].time >= begun[name] and not any(
+                f.outcome is Outcome.FAILURE and f.scope != 'volumes' for f in reports[name].findings) for name in self.nodes)
         until(seconds, 'all hosts are well', well, 0.3)
 
-
-def _checked(log: str, since: float) -> Optional[float]:
-    """When the first round of checks that began after ``since`` in a log did so; None when there is none."""
-    for found in re.finditer(r'^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s', log, re.MULTILINE):
-        begun = datetime.datetime.fromisoformat(found[1]).timestamp() - float(found[2])
-        if begun > since:
-            return begun
-    return None

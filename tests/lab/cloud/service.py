@@ -50,6 +50,7 @@ class Service(fixtures.Fixture):
     :param command: what it is; may be changed before a :meth:`start`
     :param host: where it runs; the control plane when None
     :param environment: added to ours
+    :ivar began: the place in the log where the last :meth:`start` was
     """
 
     def __init__(self, name: str, command: Sequence[str], host: Optional[Namespace] = None, **environment: str) -> None:
@@ -57,6 +58,7 @@ class Service(fixtures.Fixture):
         self.name, self.command, self.host, self.environment = name, list(command), host, environment
         self.log = STATE / 'log' / f'{name}.log'
         self.process: Optional[subprocess.Popen[bytes]] = None
+        self.began = 0
 
     def _setUp(self) -> None:
         self.start()
@@ -65,6 +67,7 @@ class Service(fixtures.Fixture):
 
     def start(self) -> None:
         command = self.host.inside(*self.command) if self.host else self.command
+        self.began = self.mark()
         with open(self.log, 'ab') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=STATE,
                                             env={**os.environ, **self.environment})
@@ -100,9 +103,9 @@ class Service(fixtures.Fixture):
         return self.log.stat().st_size if self.log.exists() else 0
 
     def logged(self, since: int = 0) -> str:
-        """The log from a place on; its end of that many bytes, from a negative place."""
+        """The log from a place on."""
         with open(self.log, 'rb') as log:
-            log.seek(since if since >= 0 else max(0, self.mark() + since))
+            log.seek(since)
             return log.read().decode(errors='replace')
 
     def wait_logged(self, pattern: str, since: int = 0, seconds: float = 60) -> str:
