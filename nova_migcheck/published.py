@@ -27,8 +27,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import zlib
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
 
 from nova_migcheck.aftermath import past
 from nova_migcheck.cpu import Cpu
@@ -53,21 +54,11 @@ _KEPT = 1024
 _TIME = slice(2, 12)
 #: Where the kind stands.
 KIND = slice(13, 29)
+_TSC_HZ = re.compile(r"'tsc_hz':([0-9]{1,13})[,}]")
 
 
 class Unreadable(ValueError):
     """What stands in the field is no report that this version can read."""
-
-
-class Common(NamedTuple):
-    """What all hosts of a kind report alike.
-
-    :ivar report: their findings without texts, CPU, networks and storage; its time is 0
-    :ivar site: what of the networks and the storage takes part in a comparison with another host, as text
-    """
-
-    report: Report
-    site: str
 
 
 def is_dated(text: str) -> bool:
@@ -80,8 +71,9 @@ def beginning(time: float) -> str:
     return f'{VERSION} {int(time):010d}'
 
 
-def read_common(text: str) -> Common:
-    """What a host has in common with all of its kind.
+def read_common(text: str) -> tuple[Report, str]:
+    """What a host has in common with all of its kind: (their findings without texts, CPU, networks and storage, at time 0; what of the
+    networks and the storage takes part in a comparison with another host, as text).
 
     :param text: what any one of them has published
     :raises Unreadable: for anything that this version cannot read, and when the kind is not that of what follows
@@ -90,7 +82,7 @@ def read_common(text: str) -> Common:
         _time, summary, packed, _own = _split(text)
         cpu, site = _read_packed(packed)
         facts = _object(site)
-        return Common(Report(0, _bare(summary), cpu, migration=_fact('migration', {}, facts), storage=_fact('storage', {}, facts)), site)
+        return Report(0, _bare(summary), cpu, migration=_fact('migration', {}, facts), storage=_fact('storage', {}, facts)), site
 
 
 def is_bare(finding: Finding) -> bool:
@@ -105,6 +97,13 @@ def read_findings(text: str) -> tuple[Finding, ...]:
     """
     with _unreadable():
         return tuple(Finding.from_dict(f) for f in _object(_change_quotes(text.split(' ', 4)[4])).get('f', ()))
+
+
+def tsc_hz(text: str) -> Optional[int]:
+    """The frequency of the host's TSC in Hz, None when a published text names none."""
+    # A quote in a string is escaped: this is a key. It is the last one, or nearly so.
+    match = _TSC_HZ.match(text, text.rfind("'tsc_hz':"))
+    return int(match[1]) or None if match else None
 
 
 def common(stats: Mapping[str, Any]) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import threading
 from collections.abc import Mapping
-from typing import Any, Optional, Sequence
+from typing import Any, NamedTuple, Optional, Sequence
 
 from oslo_log import log as logging
 
+from nova_migcheck import cpu as cpus
 from nova_migcheck import published
+from nova_migcheck.cpu.bits import Interner, Masked
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
-from nova_migcheck.verdict import Guest, Policies, Verdict, between, concerning, judge, settle
+from nova_migcheck.verdict import Guest, Policies, Verdict, between, concerning, judge, judge_fresh, settle
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +46,44 @@ def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: flo
     return Guest(cpu, needs, running)
 
 
+class Kind(NamedTuple):
+    """What all hosts of a kind report alike.
+
+    :ivar report: without texts, at no time
+    :ivar site: what of the networks and the storage takes part in a comparison with another host, as text
+    :ivar masked: the CPU in brief, None when it cannot be told so
+    :ivar scales: whether its hosts give a guest whatever TSC frequency it needs, as far as is known
+    """
+
+    report: Report
+    site: str
+    masked: Optional[Masked]
+    scales: bool
+
+
+class Known(NamedTuple):
+    """What is known of one guest, or of those that are alike to a target.
+
+    :ivar guest: what the verdicts are about: a guest that needs no TSC frequency
+    :ivar masked: its CPU in brief, None when it cannot be told so
+    :ivar of_any: what is known of those whose CPU plays no part, None when this one's does not
+    :ivar verdicts: kind of the target -> verdict
+    :ivar checks: kind -> check of the verdict's first rejection, '' when it accepts; only where that holds for each host of the kind
+    """
+
+    guest: Guest
+    masked: Optional[Masked]
+    of_any: Optional[Known]
+    verdicts: dict[str, Verdict]
+    checks: dict[str, str]
+
+    def add(self, kind: str, verdict: Verdict) -> Verdict:
+        """Remember a verdict, as long as there is room."""
+        if len(self.verdicts) < Memory.KINDS:
+            self.verdicts[kind] = verdict
+        return verdict
+
+
 class Memory:
     """What earlier requests have found: a host that is emptied sends one guest after another to the same hosts.
 
@@ -55,35 +96,47 @@ class Memory:
     KINDS = 1024
 
     def __init__(self) -> None:
-        self._of: collections.OrderedDict[Any, dict[str, Verdict]] = collections.OrderedDict()
-        self._kinds: dict[str, published.Common] = {}
+        self._of: collections.OrderedDict[Any, Known] = collections.OrderedDict()
+        self._kinds: dict[str, Kind] = {}
         self._lock = threading.Lock()
+        self._masked = Interner()
 
-    def of(self, guest: Guest, source: Optional[Report]) -> dict[str, Verdict]:
-        """The verdicts by kind of the target for this guest, to be read and added to."""
-        key = guest, published.site(source) if source is not None else None
+    def of(self, guest: Guest, site: Optional[str]) -> Known:
+        """What is known of such guests.
+
+        :param site: of the source's report, None when it has none
+        """
+        key = guest, site
         with self._lock:
-            verdicts = self._of.setdefault(key, {})
-            self._of.move_to_end(key)
+            known = self._of.get(key)
+            if known is not None and len(known.verdicts) < self.KINDS:
+                self._of.move_to_end(key)
+                return known
+        of_any = self.of(dataclasses.replace(guest, cpu=None), site) if guest.cpu else None
+        # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
+        no_hz = dataclasses.replace(guest, cpu=dataclasses.replace(guest.cpu, tsc_hz=None)) if guest.cpu and guest.cpu.tsc_hz else guest
+        known = Known(no_hz, self._masked(guest.cpu), of_any, {}, {})
+        with self._lock:
+            self._of[key] = known
             while len(self._of) > self.GUESTS:
                 self._of.popitem(last=False)
-            if len(verdicts) >= self.KINDS:
-                verdicts = self._of[key] = {}
-        return verdicts
+        return known
 
-    def common(self, kind: str, text: str) -> published.Common:
-        """What all hosts of a kind report alike.
+    def kind(self, name: str, text: str) -> Kind:
+        """What is known of a kind.
 
-        :param text: what one of them has published
+        :param name: the kind, as it stands in ``text``
+        :param text: what a host of it has published
         :raises nova_migcheck.published.Unreadable: see :func:`nova_migcheck.published.read_common`
         """
-        found = self._kinds.get(kind)
+        found = self._kinds.get(name)
         if found is None:
-            found = published.read_common(text)
+            report, site = published.read_common(text)
+            found = Kind(report, site, self._masked(report.cpu), report.cpu is None or bool(report.cpu.tsc_scaling))
             with self._lock:
                 if len(self._kinds) >= self.KINDS:
                     self._kinds.clear()
-                self._kinds[kind] = found
+                self._kinds[name] = found
         return found
 
 
@@ -93,38 +146,53 @@ class Judge:
     def __init__(self, policies: Policies, guest: Guest, source: Optional[Report], now: float, memory: Optional[Memory] = None) -> None:
         self._policies, self._guest, self._source, self._now = policies, guest, source, now
         self._memory = memory or Memory()
-        self._verdicts = self._memory.of(guest, source)
+        self._known = self._memory.of(guest, published.site(source) if source is not None else None)
+        self._hz = guest.cpu.tsc_hz if guest.cpu else None
         # site of a target -> what it and the source's say together
         self._together: dict[str, list[Finding]] = {}
         # A version and a time of ten digits compare as text, and so does what begins with them.
         self._oldest, self._newest = (published.beginning(now + d) for d in (-policies.stale_after, policies.stale_after + 1))
-        self._missing, self._stale = self._judge(None), self._judge(Report(int(now - policies.stale_after) - 1))
-        # The frequency of a TSC differs on every host and stands apart from its CPU; few guests need it.
-        self._each = guest.cpu is not None and guest.cpu.tsc_hz is not None
+
+    @functools.cached_property
+    def _missing(self) -> Verdict:
+        return self._judge(None)
+
+    @functools.cached_property
+    def _stale(self) -> Verdict:
+        return self._judge(Report(int(self._now - self._policies.stale_after) - 1))
 
     def sift(self, hosts: Sequence[Any]) -> tuple[list[Any], dict[str, list[Any]]]:
         """(hosts that are accepted, check -> hosts whose first rejection is one of this check), by their ``stats``."""
         accepted: list[Any] = []
         rejected: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
-        verdicts, oldest, newest = self._verdicts, self._oldest, self._newest
-        main, kind, missing = published.MAIN, published.KIND, self._missing
-        verdict: Optional[Verdict]
+        checks, oldest, newest = self._known.checks, self._oldest, self._newest
+        main, kind, is_dated = published.MAIN, published.KIND, published.is_dated
+        check: Optional[str]
+        missing: Optional[str] = None
+        stale: Optional[str] = None
         for host in hosts:
             # All in this one function: a call for each host would cost as much as the rest.
             try:
                 text = host.stats.get(main)
                 if text is None:
-                    verdict = missing
+                    check = missing
                 elif oldest <= text < newest:
-                    verdict = verdicts.get(text[kind])
+                    check = checks.get(text[kind])
                 else:
-                    verdict = None
+                    check = stale if is_dated(text) else missing
             except (AttributeError, TypeError):  # no dictionary, or no text in it: this must not keep the others from being judged
-                text, verdict = None, missing
-            if verdict is None or self._each:
+                text, check = None, missing
+            if check is None:
                 verdict = self._look_at(text)
-            if verdict.rejections:
-                rejected[verdict.rejections[0].check].append(host)
+                check = verdict.rejections[0].check if verdict.rejections else ''
+                if text is None:
+                    missing = check
+                elif not self._is_fresh(text):
+                    stale = check if is_dated(text) else stale
+                elif self._holds_for_its_kind(text):
+                    checks[text[kind]] = check
+            if check:
+                rejected[check].append(host)
             else:
                 accepted.append(host)
         return accepted, rejected
@@ -136,9 +204,9 @@ class Judge:
     def in_full(self, stats: Any) -> Verdict:
         """The verdict with the texts of this host's own findings, for people."""
         text = _text(stats)
-        if text is None or self._each:
-            return self._look_at(text)
-        if not self._is_fresh(text):
+        if text is None:
+            return self._missing
+        if self._hz or not self._is_fresh(text):
             report = _read(text)
             return self._look_at(text) if report is None else self._judge(report)
         try:
@@ -154,32 +222,58 @@ class Judge:
             return self._missing
         if not self._is_fresh(text):
             return self._stale if published.is_dated(text) else self._missing
-        if self._each:
-            return self._judge(_read(text))
-        return self._by_kind(text)
+        verdict = self._by_kind(text)
+        return self._with_frequency(self._hz, text, verdict) if self._hz else verdict
 
     def _is_fresh(self, text: str) -> bool:
         return self._oldest <= text < self._newest
 
+    def _holds_for_its_kind(self, text: str) -> bool:
+        """Whether what was decided about this fresh host is decided about all of its kind."""
+        # What is not of the kind that it names has left no verdict: that is its own.
+        if text[published.KIND] not in self._known.verdicts:
+            return False
+        return not self._hz or self._memory.kind(text[published.KIND], text).scales
+
     def _by_kind(self, text: str) -> Verdict:
-        kind = text[published.KIND]
-        verdict = self._verdicts.get(kind)
+        name, known = text[published.KIND], self._known
+        verdict = known.verdicts.get(name)
         if verdict is None:
             try:
-                report, site = self._memory.common(kind, text)
+                kind = self._memory.kind(name, text)
             except published.Unreadable as e:
                 LOG.debug('A report cannot be read: %s', e)
                 return self._missing
-            together = self._together.get(site)
-            if together is None and self._source is not None:
-                together = self._together[site] = between(self._source, report)
-            verdict = self._judge(dataclasses.replace(report, time=int(self._now)), together)
-            if len(self._verdicts) < Memory.KINDS:
-                self._verdicts[kind] = verdict
+            if known.of_any and known.masked and kind.masked and known.masked.runs_on(kind.masked):
+                # Then it is judged as one whose CPU plays no part, and others of which that is true have asked before.
+                verdict = known.add(name, known.of_any.verdicts.get(name) or self._judge_kind(known.of_any, name, kind))
+            else:
+                verdict = self._judge_kind(known, name, kind)
         return verdict
 
-    def _judge(self, target: Optional[Report], together: Optional[list[Finding]] = None) -> Verdict:
-        return judge(self._guest, self._source, target, self._now, self._policies, together=together)
+    def _judge_kind(self, known: Known, name: str, kind: Kind) -> Verdict:
+        together = self._together.get(kind.site)
+        if together is None and self._source is not None:
+            together = self._together[kind.site] = between(self._source, kind.report)
+        return known.add(name, judge_fresh(known.guest, self._source, kind.report, self._policies, together=together))
+
+    def _with_frequency(self, hz: int, text: str, verdict: Verdict) -> Verdict:
+        """The verdict on one host for a guest that needs a TSC frequency.
+
+        :param verdict: on its kind, for a guest that needs none
+        """
+        try:
+            if (self._memory.kind(text[published.KIND], text).scales
+                    or cpus.compare_tsc(hz, published.tsc_hz(text), scaling=False).compatible):
+                return verdict
+            report = published.read({published.MAIN: text})
+        except published.Unreadable as e:
+            LOG.debug('A report cannot be read: %s', e)
+            return self._missing
+        return self._judge(report)
+
+    def _judge(self, target: Optional[Report]) -> Verdict:
+        return judge(self._guest, self._source, target, self._now, self._policies)
 
 
 def _text(stats: Any) -> Optional[str]:

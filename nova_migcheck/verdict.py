@@ -102,6 +102,12 @@ def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now:
     if not is_fresh(target.time, now, policies.stale_after):
         return _by(policies.strictest(policies.on_stale), stale(target.time, now, policies.stale_after)) + _guest_on(
             guest, None, policies, compared, name)
+    return judge_fresh(guest, source, target, policies, compared, name, together)
+
+
+def judge_fresh(guest: Guest, source: Optional[Report], target: Report, policies: Policies,
+                compared: Optional[cpus.Comparison] = None, name: str = '', together: Optional[list[Finding]] = None) -> Verdict:
+    """:func:`judge`, for a target whose report is there and believed."""
     verdict = _guest_on(guest, target, policies, compared, name)
     findings = list(target.findings)
     if guest.running and source is not None:

@@ -2,9 +2,9 @@
 """CPUs: what a host's hypervisor provides, what a guest uses, and whether the one can run on the other.
 
 ``comparison`` is the rule, and knows neither libvirt nor XML. ``xml`` reads what libvirt prints, ``guest`` and ``guests`` make feature
-sets of it with ``models`` and ``names``, ``hypervisor`` asks a libvirt connection.
+sets of it with ``models`` and ``names``, ``hypervisor`` asks a libvirt connection. ``bits`` is the rule again, as far as a yes goes.
 """
 
-from nova_migcheck.cpu.comparison import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, compare, hides, lacks
+from nova_migcheck.cpu.comparison import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, compare, compare_tsc, hides, lacks
 
-__all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare', 'hides', 'lacks']
+__all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare', 'compare_tsc', 'hides', 'lacks']

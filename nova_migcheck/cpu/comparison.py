@@ -115,6 +115,9 @@ class Comparison:
         return self.outcome == COMPATIBLE
 
 
+_COMPATIBLE = Comparison(COMPATIBLE)
+
+
 def lacks(missing: Iterable[str]) -> str:
     """The reason for missing features."""
     return f'lacks {", ".join(missing)} that the guest uses'
@@ -156,7 +159,7 @@ def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None
     if guest.at_most is not None and host.features - guest.at_most:
         extra = ', '.join(sorted(host.features - guest.at_most))
         return Comparison(INCOMPATIBLE, reason=f'has {extra} besides, and the guest wants a strict match')
-    tsc = _compare_tsc(guest, host)
+    tsc = compare_tsc(guest.tsc_hz, host.tsc_hz, host.tsc_scaling)
     if tsc.outcome == INCOMPATIBLE:
         return tsc
     if nameless:
@@ -174,19 +177,23 @@ def _not_known(names: frozenset[str], guest: Cpu, host: Cpu, known: Optional[Cal
     return frozenset(name for name in names if not cpunames.known_to(host.libvirt, name, guest.libvirt))
 
 
-def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:
-    """libvirt's rule for a fixed TSC frequency: near enough, or the host scales. Unknown where it lets QEMU try."""
-    if guest.tsc_hz is None or host.tsc_scaling:
-        return Comparison(COMPATIBLE)
-    if host.tsc_hz is None:
-        return Comparison(UNKNOWN, reason=f'does not say its TSC frequency, the guest needs {guest.tsc_hz} Hz')
-    off = abs(guest.tsc_hz - host.tsc_hz)
-    if off * 1_000_000 <= host.tsc_hz * TSC_TOLERANCE_PPM:
-        return Comparison(COMPATIBLE)
-    ppm = -(-off * 1_000_000 // host.tsc_hz)  # rounded up: never "250 ppm apart, limit 250 ppm"
-    reason = (f'has a TSC of {host.tsc_hz} Hz, the guest needs {guest.tsc_hz} Hz ({ppm} ppm apart, '
-              f'limit {TSC_TOLERANCE_PPM} ppm)')
-    if host.tsc_scaling is None:
+def compare_tsc(needed: Optional[int], given: Optional[int], scaling: Optional[bool]) -> Comparison:
+    """libvirt's rule for a fixed TSC frequency: near enough, or the host scales. Unknown where it lets QEMU try.
+
+    :param needed: by the guest, in Hz; None when it needs none
+    :param given: by the host, in Hz; None when it does not say
+    :param scaling: whether the host can give another one than its own; None when it does not say
+    """
+    if needed is None or scaling:
+        return _COMPATIBLE
+    if given is None:
+        return Comparison(UNKNOWN, reason=f'does not say its TSC frequency, the guest needs {needed} Hz')
+    off = abs(needed - given)
+    if off * 1_000_000 <= given * TSC_TOLERANCE_PPM:
+        return _COMPATIBLE
+    ppm = -(-off * 1_000_000 // given)  # rounded up: never "250 ppm apart, limit 250 ppm"
+    reason = f'has a TSC of {given} Hz, the guest needs {needed} Hz ({ppm} ppm apart, limit {TSC_TOLERANCE_PPM} ppm)'
+    if scaling is None:
         return Comparison(UNKNOWN, reason=f'{reason}, and the host does not say whether it can scale')
     return Comparison(INCOMPATIBLE, reason=f'{reason}, and the host cannot scale')
 
@@ -194,7 +201,7 @@ def _compare_tsc(guest: Cpu, host: Cpu) -> Comparison:
 def _compare_other_architecture(guest: Cpu, host: Cpu) -> Comparison:
     """Equality is all that can be told from names: on Arm libvirt itself compares no more, on s390x only QEMU can."""
     if guest.model is not None and guest.model == host.model and guest.features <= host.features:
-        return Comparison(COMPATIBLE)
+        return _COMPATIBLE
     ours, theirs = guest.model or 'unnamed', host.model or 'unnamed'
     missing = sorted(guest.features - host.features)
     detail = f'; the guest has {", ".join(missing)} besides' if missing else ''

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import random
 import time
@@ -42,7 +43,7 @@ def lost(kinds: int) -> frozenset[str]:
 
 
 def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups: int = 0, addresses: int = 1,
-           now: float = 0.0) -> Report:
+           now: float = 0.0, scaling: bool = True) -> Report:
     """Host ``number``'s report. Its CPU is one of ``kinds``; its addresses, its TSC and its free space are its own."""
     migration = HostMigration(
         f'compute{number:05d}', f'compute{number:05d}.example.org', f'compute{number:05d}-mig',
@@ -52,7 +53,7 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
     storage = {'images': 'path', 'expect': 'auto', 'path': '/var/lib/nova/instances', 'mount': '/var/lib/nova/instances', 'type': 'nfs4',
                'family': 'nfs', 'shared': True, 'source': '10.0.0.5:/export/nova', 'servers': ['10.0.0.5'], 'export': '/export/nova',
                'inode': 128, 'marker': 4711, 'free_bytes': 2 ** 40 + number, 'total_bytes': 2 ** 42}
-    given = cpu(number % kinds)
+    given = dataclasses.replace(cpu(number % kinds), tsc_scaling=scaling)
     who = tuple(Group(Cpu('x86_64', 'kvm', features=given.features - {FEATURES[i % 90], FEATURES[(i // 90 + i) % 90]}),
                       (f'{i:012x}',)) for i in range(groups))
     past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 2 ** 28,

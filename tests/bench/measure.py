@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
+import os
+import subprocess
+import sys
 import time
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Iterable, NoReturn, Optional, Sequence
 
 
 @dataclasses.dataclass
@@ -27,24 +31,51 @@ class Row:
         return self.limit is None or self.value <= self.limit
 
 
-def in_turns(*runs: Callable[..., Any], times: int = 7, before: Callable[[], Any] = lambda: None) -> list[list[float]]:
-    """CPU seconds of each of ``runs``, ``times`` times, taken in turns so that a busy machine is busy for all of them.
+def in_turns(*runs: Callable[..., Any], times: int = 7, before: Callable[[], Any] = lambda: None,
+             clock: Callable[[], float] = time.process_time) -> list[list[float]]:
+    """Seconds of each of ``runs``, ``times`` times, taken in turns so that a busy machine is busy for all of them.
 
     :param before: called before each, its answer is handed to it
+    :param clock: CPU seconds of this process, unless others do the work
     """
     taken: list[list[float]] = [[] for _ in runs]
     for _ in range(times):
         for run, seconds in zip(runs, taken):
-            prepared = before()
-            gc.collect()
-            gc.disable()
-            try:
-                begun = time.process_time()
-                run(prepared) if prepared is not None else run()
-                seconds.append(time.process_time() - begun)
-            finally:
-                gc.enable()
+            seconds += in_sequence(run, times=1, before=before, clock=clock)[0]
     return taken
+
+
+def in_sequence(*runs: Callable[..., Any], times: int = 7, before: Callable[[], Any] = lambda: None,
+                clock: Callable[[], float] = time.process_time) -> list[list[float]]:
+    """The same, where each run follows the one before it on the same things, as one filter follows the other.
+
+    :param before: called before the first, its answer is handed to all of them
+    """
+    taken: list[list[float]] = [[] for _ in runs]
+    for _ in range(times):
+        prepared = before()
+        gc.collect()
+        gc.disable()
+        try:
+            for run, seconds in zip(runs, taken):
+                begun = clock()
+                run(prepared) if prepared is not None else run()
+                seconds.append(clock() - begun)
+        finally:
+            gc.enable()
+    return taken
+
+
+def of_a_process(module: str) -> list[Row]:
+    """The rows that ``module`` measures when it is run, in a process that has imported nothing else."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-m', module], stdout=subprocess.PIPE, check=True, timeout=600)
+    return [Row(**row) for row in json.loads(done.stdout)]
+
+
+def tell(rows: Iterable[Row]) -> NoReturn:
+    """What such a module does when it is run. Threads that Nova leaves behind do not hold up its end."""
+    print(json.dumps([dataclasses.asdict(row) for row in rows]), flush=True)
+    os._exit(0)
 
 
 def table(rows: Sequence[Row]) -> str:

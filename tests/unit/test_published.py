@@ -81,13 +81,23 @@ def test_the_kind_is_all_that_a_decision_rests_on(changes):
 
 
 def test_what_a_kind_has_in_common():
-    common = published.read_common(published.write(FULL)[published.MAIN])
-    assert [(f.check, f.outcome, f.scope) for f in common.report.findings] == [('endpoint', Outcome.FAILURE, 'volumes')]
-    assert all(published.is_bare(f) for f in common.report.findings)
-    assert common.report.cpu == dataclasses.replace(HOST, tsc_hz=None)
-    assert common.report.migration == {'networks': ['10.77.0.0/24'], 'mtu': 9000}
-    assert common.site == published.site(FULL)
+    report, site = published.read_common(published.write(FULL)[published.MAIN])
+    assert [(f.check, f.outcome, f.scope) for f in report.findings] == [('endpoint', Outcome.FAILURE, 'volumes')]
+    assert all(published.is_bare(f) for f in report.findings)
+    assert report.cpu == dataclasses.replace(HOST, tsc_hz=None)
+    assert report.migration == {'networks': ['10.77.0.0/24'], 'mtu': 9000}
+    assert site == published.site(FULL)
     assert published.read_findings(published.write(FULL)[published.MAIN]) == FULL.findings
+
+
+@pytest.mark.parametrize('hz', [None, 2_400_000_000])
+def test_the_frequency_is_found_without_reading_the_rest(hz):
+    """Whatever the findings say: what looks like it in a text is none."""
+    texts = ("'tsc_hz':1,", '"tsc_hz":2}', ",'tsc_hz':3,", '\\"tsc_hz\\":4,')
+    findings = tuple(dataclasses.replace(FULL.findings[0], subject=text, detail='{' + text) for text in texts)
+    report = dataclasses.replace(FULL, findings=findings, cpu=dataclasses.replace(HOST, tsc_hz=hz))
+    assert published.tsc_hz(published.write(report)[published.MAIN]) == hz
+    assert published.tsc_hz('1 1764000000 nothing') is None
 
 
 def test_almost_no_quote_has_to_be_escaped_in_the_column():

@@ -4,10 +4,13 @@ import dataclasses
 import time
 import types
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from nova_migcheck import published, targets
-from nova_migcheck.cpu import Cpu
+from nova_migcheck import published, targets, verdict
+from nova_migcheck.cpu import Cpu, compare
+from nova_migcheck.cpu.bits import Interner
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Report
 from nova_migcheck.verdict import Guest, Policies
@@ -120,6 +123,11 @@ def test_a_guest_that_needs_a_frequency_is_compared_with_each_host_by_itself():
     assert published.common(near) == published.common(far)
     one = judge(guest=guest)
     assert [one(host).accepted for host in (near, far, near, HOSTS['stale'][0])] == [True, False, True, True]
+    hosts = [types.SimpleNamespace(host=name, stats=host) for name, host in (('near', near), ('far', far), ('as near', near))]
+    for those in hosts, hosts[::-1]:
+        accepted, rejected = judge(guest=guest).sift(those)
+        assert [host.host for host in accepted] == [host.host for host in those if host.host != 'far']
+        assert [host.host for host in rejected['cpu']] == ['far']
 
 
 def test_what_is_kept_between_requests_is_bounded_and_belongs_to_no_host(monkeypatch):
@@ -131,13 +139,16 @@ def test_what_is_kept_between_requests_is_bounded_and_belongs_to_no_host(monkeyp
         for kind in range(10):
             verdict = one(stats(dataclasses.replace(CPU, model=f'kind{kind}'), findings=[dataclasses.replace(DEAD, subject=f'http://{kind}')]))
             assert checks(verdict)[0] == ['endpoint'] and not verdict.rejections[0].subject
-    assert len(memory._of) == 3 and all(len(verdicts) <= 5 for verdicts in memory._of.values())
+    assert len(memory._of) == 3 and len(memory._kinds) <= 5 and all(len(known.verdicts) <= 5 for known in memory._of.values())
+    # Those that are full are begun anew.
+    assert not memory.of(one._guest, None).verdicts
     # A thousand hosts of one kind are one entry.
     memory = targets.Memory()
     one = judge(memory=memory)
     for n in range(1000):
         one({**GOOD, 'migcheck': GOOD['migcheck'].replace(str(NOW - 10), str(NOW - n % 300))})
-    assert [len(verdicts) for verdicts in memory._of.values()] == [1]
+    # For this guest, and for any that runs on such hosts.
+    assert [len(known.verdicts) for known in memory._of.values()] == [1, 1]
 
 
 def test_a_verdict_of_one_guest_is_not_another_one_s():
@@ -149,3 +160,54 @@ def test_a_verdict_of_one_guest_is_not_another_one_s():
     assert not judge(nfs, memory=memory)(stats(storage=LOCAL)).accepted
     assert judge(published.read(stats(storage=LOCAL)), memory=memory)(stats(storage=LOCAL)).accepted
     assert judge(nfs, Guest(CPU, frozenset({'volumes'})), memory)(stats(storage=LOCAL)).accepted
+
+
+def test_a_host_that_passes_for_another_kind_is_put_where_only_it_belongs():
+    """Whatever is said of it, hosts that are of that kind are judged by what they say; in either order."""
+    liar = {'migcheck': GOOD['migcheck'].replace(GOOD['migcheck'][13:29], stats(POOR)['migcheck'][13:29])}
+    for name, texts in (('first', [liar, stats(POOR)]), ('last', [stats(POOR), liar])):
+        hosts = [types.SimpleNamespace(host='poor' if text is not liar else 'liar', stats=text) for text in texts]
+        _accepted, rejected = judge().sift(hosts)
+        assert 'poor' in [host.host for host in rejected['cpu']], name
+
+
+names = st.frozensets(st.sampled_from(['fpu', 'sse2', 'avx', 'avx2', 'vmx', 'arch-capabilities', 'of-no-libvirt']))
+cpus = st.builds(Cpu, st.sampled_from(['x86_64', 'x86_64', 'i686', 'aarch64']), st.sampled_from(['kvm', 'kvm', 'qemu']),
+                 st.sampled_from([None, 'Intel', 'AMD']), st.sampled_from(['one', 'other']), names,
+                 st.sampled_from([None, None, 2_000_000_000, 2_000_100_000, 3_000_000_000]), st.sampled_from([None, True, False]),
+                 st.sampled_from([None, 6_000_000, 9_000_000]), hidden=names, forbids=st.just(frozenset()) | names,
+                 at_most=st.none() | names)
+
+
+@hypothesis.given(st.lists(cpus, min_size=1, max_size=3), st.lists(cpus, min_size=1, max_size=4))
+def test_the_short_ways_to_a_verdict_end_where_the_long_one_does(guests, given):
+    memory = targets.Memory()
+    hosts = [types.SimpleNamespace(host=number, stats=stats(cpu)) for number, cpu in enumerate([*given, *given])]
+    for cpu in guests:
+        guest = Guest(cpu)
+        one = judge(guest=guest, memory=memory)
+        long = {host.host: verdict.judge(guest, None, published.read(host.stats), NOW, POLICIES) for host in hosts}
+        accepted, _rejected = one.sift(hosts)
+        assert [host.host for host in accepted] == [number for number, found in long.items() if found.accepted]
+        assert [one(host.stats) for host in hosts] == list(long.values())
+        assert [one.in_full(host.stats) for host in hosts] == list(long.values())
+
+
+@hypothesis.given(cpus, cpus)
+def test_bits_say_yes_exactly_when_the_comparison_does(guest, host):
+    masked = Interner()
+    guest, host = (dataclasses.replace(cpu, arch='x86_64', forbids=frozenset(), at_most=None) for cpu in (guest, host))
+    ours, theirs = masked(guest), masked(host)
+    assert ours.runs_on(theirs) == compare(dataclasses.replace(guest, tsc_hz=None), host).compatible
+
+
+def test_there_are_not_more_bits_than_names_may_be(monkeypatch):
+    monkeypatch.setattr(Interner, 'MOST', 3)
+    masked = Interner()
+    assert masked(CPU).mask == 0b111
+    assert masked(dataclasses.replace(CPU, features=CPU.features | {'avx2'})) is None
+    assert masked(POOR).runs_on(masked(CPU)) and not masked(CPU).runs_on(masked(POOR))
+    memory = targets.Memory()
+    rich = dataclasses.replace(CPU, features=CPU.features | {'avx2'})
+    assert judge(memory=memory)(stats(rich)).accepted
+    assert not judge(guest=Guest(rich), memory=memory)(stats()).accepted
