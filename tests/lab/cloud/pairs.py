@@ -17,6 +17,8 @@ from tests.lab.cloud.user import Server
 _LINE = 'MIGCHECK_LAB_LINE'
 # Seconds: the default of Nova's and of the plugin's rounds on a compute host.
 _INTERVAL = 60
+# After so many of them a line says how far it is.
+_TOLD = 20
 
 
 class Line:
@@ -63,8 +65,9 @@ def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> list[float]:
     for node in cloud.nodes.values():
         node.more = {'DEFAULT': {'update_resources_interval': _INTERVAL}, **plugin}
         node.configure()
+    since = time.time()
     cloud.restart_computes()
-    cloud.wait_well(time.time())
+    cloud.wait_well(since)
     server = Server(cloud, 'compute1')
     seconds = []
     for number in range(count):
@@ -76,12 +79,13 @@ def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> list[float]:
         if not done.completed or done.host != target or done.running != {target: 'running'} or done.texts:
             raise RuntimeError(f'healthy migration {number + 1} did not complete: {done}')
         seconds.append(done.seconds)
+        if len(seconds) % _TOLD == 0:
+            say(f'{len(seconds)} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
         if line is not None:
             line.done()
             if first:
                 line.wait()
     server.delete()
-    say(f'{count} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
     return seconds
 
 
