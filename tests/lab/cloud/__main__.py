@@ -108,7 +108,7 @@ class Result:
     played: list[Played] = dataclasses.field(default_factory=list)
     healthy: list[float] = dataclasses.field(default_factory=list)
     story: list[str] = dataclasses.field(default_factory=list)
-    command: str = dataclasses.field(default_factory=lambda: ' '.join(['./run lab', *_without_files(sys.argv[1:])]))
+    command: str = ''
 
     def write(self, directory: Optional[str]) -> None:
         if directory:
@@ -132,7 +132,7 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
 
     :raises AssertionError: when the story goes another way
     """
-    result = Result(cloud.plugin, cloud.virt_type)
+    result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None))
     players = Players(cloud)
     # With --story or --healthy and no table to be written, no row is wanted that is not named.
     for row in chosen(arguments.rows) if arguments.rows or arguments.rst or not (arguments.story or arguments.healthy) else []:
@@ -179,13 +179,16 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
     return 1 if wrong or broken else 0
 
 
-def _without_files(words: Sequence[str]) -> list[str]:
-    """What of a command line says what was done, and not where something was written to."""
+def _command(words: Sequence[str], alone: bool) -> str:
+    """What was typed, without where something was written to.
+
+    :param alone: whether there is no other cloud, and ``--only`` was typed too
+    """
     said = list(words)
-    for option in ('--logs', '--results', '--rst'):
+    for option in ('--logs', '--results', '--rst', *(() if alone else ('--only',))):
         while option in said:
             del said[said.index(option):said.index(option) + 2]
-    return said
+    return ' '.join(['./run lab', *said])
 
 
 def shell(cloud: Cloud) -> int:

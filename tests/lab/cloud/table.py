@@ -69,7 +69,7 @@ def _plugin(played: Optional[Played]) -> str:
         return played.wrong if played else 'not run'
     if played.wrong:
         return f'**WRONG**: {_short(played.wrong)}; {_end(played.migration)}'
-    did = f'refused by the {played.caught}' if played.caught else 'accepted'
+    did = {'': 'accepted', 'log': 'down for Nova, its own log says why'}.get(played.caught, f'refused by the {played.caught}')
     return f'{did}; {_end(played.migration)}'
 
 
