@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Iterator
 
 import pytest
@@ -273,6 +274,44 @@ def test_ipv6_everywhere(hosts: TwoHosts) -> None:
         assert found.facts['migration']['addresses'] == ['fd77::12']
     failure = hosts.target.check(ADDRESS, settings('node2', live_migration_inbound_addr='fd66::12', migration_interface='mig0'))
     assert 'fd66::12 is on mgmt0' in failure.one(Outcome.FAILURE).detail
+
+
+# What libvirt calls this host.
+
+def test_libvirt_and_nova_know_the_host_by_names_of_different_interfaces(hosts: TwoHosts) -> None:
+    for name, apart in (('node2-mig', True), ('node2', False)):
+        hosts.target.write('/etc/libvirt/qemu.conf', f'migration_host = "{name}"\n')
+        warned = [f for f in hosts.address().only(Outcome.WARNING) if 'different interfaces' in f.detail]
+        assert bool(warned) == apart
+        if apart:
+            assert 'node2 leads to 10.66.0.12 on mgmt0 but node2-mig leads to 10.77.0.12 on mig0' in warned[0].detail
+
+
+def test_libvirt_calls_the_host_localhost(hosts: TwoHosts) -> None:
+    hosts.target.write('/etc/libvirt/qemu.conf', 'migration_host = "localhost"\n')
+    assert 'it refuses migrations' in hosts.address().one(Outcome.FAILURE).detail
+    # With an address of its own to be contacted at, its name does not matter.
+    assert not hosts.address(live_migration_inbound_addr='10.77.0.12').failures
+
+
+def test_inbound_name_that_this_host_does_not_know_or_has_for_itself(hosts: TwoHosts) -> None:
+    """What counts is how the source resolves it: no more than a warning."""
+    warning = hosts.address(live_migration_inbound_addr='nowhere.example.org').one(Outcome.WARNING)
+    assert 'nowhere.example.org does not resolve on this host' in warning.detail
+    hosts.target.hosts.add('127.0.1.1 node2-loop')
+    found = hosts.address(live_migration_inbound_addr='node2-loop', **MIGRATION)
+    assert not found.failures and 'node2-loop resolves to 127.0.1.1' in str(found.only(Outcome.WARNING))
+
+
+def test_address_that_another_host_has_too(hosts: TwoHosts) -> None:
+    hosts.source.address('mig0', 'fd77::99/64')
+    hosts.target.address('mig0', 'fd77::12/64')
+    hosts.target.ip('addr add fd77::99/64 dev mig0')  # the kernel looks whether anybody has it
+    deadline = time.monotonic() + 10
+    while 'dadfailed' not in hosts.target.run('ip', '-6', 'addr', 'show', 'dev', 'mig0') and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert 'in use on another host' in hosts.address(live_migration_inbound_addr='fd77::99').one(Outcome.FAILURE).detail
+    assert not hosts.address(live_migration_inbound_addr='fd77::12').failures
 
 
 # Where it cannot tell, and bad input.

@@ -73,6 +73,41 @@ def test_a_vlan_s_bytes_are_not_those_of_the_bond_below_it():
     assert result(found.rises, intended=('bond0',)).strayed
 
 
+@pytest.fixture
+def sysfs(tmp_path, monkeypatch):
+    """A directory in place of the kernel's, for interfaces that this machine has not."""
+    monkeypatch.setattr(traffic, '_SYS', str(tmp_path))
+
+    def make(name, lower=(), speed=None):
+        (tmp_path / name).mkdir()
+        for below in lower:
+            (tmp_path / name / f'lower_{below}').mkdir()
+        if speed is not None:
+            (tmp_path / name / 'speed').write_text(speed)
+    return make
+
+
+@pytest.mark.parametrize('said, bytes_a_second', [('10000\n', 1_250_000_000), ('-1\n', None), ('fast', None), (None, None)])
+def test_the_speed_of_a_link(sysfs, said, bytes_a_second):
+    sysfs('eth0', speed=said)
+    assert traffic.speed('eth0') == bytes_a_second and traffic.speed('eth9') is None
+
+
+def test_what_lies_below_an_interface(sysfs):
+    """A VLAN on a bond of two ports: what lies between and holds no address is looked through; a loop, which no kernel makes, ends."""
+    sysfs('bond0.7', ['bond0'])
+    sysfs('bond0', ['eth0', 'eth1', 'bond0.7'])
+    sysfs('eth0')
+    assert list(traffic._below('bond0.7', {'bond0': 1, 'eth0': 1})) == ['bond0']
+    assert list(traffic._below('bond0.7', {'eth0': 1, 'eth1': 1})) == ['eth0', 'eth1']
+    assert list(traffic._below('gone0', {'eth0': 1})) == []
+
+
+@pytest.mark.parametrize('text, local', [('127.0.0.1', True), ('fe80::1', True), ('no address', True), ('10.77.0.12', False)])
+def test_addresses_of_no_other_host_do_not_count(text, local):
+    assert traffic._local(text) == local
+
+
 def test_what_this_machine_says():
     """psutil's own words, not ours."""
     first = traffic.received()

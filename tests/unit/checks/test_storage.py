@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of the storage check needs no mount; the rest is in tests/lab/test_storage_mounts.py."""
+import dataclasses
+import errno
 import os
 import pathlib
+
+import pytest
 
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.storage import StorageCheck
 from nova_migcheck.child import start_time
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.storage import mounts
 
 
 def run(path, memory=None, **options):
@@ -51,3 +56,29 @@ def test_nothing_is_written_and_nothing_left(tmp_path):
     run(tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert (os.listdir('/proc/self/fd'), pathlib.Path(f'/proc/self/task/{os.getpid()}/children').read_text()) == before
+
+
+NFS = mounts.Mount(1, 0, '/', '/i', 'nfs4', '10.0.0.5:/nova', frozenset({'rw'}))
+READ_ONLY = dataclasses.replace(NFS, options=frozenset({'ro'}))
+
+
+@pytest.mark.parametrize('mount, found, detail, remedy', [
+    (NFS, {'errno': errno.ESTALE}, 'Stale file handle', 'mount it again'),
+    (NFS, {'errno': errno.ENOTCONN}, '/i (nfs4 10.0.0.5:/nova, mounted at /i)', 'mount it again'),
+    (NFS, {'errno': errno.EACCES}, 'Permission denied', f'let user {os.geteuid()} use it'),
+    (None, {'errno': errno.ENOENT}, 'No such file', 'create it'),
+    (NFS, {'directory': False}, 'is not a directory', 'set [DEFAULT] instances_path right'),
+    (READ_ONLY, {'directory': True}, 'is mounted read-only', 'remount,rw /i'),
+    (NFS, {'directory': True, 'access': errno.EACCES}, 'cannot be written by user', 'let nova-compute'),
+    (NFS, {'directory': True, 'free': 0, 'total': 9}, 'is full', 'make room'),
+    (NFS, {'directory': True, 'free': 0, 'total': 0}, '', ''),  # a file system that does not count
+    (NFS, {'directory': True, 'free': 1, 'total': 9}, '', ''),
+])
+def test_each_trouble_and_what_to_do(mount, found, detail, remedy):
+    told = list(StorageCheck()._trouble('/i', mount, '[DEFAULT] instances_path', found))
+    if not detail:
+        assert not told
+        return
+    (finding,) = told
+    assert finding.outcome is (Outcome.WARNING if 'full' in detail else Outcome.FAILURE)
+    assert detail in finding.detail and remedy in finding.remedy and finding.origin

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first words of protocols, said by the other end of a socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import Iterator, Optional
+
+import pytest
+
+from nova_migcheck.endpoints import greeting
+
+START = struct.pack('>BHIHH', 1, 0, 4, 10, 10)
+TUNE = struct.pack('>BHIHH', 1, 0, 4, 10, 30)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(5)
+        yield ours, theirs
+
+
+@pytest.mark.parametrize('said, wrong', [
+    (START, None), (START + b'more', None),
+    (b'AMQP\x00\x01\x00\x00', 'the broker wants AMQP 1.0.0'),
+    (b'HTTP/1.1 400 Bad Request', 'what answers there is no AMQP broker'),
+    (TUNE, 'what answers there is no AMQP broker'),
+    (START[:5], 'what answers there is no AMQP broker'),
+])
+def test_amqp(ends, said: bytes, wrong: Optional[str]) -> None:
+    ours, theirs = ends
+    theirs.sendall(said)
+    theirs.shutdown(socket.SHUT_WR)
+    answer = greeting.GREETINGS['amqps'](ours)
+    assert (answer.wrong, answer.said) == (('', 'an AMQP broker') if wrong is None else (wrong, ''))
+    assert theirs.recv(64) == b'AMQP\x00\x00\x09\x01', 'it did not speak first'
+
+
+@pytest.mark.parametrize('said, expected', [
+    (b'VERSION 1.6.18\r\n', greeting.Greeted('VERSION 1.6.18')),
+    (b'ERROR\r\n', greeting.Greeted('ERROR')),
+    (b'SERVER_ERROR out of memory\r\n', greeting.Greeted('SERVER_ERROR out of memory')),
+    (b'-ERR unknown command\r\n', greeting.Greeted('', 'what answers there is no memcached')),
+])
+def test_memcached(ends, said: bytes, expected: greeting.Greeted) -> None:
+    ours, theirs = ends
+    theirs.sendall(said)
+    assert greeting.memcached(ours) == expected
+    assert theirs.recv(64) == b'version\r\n'
+
+
+@pytest.mark.parametrize('greet', [greeting.amqp, greeting.memcached])
+def test_one_that_closes_at_once(ends, greet) -> None:
+    ours, theirs = ends
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionResetError):
+        greet(ours)
+
+
+def test_tcp(ends) -> None:
+    assert greeting.tcp(ends[0]) == greeting.Greeted('accepts connections')
+
+
+def _ntp(first: int, stratum: int, ahead: float = 0.0) -> bytes:
+    now = time.time() + ahead + 2208988800
+    stamp = struct.pack('>II', int(now), int(now % 1 * 2**32))
+    return bytes([first, stratum]) + bytes(30) + stamp + stamp
+
+
+@pytest.mark.parametrize('said, wrong, skew', [
+    (_ntp(0x24, 2), '', 0.0), (_ntp(0x24, 1, 90.0), '', 90.0), (_ntp(0x24, 3, -7.5), '', -7.5),
+    (_ntp(0x24, 0), '', None), (_ntp(0xe4, 2), '', None),  # a kiss of death; one that is not synchronised
+    (b'hello', 'what answers there is no NTP server', None), (_ntp(0x23, 2), 'what answers there is no NTP server', None),
+])
+def test_ntp(said: bytes, wrong: str, skew: Optional[float]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(5)
+        # It answers what it has heard at once: the stamps are of when this test was collected.
+        offset = time.time()
+        if skew is not None:
+            said = _ntp(said[0], said[1], skew)
+        theirs.send(said)
+        answer = greeting.ntp(ours)
+        assert answer.wrong == wrong
+        assert theirs.recv(64)[0] == 0x23
+    if skew is None:
+        assert answer.skew is None
+    else:
+        assert answer.skew is not None and abs(answer.skew - skew) <= 1 + time.time() - offset

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates and keys as files; what libvirt makes of them is in tests/lab/test_tls.py."""
+
+import os
+import pwd
+
+import pytest
+
+from nova_migcheck.finding import Outcome
+from nova_migcheck.libvirtd import tlsfiles
+from tests.lab import certificates
+
+AUTHORITY = certificates.authority()
+OWN = certificates.issue('node1', ['node1.example.org', '*.mig.example.org', '10.77.0.11', 'fd77::11'], AUTHORITY)
+
+
+@pytest.mark.parametrize('name, matching', [
+    ('node1', True), ('NODE1.example.org.', True), ('node2.mig.example.org', True), ('a.node2.mig.example.org', False),
+    ('10.77.0.11', True), ('fd77:0:0::11', True), ('10.77.0.12', False), ('node9', False)])
+def test_names(name, matching):
+    assert tlsfiles.matches(OWN.certificate, name) == matching
+
+
+def test_a_certificate_with_a_common_name_only():
+    assert tlsfiles.names_of(certificates.issue('node1', by=AUTHORITY).certificate) == ['node1']
+
+
+def test_where_libvirt_looks():
+    assert tlsfiles.of_libvirt_client('/srv/pki').certificate == '/srv/pki/clientcert.pem'
+    assert tlsfiles.of_libvirt_client().certificate == '/etc/pki/libvirt/clientcert.pem'
+
+
+def test_users():
+    assert tlsfiles._uid('+107') == 107 and tlsfiles._uid('nobody') == pwd.getpwnam('nobody').pw_uid
+    assert tlsfiles._uid('no-such-user') is None
+
+
+@pytest.mark.parametrize('content, words', [
+    (OWN.key, None), ('no key', 'cannot be parsed'), (certificates.issue('node1').key, 'does not belong to'), (None, 'is missing')])
+def test_the_key(tmp_path, content, words):
+    files = tlsfiles.TlsFiles('QEMU\'s', *(str(tmp_path / name) for name in ('ca', 'cert', 'key')))
+    if content is not None:
+        (tmp_path / 'key').write_text(content)
+    told = list(tlsfiles._key(files, OWN.certificate, True))
+    if words is None:
+        assert not told
+    else:
+        (trouble,) = told
+        assert trouble.outcome is Outcome.FAILURE and words in trouble.detail and trouble.path == files.key
+
+
+@pytest.mark.root
+def test_a_key_that_qemu_may_not_read(tmp_path):
+    (tmp_path / 'key').write_text(OWN.key)
+    os.chmod(tmp_path / 'key', 0o600)
+    files = tlsfiles.TlsFiles('QEMU\'s', *(str(tmp_path / name) for name in ('ca', 'cert', 'key')), user='nobody')
+    os.chown(tmp_path / 'key', 1, 1)
+    (trouble,) = tlsfiles._key(files, OWN.certificate, True)
+    assert trouble.outcome is Outcome.FAILURE and 'QEMU runs as nobody' in trouble.detail
+    os.chown(tmp_path / 'key', pwd.getpwnam('nobody').pw_uid, -1)
+    assert not list(tlsfiles._key(files, OWN.certificate, True))
