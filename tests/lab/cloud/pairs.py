@@ -107,9 +107,10 @@ def median_and_confidence(values: Sequence[float]) -> tuple[float, float, float]
 def times(pairs: Sequence[tuple[float, float]]) -> list[str]:
     """Seconds from the request to its completion, without the plugin and with it."""
     stock, plugin = ([pair[side] for pair in pairs] for side in (0, 1))
-    ratio = '{:.3f} (95 % confidence: {:.3f} to {:.3f})'.format(*median_and_confidence([ours / theirs for theirs, ours in pairs]))
+    ratio, low, high = median_and_confidence([ours / theirs for theirs, ours in pairs])
     more = '{:+.2f} s (95 % confidence: {:+.2f} to {:+.2f} s)'.format(*median_and_confidence([ours - theirs for theirs, ours in pairs]))
     return [f'{len(pairs)} pairs of live migrations, one without the plugin and one with it, which took turns. None was rejected, all '
             'completed.',
             f'From request to completion: median {statistics.median(stock):.2f} s without, {statistics.median(plugin):.2f} s with it. '
-            f'Median of the pairs\' ratios {ratio}, of their differences {more}.']
+            f'Median of the pairs\' ratios {ratio:.3f} (95 % confidence: {low:.3f} to {high:.3f}), of their differences {more}: '
+            + ('measurably longer with it.' if low > 1 else 'not measurably longer with it.')]
