@@ -140,8 +140,9 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
         result.played.append(players.play(row))
         result.write(arguments.results)
     players.done()
-    result.healthy += migrations(cloud, arguments.healthy, line)
-    result.write(arguments.results)
+    for seconds in migrations(cloud, arguments.healthy, line):
+        result.healthy.append(seconds)
+        result.write(arguments.results)
     if cloud.plugin and arguments.story:
         result.story += story.play(cloud)
     result.write(arguments.results)
