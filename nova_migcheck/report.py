@@ -39,7 +39,7 @@ class Report:
     :param groups: guests with another CPU
     :param migration: the ``migration`` fact of the address check
     :param storage: the ``storage`` fact of the storage check
-    :param dropped: what did not fit
+    :param dropped: what did not fit, and ``guests`` when nothing tells what a guest has that no group names
     :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
     :param migrations: the last few live migrations from and to it, oldest first
     """
@@ -112,6 +112,8 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any], counte
             cpu = Cpu.from_dict(facts['cpu'])
             guests = GuestCpus.from_dict(facts.get('guests') or {}, cpu)
             default = guests.default if guests.default != guest_by_default(cpu) else None
+            if guests.default is None:
+                dropped = ('guests',)
             who: dict[Optional[Cpu], list[str]] = {}
             for uuid, guest in guests.named.items():
                 who.setdefault(guest, []).append(shorten(uuid))

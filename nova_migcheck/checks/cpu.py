@@ -38,7 +38,7 @@ class CpuCheck(Check):
 
     NAME = 'cpu'
     WHEN = 'host'
-    OPTIONS = {'libvirt': ['virt_type', 'connection_uri', 'cpu_mode']}
+    OPTIONS = {'libvirt': ['virt_type', 'connection_uri', 'cpu_mode', 'cpu_model_extra_flags']}
 
     def run(self, settings: Settings) -> Iterator[Result]:
         """Ask libvirtd. What has not come within one ``timeout`` for the connection and one for the answers is unknown:
@@ -107,7 +107,8 @@ class CpuCheck(Check):
             yield Fact('cpu', host.to_dict())
             guests = _Guests(settings.memory)
             found = guests.read(conn, host)
-            from_host = settings.get('libvirt', 'cpu_mode') in (None, '', 'host-model', 'host-passthrough', 'maximum')
+            from_host = (settings.get('libvirt', 'cpu_mode') in (None, '', 'host-model', 'host-passthrough', 'maximum')
+                         and not settings.get('libvirt', 'cpu_model_extra_flags'))
             yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict(host))
             yield Keep(guests.to_keep())
             for uuid, why in guests.unsaid.items():

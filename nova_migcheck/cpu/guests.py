@@ -33,11 +33,11 @@ def fingerprint(cpu: Cpu) -> str:
 class GuestCpus:
     """The CPU of every guest of a host.
 
-    :param default: of each guest that is not named
+    :param default: of each guest that is not named, None when nothing tells
     :param named: UUID -> its CPU, None for one that could not be told
     """
 
-    default: Cpu
+    default: Optional[Cpu]
     named: Mapping[str, Optional[Cpu]] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -45,31 +45,37 @@ class GuestCpus:
         """Find the default.
 
         It is also what a guest is taken to have that started after the report, so for guests that take the host's CPU
-        it is the one foretold from the host, unless no guest has that; else the CPU that most guests have.
+        it is the one foretold from the host, unless no guest has that; else the CPU that most guests have. Of guests that do not take
+        it, and none of which is there yet, nothing can be foretold.
 
         :param guests: UUID -> CPU of each running guest, None where it could not be told
-        :param from_host: whether guests are configured to take the host's CPU
+        :param from_host: whether guests are configured to take the host's CPU, and nothing added to it or taken away
         """
-        default = guest_by_default(host)
+        default: Optional[Cpu] = guest_by_default(host)
         counts = collections.Counter(_key(cpu) for cpu in guests.values()
                                      if cpu is not None and (cpu.arch, cpu.virt) == (host.arch, host.virt))
-        if counts and not (from_host and _key(default) in counts):
+        if not counts and not from_host:
+            default = None
+        elif counts and not (from_host and _key(guest_by_default(host)) in counts):
             # The same of equals in each round.
             most = min(counts, key=lambda key: (-counts[key], sorted(key.features), str(key.vendor)))
             default = next(cpu for cpu in guests.values() if cpu is not None and _key(cpu) == most)
-        return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != _key(default)})
+        usual = _key(default) if default is not None else None
+        return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != usual})
 
     def to_dict(self, host: Cpu) -> dict[str, Any]:
         """JSON, whose size does not grow with guests that are like the others::
 
-            {"default": CPU,          # absent when it is guest_by_default(host)
+            {"default": CPU,          # null when nothing tells; absent when it is guest_by_default(host)
              "groups": [{"cpu": CPU, "who": [UUID, ...]}, ...],   # absent when there are none
              "unsaid": [UUID, ...]}   # guests whose CPU is not known; absent when there are none
 
         A ``CPU`` is what :meth:`nova_migcheck.cpu.Cpu.to_dict` gives.
         """
         value: dict[str, Any] = {}
-        if _key(self.default) != _key(guest_by_default(host)):
+        if self.default is None:
+            value['default'] = None
+        elif _key(self.default) != _key(guest_by_default(host)):
             value['default'] = self.default.to_dict()
         groups: dict[Cpu, list[str]] = {}
         for uuid, cpu in sorted(self.named.items()):
@@ -90,7 +96,9 @@ class GuestCpus:
         """
         if not isinstance(value, Mapping):
             raise ValueError('guests are a JSON object')
-        default = guest_by_default(host) if value.get('default') is None else Cpu.from_dict(value['default'])
+        default: Optional[Cpu] = guest_by_default(host)
+        if 'default' in value:
+            default = None if value['default'] is None else Cpu.from_dict(value['default'])
         named: dict[str, Optional[Cpu]] = {}
         for group in _list(value.get('groups', [])):
             if not isinstance(group, Mapping):

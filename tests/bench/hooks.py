@@ -107,8 +107,8 @@ def _source(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, 
                         lambda: ask(ours), None)
         ours._migcheck._path_checks = path
         for what, pause in (('that has waited', 1.5), ('that has just begun', 0.0)):
-            yield _compared(f'the source hook adds, with the path that a process {what} looks at', lambda: ask(nova), lambda: ask(ours), None, 7,
-                            functools.partial(time.sleep, pause))
+            yield _compared(f'the source hook adds, with the path that a process {what} looks at', lambda: ask(nova), lambda: ask(ours),
+                            None, 7, functools.partial(time.sleep, pause))
 
 
 def _compared(what: str, nova: Callable[[], Any], ours: Callable[[], Any], limit: Optional[float], times: int = 41,

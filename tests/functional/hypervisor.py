@@ -167,8 +167,10 @@ class GuestDomain(fakelibvirt.Domain):
     def __init__(self, connection: Hypervisor, xml: str, running: bool, transient: bool) -> None:
         asked = ElementTree.fromstring(xml).find('cpu')
         if asked is None or asked.get('mode') == 'host-model':
-            extra = [] if asked is None else [feature.get('name') for feature in asked.findall('feature')]
-            self.cpu_xml = connection.cpu.having(*extra).guest_xml
+            wanted: dict[bool, list[str]] = {True: [], False: []}
+            for feature in [] if asked is None else asked.findall('feature'):
+                wanted[feature.get('policy') != 'disable'].append(feature.get('name', ''))
+            self.cpu_xml = connection.cpu.having(*wanted[True]).without(*wanted[False]).guest_xml
         elif asked.get('mode') == 'host-passthrough':
             self.cpu_xml = "<cpu mode='host-passthrough' check='none' migratable='on'/>"
         else:

@@ -10,7 +10,7 @@ from typing import Any, Iterator
 import fixtures
 import pytest
 
-from nova_migcheck import runner
+from nova_migcheck import process
 from tests.functional import nova_release, per_host
 
 if nova_release.is_eventlet():
@@ -41,7 +41,7 @@ class Network(fixtures.Fixture):
                 host.address(interface, f'{network}.{number}/24')
             host.hosts.write(*HOSTS)
             host.listen('0.0.0.0', 16509, namespaces.libvirtd)
-        self.useFixture(fixtures.MonkeyPatch('nova_migcheck.runner.subprocess', types.SimpleNamespace(
+        self.useFixture(fixtures.MonkeyPatch('nova_migcheck.process.subprocess', types.SimpleNamespace(
             **{**vars(subprocess), 'Popen': self._popen})))
 
     def _popen(self, command: list[str], **kwargs: Any) -> Any:
@@ -76,7 +76,7 @@ def cloud(network: Network, shared: tuple[Network, Cloud]) -> Cloud:
 
 
 def test_the_sources_refusal_names_the_interfaces_and_the_next_target_is_tried(network: Network, cloud: Cloud) -> None:
-    assert runner.subprocess.Popen == network._popen
+    assert process.subprocess.Popen == network._popen
     server = cloud.boot('compute1')
     network.hosts['compute1'].hosts.write(*(line for line in HOSTS if 'compute2-mig' not in line), '10.66.0.12 compute2-mig')
     migration = cloud.live_migrate(server)

@@ -51,6 +51,13 @@ def test_a_fact_that_is_no_cpu_is_a_finding():
                 'this is a bug of the check'),), migration={'mtu': 1}, dropped=('guests',))
 
 
+def test_a_guest_of_which_nothing_tells():
+    """The first of a host where guests are configured to have a CPU of their own: it started after the report."""
+    guests = GuestCpus(None, {UUIDS[0]: LESS})
+    report = build(7, [], {'cpu': HOST.to_dict(), 'guests': guests.to_dict(HOST)})
+    assert (report.guest(UUIDS[0]), report.guest(UUIDS[1]), report.dropped) == (LESS, None, ('guests',))
+
+
 def test_guests_counted_before_the_rest():
     early = Report(1000, counted=500)
     assert early.knows(484, 1000, OPTIONS) and not early.knows(485, 1000, OPTIONS)

@@ -16,10 +16,11 @@ import tempfile
 from typing import Optional, Sequence
 
 from tests.lab.cloud import STATE, isolation, story
-from tests.lab.cloud.cloud import Cloud, say
+from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.configuration import AUTH_URL
+from tests.lab.cloud.pairs import Line, migrations, times
 from tests.lab.cloud.rows import Played, Players, chosen
-from tests.lab.cloud.table import page, times
+from tests.lab.cloud.table import page
 from tests.lab.cloud.user import Migration, Server
 
 SIDES = ('stock', 'plugin')
@@ -44,37 +45,41 @@ def main() -> int:
     parser.add_argument('rows', nargs='*', metavar='ROW', help='rows of the table, e.g. E1 T2; all when none is named')
     parser.add_argument('--only', choices=['plugin', 'stock'], help='play the rows only with the plugin, or only without')
     parser.add_argument('--rst', metavar='FILE', help='write the table there')
-    parser.add_argument('--healthy', type=int, default=0, metavar='N', help='also N healthy migrations, without the plugin and with it')
+    parser.add_argument('--healthy', type=int, default=0, metavar='N',
+                        help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
     parser.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
     parser.add_argument('--shell', action='store_true', help='bring it up, and leave you in a shell in it')
     parser.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
     parser.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')
     parser.add_argument('--logs', metavar='DIR', help='where the logs of all services are copied to at the end')
-    parser.add_argument('--results', metavar='FILE', help='with --only: keep there what came of it, row by row')
-    parser.add_argument('--merge', metavar='FILE', nargs='+', help='play nothing: conclude from what --results has kept')
+    parser.add_argument('--results', metavar='DIR', help='keep there what came of it, row by row')
+    parser.add_argument('--merge', metavar='DIR', nargs='+', help='play nothing: conclude from what --results has kept')
     arguments = parser.parse_args()
     if arguments.merge:
-        return conclude(arguments, *merged([Result.read(pathlib.Path(file)) for file in arguments.merge]))
+        return conclude(arguments, *merged([result for kept in arguments.merge for result in Result.kept(kept)]))
     terminal = arguments.shell or arguments.console
     if not terminal:
         chosen(arguments.rows)
     if terminal or arguments.only:
         return isolation.isolated('tests.lab.cloud', [sys.argv[1:]], lambda: work(arguments), terminal)
     with tempfile.TemporaryDirectory(prefix='lab-') as directory:
-        files = {side: pathlib.Path(directory) / f'{side}.json' for side in SIDES}
-        # Two clouds side by side: most of the time both wait, and a pair of healthy migrations runs at one time on one machine.
+        kept = arguments.results or directory
+        # Two clouds side by side: most of the time both wait.
         logs = {side: ['--logs', f'{arguments.logs}/{side}'] if arguments.logs else [] for side in SIDES}
-        status = isolation.isolated('tests.lab.cloud', [
-            [*sys.argv[1:], '--only', side, '--results', str(file), *logs[side]] for side, file in files.items()], lambda: work(arguments))
-        results = [Result.read(file) for file in files.values() if file.exists()]
-    if len(results) < len(files):
+        status = isolation.isolated(
+            'tests.lab.cloud', [[*sys.argv[1:], '--only', side, '--results', kept, *logs[side]] for side in SIDES],
+            lambda: work(arguments), descriptors=Line.ends())
+        results = Result.kept(kept)
+    if len(results) < len(SIDES):
         print('the lab did not come to its end', file=sys.stderr)
         return status or 1
-    return status or conclude(arguments, *results)
+    # Also when one of them broke: what was seen until then is worth a table.
+    return conclude(arguments, *results) or status
 
 
 def work(arguments: argparse.Namespace) -> int:
     """Inside: one cloud, and what is to be done with it."""
+    line = Line.inherited()
     try:
         with Cloud(plugin=arguments.only != 'stock', virt_type='kvm' if arguments.kvm else 'qemu') as cloud:
             if arguments.console:
@@ -82,13 +87,12 @@ def work(arguments: argparse.Namespace) -> int:
                 return 0
             if arguments.shell:
                 return shell(cloud)
-            result = suite(cloud, arguments)
+            result = suite(cloud, arguments, line)
     finally:
         if arguments.logs:
             shutil.copytree(STATE / 'log', arguments.logs, dirs_exist_ok=True)
-    if arguments.results:
-        return 0
-    return conclude(arguments, result)
+    # Of two clouds, whoever started both concludes.
+    return 0 if line else conclude(arguments, result)
 
 
 @dataclasses.dataclass
@@ -96,42 +100,50 @@ class Result:
     """What came of one cloud.
 
     :ivar healthy: seconds that each healthy migration took
+    :ivar story: what the story came to, line by line
     """
 
     plugin: bool
     virt_type: str
     played: list[Played] = dataclasses.field(default_factory=list)
     healthy: list[float] = dataclasses.field(default_factory=list)
-    command: str = dataclasses.field(default_factory=lambda: ' '.join(['./run lab', *_without_files(sys.argv[1:])]))
+    story: list[str] = dataclasses.field(default_factory=list)
+    command: str = ''
 
-    def write(self, file: Optional[str]) -> None:
-        if file:
-            pathlib.Path(file).write_text(json.dumps(dataclasses.asdict(self)))
+    def write(self, directory: Optional[str]) -> None:
+        if directory:
+            pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+            pathlib.Path(directory, f'{SIDES[self.plugin]}.json').write_text(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def read(cls, file: pathlib.Path) -> Result:
-        """From JSON, as the process of the other cloud wrote it."""
+    def kept(cls, directory: str) -> list[Result]:
+        """What was written there, stock first."""
+        return [cls._read(file) for file in (pathlib.Path(directory, f'{side}.json') for side in SIDES) if file.exists()]
+
+    @classmethod
+    def _read(cls, file: pathlib.Path) -> Result:
         told = json.loads(file.read_text())
         played = [Played(**{**one, 'migration': one['migration'] and Migration(**one['migration'])}) for one in told.pop('played')]
         return cls(**told, played=played)
 
 
-def suite(cloud: Cloud, arguments: argparse.Namespace) -> Result:
+def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> Result:
     """Play the rows, then the healthy migrations, then the story.
 
     :raises AssertionError: when the story goes another way
     """
-    result = Result(cloud.plugin, cloud.virt_type)
+    result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None))
     players = Players(cloud)
-    # With --story or --healthy alone, no row is wanted.
-    for row in chosen(arguments.rows) if arguments.rows or not (arguments.story or arguments.healthy) else []:
+    # With --story or --healthy and no table to be written, no row is wanted that is not named.
+    for row in chosen(arguments.rows) if arguments.rows or arguments.rst or not (arguments.story or arguments.healthy) else []:
         result.played.append(players.play(row))
         result.write(arguments.results)
     players.done()
-    result.healthy += migrations(cloud, arguments.healthy)
+    result.healthy += migrations(cloud, arguments.healthy, line)
     result.write(arguments.results)
     if cloud.plugin and arguments.story:
-        story.play(cloud)
+        result.story += story.play(cloud)
+    result.write(arguments.results)
     return result
 
 
@@ -142,9 +154,9 @@ def merged(results: Sequence[Result]) -> list[Result]:
         of = [result for result in results if result.plugin is plugin]
         if of:
             played = {one.row: one for result in of for one in result.played}
-            healthy = next((result.healthy for result in of[::-1] if result.healthy), [])
+            healthy, told = (next((found for result in of[::-1] if (found := getattr(result, what))), []) for what in ('healthy', 'story'))
             commands = dict.fromkeys(result.command for result in of)
-            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, '; '.join(commands)))
+            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, '; '.join(commands)))
     return sides
 
 
@@ -156,7 +168,7 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
         print(line)
     if arguments.rst:
         command = '; '.join(dict.fromkeys(result.command for result in results))
-        pathlib.Path(arguments.rst).write_text(page(command, stock, plugin, pairs, results[0].virt_type))
+        pathlib.Path(arguments.rst).write_text(page(command, stock, plugin, pairs, results[-1].story, results[0].virt_type))
     wrong = [one for one in plugin if one.wrong]
     for one in wrong:
         print(f'{one.row}: {one.wrong}')
@@ -167,32 +179,16 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
     return 1 if wrong or broken else 0
 
 
-def migrations(cloud: Cloud, count: int) -> Sequence[float]:
-    """Migrate one server round and round, and say how long each took.
+def _command(words: Sequence[str], alone: bool) -> str:
+    """What was typed, without where something was written to.
 
-    :raises RuntimeError: when one does not complete
+    :param alone: whether there is no other cloud, and ``--only`` was typed too
     """
-    if not count:
-        return []
-    server = Server(cloud, 'compute1')
-    seconds = []
-    for number in range(count):
-        done = server.migrate(f'compute{(number + 1) % len(cloud.nodes) + 1}')
-        if not done.completed:
-            raise RuntimeError(f'healthy migration {number + 1} did not complete: {done}')
-        seconds.append(done.seconds)
-    server.delete()
-    say(f'{count} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
-    return seconds
-
-
-def _without_files(words: Sequence[str]) -> list[str]:
-    """What of a command line says what was done, and not where something was written to."""
     said = list(words)
-    for option in ('--logs', '--results', '--rst'):
+    for option in ('--logs', '--results', '--rst', *(() if alone else ('--only',))):
         while option in said:
             del said[said.index(option):said.index(option) + 2]
-    return said
+    return ' '.join(['./run lab', *said])
 
 
 def shell(cloud: Cloud) -> int:

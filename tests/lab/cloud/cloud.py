@@ -25,7 +25,8 @@ from tests.lab.cloud.service import until
 # Seconds for a report to come from nova-compute to the database: three of the lab's update_resources_interval.
 PUBLISHED = 15
 # Bytes of a log's end in which the last round of checks is found.
-_TAIL = 1 << 20
+_TAIL = 1 << 18
+_CHECKED = re.compile(r'(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s')
 CACHE = pathlib.Path(sys.prefix) / 'lab-cache'
 
 
@@ -78,7 +79,7 @@ class Cloud(fixtures.Fixture):
         nodes = [self.nodes[name] for name in names or self.nodes]
         for node in nodes:
             # Stock nova-compute may take minutes to end by itself.
-            node.compute.wait_stopped(0)
+            node.compute.stop(0)
         since = {node: node.start() for node in nodes}
         for node, mark in since.items():
             node.wait_ready(mark)
@@ -111,12 +112,25 @@ class Cloud(fixtures.Fixture):
         :param since: seconds since the epoch
         :raises TimeoutError: when one does not check
         """
-        for name in names:
-            compute = self.nodes[name].compute
-            until(seconds, f'{name} checks itself', lambda: _checked(compute.logged(-_TAIL), since), 0.3)  # noqa: B023
+        begun = {name: until(seconds, f'{name} checks itself', lambda: self._round(name, since), 0.3) for name in names}  # noqa: B023
         with contextlib.suppress(TimeoutError):
             until(PUBLISHED, 'new reports', lambda: set(names) <= {
-                host for host, report in self.reports().items() if report.time > since}, 0.3)
+                host for host, report in self.reports().items() if host in begun and report.time >= begun[host]}, 0.5)
+
+    def _round(self, name: str, since: float) -> int:
+        """When the first round of checks that began after ``since`` did so on a host; 0 when there is none.
+
+        A report says when its round ended, and one that began before something was broken or mended must not count as having seen it.
+        """
+        compute = self.nodes[name].compute
+        for line in compute.logged(max(compute.began, compute.mark() - _TAIL)).splitlines():
+            if 'Checked this host in' in line:
+                found = _CHECKED.match(line)
+                if found:
+                    begun = datetime.datetime.fromisoformat(found[1]).timestamp() - float(found[2])
+                    if begun > since:
+                        return int(begun)
+        return 0
 
     def up(self, *names: str) -> bool:
         """Whether Nova takes these hosts for alive, and may choose them."""
@@ -124,26 +138,18 @@ class Cloud(fixtures.Fixture):
                                            ' and last_seen_up > utc_timestamp() - interval 20 second')
         return set(names) <= set(rows.split())
 
-    def wait_well(self, since: float, seconds: float = 90) -> None:
+    def wait_well(self, since: float, seconds: float = 180) -> None:
         """Wait until every host is one that Nova may choose and, with the plugin, says after ``since`` that nothing is wrong with it.
 
         :raises TimeoutError: when one is not
         """
         def well() -> bool:
-            if not self.plugin or not self.up(*self.nodes):
-                return self.up(*self.nodes)
-            reports = self.reports()
-            return set(reports) == set(self.nodes) and all(
-                # There is no cinder, which concerns no server of the lab.
-                report.time > since and not any(f.outcome is Outcome.FAILURE and f.scope != 'volumes' for f in report.findings)
-                for report in reports.values())
-        until(seconds, 'all hosts are well', well, 0.3)
-
-
-def _checked(log: str, since: float) -> bool:
-    """Whether a round of checks that began after ``since`` is in a log."""
-    for found in re.finditer(r'^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) .*Checked this host in ([0-9.]+) s', log, re.MULTILINE):
-        ended = datetime.datetime.fromisoformat(found[1]).timestamp()
-        if ended - float(found[2]) > since:
-            return True
-    return False
+            # What costs least first: two cores carry all of this.
+            begun = {name: self._round(name, since) for name in self.nodes} if self.plugin else {}
+            if not all(begun.values()) or not self.up(*self.nodes):
+                return False
+            reports = self.reports() if self.plugin else {}
+            # There is no cinder, which concerns no server of the lab.
+            return all(name in reports and reports[name].time >= begun[name] and not any(
+                f.outcome is Outcome.FAILURE and f.scope != 'volumes' for f in reports[name].findings) for name in begun)
+        until(seconds, 'all hosts are well', well, 0.5)

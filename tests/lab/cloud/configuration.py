@@ -112,7 +112,8 @@ def _nova() -> Sections:
     return {
         'DEFAULT': {
             'debug': True, 'transport_url': transport_url(), 'use_stderr': True, 'service_down_time': 30, 'report_interval': 5,
-            'update_resources_interval': 5,
+            # Not the up to 60 s by which the hosts of a big cloud begin apart.
+            'update_resources_interval': 5, 'periodic_fuzzy_delay': 0,
             'default_log_levels': 'amqp=WARN,oslo.messaging=WARN,oslo_messaging=WARN,oslo_service=WARN,oslo_concurrency=INFO,'
                                   'sqlalchemy=WARN,keystonemiddleware=WARN,keystoneauth=WARN,urllib3=WARN,stevedore=WARN,routes=WARN,'
                                   'oslo_policy=INFO,oslo_db=INFO,oslo.privsep.daemon=INFO'},

@@ -7,6 +7,7 @@ too, and that process goes with us, also when we are killed. The mounts, bridges
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import signal
@@ -14,18 +15,21 @@ import subprocess
 import sys
 import traceback
 import types
-from typing import Callable, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence
 
 from tests.lab.cloud import STATE
 
 _INSIDE = 'MIGCHECK_LAB_INSIDE'
 
 
-def isolated(module: str, arguments: Sequence[Sequence[str]], work: Callable[[], int], terminal: bool = False) -> int:
+def isolated(module: str, arguments: Sequence[Sequence[str]], work: Callable[[], int], terminal: bool = False,
+             descriptors: Sequence[Mapping[str, int]] = ()) -> int:
     """Run ``work`` isolated, and return its exit status: the module is started once more, inside, with these arguments.
 
     :param arguments: for several sets of arguments it is started as often, side by side; then the first exit status that is not 0 counts
     :param terminal: whether somebody will type in there; then an interrupt reaches everything at once
+    :param descriptors: for each of them, variables of its environment and the file descriptors whose numbers these are to be; it inherits
+        them, and they are closed here
     """
     if os.environ.get(_INSIDE):
         return _reaping(work)
@@ -38,7 +42,14 @@ def isolated(module: str, arguments: Sequence[Sequence[str]], work: Callable[[],
         return 1
     command = ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--net', '--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child',
                '--mount-proc', '--propagation', 'private', sys.executable, '-m', module]
-    processes = [subprocess.Popen([*command, *one], env={**os.environ, _INSIDE: '1'}, start_new_session=not terminal) for one in arguments]
+    processes = []
+    for one, handed in itertools.zip_longest(arguments, descriptors, fillvalue={}):
+        variables = {name: str(number) for name, number in handed.items()}
+        processes.append(subprocess.Popen([*command, *one], env={**os.environ, _INSIDE: '1', **variables}, pass_fds=tuple(handed.values()),
+                                          start_new_session=not terminal))
+    for handed in descriptors:
+        for number in handed.values():
+            os.close(number)
 
     def forward(number: int, _frame: Optional[types.FrameType]) -> None:
         for process in processes:

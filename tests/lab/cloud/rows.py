@@ -79,7 +79,7 @@ class Players:
         return played
 
     def _with_fault(self, fault: Fault) -> Played:
-        broken = time.time()
+        broken, before = time.time(), self.cloud.nodes[TARGET].compute.mark()
         fault.set()
         fault.restart()
         if self._server is None:
@@ -95,12 +95,12 @@ class Players:
         if self.cloud.plugin and fault.noticed:
             self.cloud.wait_checked(*(getattr(fault, role).name for role in fault.noticed), since=broken)
         if fault.accepted:
-            until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.3)
+            until(120, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.3)
         marks = self._marks()
         migration = server.migrate(TARGET if fault.named else '', force=fault.force)
         if not self.cloud.plugin:
             return Played(fault.row, False, migration)
-        caught, text = self._refusal(migration, marks, fault.silent)
+        caught, text = self._refusal(migration, marks, before if fault.silent else None)
         return Played(fault.row, True, migration, caught, text, _judge(fault, migration, caught, text))
 
     def _server_away_from_target(self) -> Server:
@@ -122,8 +122,11 @@ class Players:
     def _marks(self) -> dict[str, int]:
         return {'': self.cloud.control.scheduler.mark(), **{name: node.compute.mark() for name, node in self.cloud.nodes.items()}}
 
-    def _refusal(self, migration: Migration, marks: dict[str, int], silent: bool) -> tuple[str, str]:
-        """Who refused the target, and the text: what the administrator reads in the events, else in the scheduler's log."""
+    def _refusal(self, migration: Migration, marks: dict[str, int], silent: Optional[int]) -> tuple[str, str]:
+        """Who refused the target, and the text: what the administrator reads in the events, else in the scheduler's log.
+
+        :param silent: for a target that can tell nobody but its own log, the place in it from which on it is read
+        """
         target = self.cloud.nodes[TARGET].compute.logged(marks[TARGET])
         source = self.cloud.nodes[migration.source].compute.logged(marks[migration.source])
         events = ' | '.join(f'{event}: {details}' for event, _host, details in migration.texts)
@@ -138,9 +141,8 @@ class Players:
         lines = re.findall(rf'Host {TARGET} is rejected as target.*', log)
         if lines:
             return 'filter', lines[0] + (' || ' + events if events else '')
-        if silent:
-            # It can tell nobody but its own log.
-            said = re.findall(r'This host as a migration target: failure: .*', self.cloud.nodes[TARGET].compute.logged())
+        if silent is not None:
+            said = re.findall(r'This host as a migration target: failure: .*', self.cloud.nodes[TARGET].compute.logged(silent))
             return ('log', ' '.join(dict.fromkeys(said))) if said else ('', '')
         return '', events
 

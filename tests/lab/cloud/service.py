@@ -50,6 +50,7 @@ class Service(fixtures.Fixture):
     :param command: what it is; may be changed before a :meth:`start`
     :param host: where it runs; the control plane when None
     :param environment: added to ours
+    :ivar began: the place in the log where the last :meth:`start` was
     """
 
     def __init__(self, name: str, command: Sequence[str], host: Optional[Namespace] = None, **environment: str) -> None:
@@ -57,6 +58,7 @@ class Service(fixtures.Fixture):
         self.name, self.command, self.host, self.environment = name, list(command), host, environment
         self.log = STATE / 'log' / f'{name}.log'
         self.process: Optional[subprocess.Popen[bytes]] = None
+        self.began = 0
 
     def _setUp(self) -> None:
         self.start()
@@ -65,24 +67,17 @@ class Service(fixtures.Fixture):
 
     def start(self) -> None:
         command = self.host.inside(*self.command) if self.host else self.command
+        self.began = self.mark()
         with open(self.log, 'ab') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=STATE,
                                             env={**os.environ, **self.environment})
 
     def stop(self, seconds: float = 10) -> None:
-        """End it; the whole group when it does not go within ``seconds``."""
-        self.ask_to_stop()
-        self.wait_stopped(seconds)
-
-    def ask_to_stop(self) -> None:
-        """Tell it to end, so that several may end at once; :meth:`wait_stopped` is to follow."""
-        if self.process is not None and self.process.poll() is None:
-            self._signal(signal.SIGTERM)
-
-    def wait_stopped(self, seconds: float = 10) -> None:
+        """End it; the whole group by force when it does not go within ``seconds``, at once for 0."""
         if self.process is None:
             return
-        if seconds:
+        if seconds and self.process.poll() is None:
+            self._signal(signal.SIGTERM)
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -108,9 +103,9 @@ class Service(fixtures.Fixture):
         return self.log.stat().st_size if self.log.exists() else 0
 
     def logged(self, since: int = 0) -> str:
-        """The log from a place on; its end of that many bytes, from a negative place."""
+        """The log from a place on."""
         with open(self.log, 'rb') as log:
-            log.seek(since if since >= 0 else max(0, self.mark() + since))
+            log.seek(since)
             return log.read().decode(errors='replace')
 
     def wait_logged(self, pattern: str, since: int = 0, seconds: float = 60) -> str:

@@ -7,11 +7,11 @@ import datetime
 import importlib.metadata
 import platform
 import re
-import statistics
 import subprocess
 from typing import Iterable, Optional, Sequence
 
 from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET
+from tests.lab.cloud.pairs import times
 from tests.lab.cloud.rows import Played, ordered
 from tests.lab.cloud.user import Migration
 
@@ -25,15 +25,16 @@ The lab
 ``./run lab`` brings up two whole clouds on one machine, side by side, one as Nova comes and one with nova-migcheck: keystone, placement,
 glance, neutron, nova-api, conductor and scheduler, and three compute hosts, each with network, mount and UTS namespaces, a libvirtd and a
 nova-compute of its own. It sets up the faults that the plugin is there for, one after the other, and asks for a live migration.
-``./run lab --rst FILE`` writes this page, ``./run lab E1 T2`` plays those rows, ``./run lab --shell`` leaves a cloud up for you, and
-``./run lab --help`` says the rest. Nothing of it stays, and it is not part of ``./run test``.
+``./run lab --story --healthy 200 --rst FILE`` writes this page, ``./run lab E1 T2`` plays those rows, ``./run lab --shell`` leaves a cloud
+up for you, and ``./run lab --help`` says the rest. Nothing of it stays, and it is not part of ``./run test``.
 
 A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and the third host is well. The migration is asked
 for without a host, except in C5, N1 and the rows K.""".splitlines()
 _PACKAGES = ('nova', 'openstack-placement', 'keystone', 'glance', 'neutron', 'nova-migcheck')
 
 
-def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], virt_type: str) -> str:
+def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], story: Sequence[str],
+         virt_type: str) -> str:
     """The whole page in reStructuredText."""
     lines = [*_HEAD, '',
              f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {_versions()}, ``virt_type = {virt_type}``.', '']
@@ -41,20 +42,13 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
     lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.', '']
+    if story:
+        lines += ['The story', '=========', '', *(f'* {_text(line)}' for line in story), '']
     if pairs:
         lines += ['Healthy migrations', '==================', '', *times(pairs), '']
     lines += ['Not here', '========', '', 'Rows that one machine cannot have:', '']
     lines += [f'* {row}: {reason}' for row, reason in ELSEWHERE.items()]
     return '\n'.join(lines) + '\n'
-
-
-def times(pairs: Sequence[tuple[float, float]]) -> list[str]:
-    """Seconds from the request to its completion, without the plugin and with it."""
-    stock, plugin = ([pair[side] for pair in pairs] for side in (0, 1))
-    differences = [theirs - ours for ours, theirs in pairs]
-    spread = f', standard deviation of the differences {statistics.stdev(differences):.2f} s' if len(pairs) > 1 else ''
-    return [f'{len(pairs)} pairs: median {statistics.median(stock):.2f} s without the plugin, {statistics.median(plugin):.2f} s with it; '
-            f'median difference {statistics.median(differences):+.2f} s{spread}. None was rejected.']
 
 
 def _row(row: str, stock: Iterable[Played], plugin: Iterable[Played]) -> tuple[str, ...]:
@@ -75,7 +69,7 @@ def _plugin(played: Optional[Played]) -> str:
         return played.wrong if played else 'not run'
     if played.wrong:
         return f'**WRONG**: {_short(played.wrong)}; {_end(played.migration)}'
-    did = f'refused by the {played.caught}' if played.caught else 'accepted'
+    did = {'': 'accepted', 'log': 'down for Nova, its own log says why'}.get(played.caught, f'refused by the {played.caught}')
     return f'{did}; {_end(played.migration)}'
 
 
@@ -94,10 +88,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 18 24 24 30', '']
     for row in (head, *rows):
         for number, cell in enumerate(row):
-            # What nova.conf and log lines are made of must not be taken for markup.
-            text = re.sub(r'([\\`|_])', r'\\\1', cell)
-            lines.append(f'   {"* -" if number == 0 else "  -"} {text}'.rstrip())
+            lines.append(f'   {"* -" if number == 0 else "  -"} {_text(cell)}'.rstrip())
     return lines
+
+
+def _text(said: str) -> str:
+    """What nova.conf and log lines are made of must not be taken for markup."""
+    return re.sub(r'([\\`|_])', r'\\\1', said)
 
 
 def _versions() -> str:

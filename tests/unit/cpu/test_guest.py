@@ -171,6 +171,11 @@ def test_what_most_guests_have() -> None:
     assert GuestCpus(custom).to_dict(HOST) == {'default': custom.to_dict()}
     assert GuestCpus.from_dict({'default': custom.to_dict()}, HOST) == GuestCpus(custom)
     assert GuestCpus.gather(HOST, {'a': custom, 'b': custom, 'c': older}).default == custom
+    # Configured to have a model of their own, and none is there yet: whoever comes next is not foretold to have what the host gives.
+    nothing = GuestCpus.gather(HOST, {'d': None}, from_host=False)
+    assert nothing == GuestCpus(None, {'d': None})
+    assert nothing.to_dict(HOST) == {'default': None, 'unsaid': ['d']}
+    assert GuestCpus.from_dict(nothing.to_dict(HOST), HOST) == nothing
     # A guest of another type says nothing of what guests here have.
     assert GuestCpus.gather(HOST, {'a': dataclasses.replace(custom, virt='qemu')}).default == default
     # Who described it, and the model's name, make no other CPU.
