@@ -20,7 +20,7 @@ from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.pairs import Line, migrations, times
 from tests.lab.cloud.rows import Played, Players, chosen
-from tests.lab.cloud.table import page
+from tests.lab.cloud.table import page, versions
 from tests.lab.cloud.user import Migration, Server
 
 SIDES = ('stock', 'plugin')
@@ -109,6 +109,7 @@ class Result:
     healthy: list[float] = dataclasses.field(default_factory=list)
     story: list[str] = dataclasses.field(default_factory=list)
     command: str = ''
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def write(self, directory: Optional[str]) -> None:
         if directory:
@@ -132,15 +133,16 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
 
     :raises AssertionError: when the story goes another way
     """
-    result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None))
+    result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None), versions=versions())
     players = Players(cloud)
     # With --story or --healthy and no table to be written, no row is wanted that is not named.
     for row in chosen(arguments.rows) if arguments.rows or arguments.rst or not (arguments.story or arguments.healthy) else []:
         result.played.append(players.play(row))
         result.write(arguments.results)
     players.done()
-    result.healthy += migrations(cloud, arguments.healthy, line)
-    result.write(arguments.results)
+    for seconds in migrations(cloud, arguments.healthy, line):
+        result.healthy.append(seconds)
+        result.write(arguments.results)
     if cloud.plugin and arguments.story:
         result.story += story.play(cloud)
     result.write(arguments.results)
@@ -156,7 +158,9 @@ def merged(results: Sequence[Result]) -> list[Result]:
             played = {one.row: one for result in of for one in result.played}
             healthy, told = (next((found for result in of[::-1] if (found := getattr(result, what))), []) for what in ('healthy', 'story'))
             commands = dict.fromkeys(result.command for result in of)
-            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, '; '.join(commands)))
+            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, '; '.join(commands), {
+                name: ' and '.join(dict.fromkeys(result.versions[name] for result in of if name in result.versions))
+                for name in of[-1].versions}))
     return sides
 
 
@@ -168,7 +172,8 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
         print(line)
     if arguments.rst:
         command = '; '.join(dict.fromkeys(result.command for result in results))
-        pathlib.Path(arguments.rst).write_text(page(command, stock, plugin, pairs, results[-1].story, results[0].virt_type))
+        pathlib.Path(arguments.rst).write_text(
+            page(command, stock, plugin, pairs, results[-1].story, results[-1].versions, results[0].virt_type))
     wrong = [one for one in plugin if one.wrong]
     for one in wrong:
         print(f'{one.row}: {one.wrong}')

@@ -8,7 +8,7 @@ import os
 import socket
 import statistics
 import time
-from typing import Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.user import Server
@@ -51,15 +51,15 @@ class Line:
             raise RuntimeError('the other cloud is gone')
 
 
-def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> list[float]:
-    """Migrate one server round and round, and say how many seconds each took, from the request to its completion.
+def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> Iterator[float]:
+    """Migrate one server round and round; how many seconds each took, from the request to its completion, as they come.
 
     With a line to the other cloud each is one half of a pair; who is first alternates.
 
     :raises RuntimeError: when one does not complete, where it was sent to and without a word against it
     """
     if not count:
-        return []
+        return
     # As an operator has them, not as the rows need them.
     plugin = {'migcheck': {'check_interval': _INTERVAL}} if cloud.plugin else {}
     for node in cloud.nodes.values():
@@ -69,7 +69,6 @@ def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> list[float]:
     cloud.restart_computes()
     cloud.wait_well(since)
     server = Server(cloud, 'compute1')
-    seconds = []
     for number in range(count):
         first = line is None or (number % 2 == 0) is cloud.plugin
         if line is not None and not first:
@@ -78,15 +77,14 @@ def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> list[float]:
         done = server.migrate(target)
         if not done.completed or done.host != target or done.running != {target: 'running'} or done.texts:
             raise RuntimeError(f'healthy migration {number + 1} did not complete: {done}')
-        seconds.append(done.seconds)
-        if len(seconds) % _TOLD == 0:
-            say(f'{len(seconds)} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
+        yield done.seconds
+        if (number + 1) % _TOLD == 0:
+            say(f'{number + 1} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
         if line is not None:
             line.done()
             if first:
                 line.wait()
     server.delete()
-    return seconds
 
 
 def median_and_confidence(values: Sequence[float]) -> tuple[float, float, float]:

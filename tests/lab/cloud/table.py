@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import re
 import subprocess
-from typing import Iterable, Optional, Sequence
+from typing import Iterable, Mapping, Optional, Sequence
 
 from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET
 from tests.lab.cloud.pairs import times
@@ -34,10 +34,11 @@ _PACKAGES = ('nova', 'openstack-placement', 'keystone', 'glance', 'neutron', 'no
 
 
 def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], story: Sequence[str],
-         virt_type: str) -> str:
+         versions: Mapping[str, str], virt_type: str) -> str:
     """The whole page in reStructuredText."""
+    told = ', '.join(f'{name} {version}' for name, version in versions.items())
     lines = [*_HEAD, '',
-             f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {_versions()}, ``virt_type = {virt_type}``.', '']
+             f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {told}, ``virt_type = {virt_type}``.', '']
     lines += ['Faults', '======', '']
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
@@ -97,9 +98,10 @@ def _text(said: str) -> str:
     return re.sub(r'([\\`|_])', r'\\\1', said)
 
 
-def _versions() -> str:
-    found = [f'{package} {importlib.metadata.version(package)}' for package in _PACKAGES]
-    for command in (['libvirtd', '--version'], ['qemu-system-x86_64', '--version']):
-        first = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[:1]
-        found += [re.sub(r' \(Debian.*| \(libvirt\)', '', line) for line in first]
-    return ', '.join([*found, f'Linux {platform.release()}', f'Python {platform.python_version()}'])
+def versions() -> dict[str, str]:
+    """Package or program -> its version, of what runs here."""
+    found = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    for program in ('libvirtd', 'qemu-system-x86_64'):
+        said = subprocess.run([program, '--version'], capture_output=True, text=True).stdout
+        found[program] = next(iter(re.findall(r'\d+\.\d+\.\d+', said)), '')
+    return {**found, 'Linux': platform.release(), 'Python': platform.python_version()}
