@@ -29,11 +29,19 @@ class Live:
                                redirect_stdout=False, redirect_stderr=False)
 
     def __enter__(self) -> Live:
-        self._live.start()
+        try:
+            self._live.start()
+        except BaseException:  # Ctrl-C between hiding the cursor and here
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_error: Any) -> None:
-        self._live.stop()
+        try:
+            self._live.stop()
+        finally:
+            # stop() itself may be interrupted before it comes to this.
+            self._console.show_cursor(True)
 
     def __call__(self, check: str, finding: Optional[Finding]) -> None:
         """Note a finding, or a check's end."""

@@ -135,7 +135,14 @@ def children():
 def all_children():
     """Of every thread, living or not."""
     me = os.getpid()
-    return [pid for pid in filter(str.isdecimal, os.listdir('/proc')) if parent(pid) == me]
+    return {pid for pid in filter(str.isdecimal, os.listdir('/proc')) if parent(pid) == me}
+
+
+@pytest.fixture
+def left_behind():
+    """What is there now and was not when the test began: other tests of this process may keep children."""
+    before = all_children()
+    return lambda: all_children() - before
 
 
 def parent(pid):
@@ -295,24 +302,24 @@ def test_a_process_that_has_waited_does_the_same(checks, spare):
     assert (len(os.listdir('/proc/self/fd')), len(all_children())) == before
 
 
-def test_what_hangs_in_a_process_that_has_waited_is_killed_at_its_deadline(checks, spare):
+def test_what_hangs_in_a_process_that_has_waited_is_killed_at_its_deadline(checks, spare, left_behind):
     spare.refill()
     outcome = runner.Runner(checks, spare.take()).run({'hangs': Settings(), 'good': Settings()}, 1.0)
     assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert 'had not finished after 1 s' in only(outcome, 'hangs')[-1][1] and only(outcome, 'good')[0][0] is Outcome.OK
-    assert not all_children()
+    assert not left_behind()
 
 
 @pytest.mark.parametrize('names', [['raises'], ['good', 'raises'], ['no-such-check']])
-def test_a_process_that_waits_for_other_checks_is_ended(checks, spare, names):
+def test_a_process_that_waits_for_other_checks_is_ended(checks, spare, left_behind, names):
     spare.refill()
     waiting = spare.take()
     settings = {name: Settings() for name in names}
     outcome = runner.Runner({**checks, **runner.load(['no-such-check'])}, waiting).run(settings, 20)
-    assert {f.check for f in outcome.findings} == set(names) and not waiting.runs and not all_children()
+    assert {f.check for f in outcome.findings} == set(names) and not waiting.runs and not left_behind()
 
 
-def test_a_process_that_was_killed_while_it_waited_is_not_taken(spare):
+def test_a_process_that_was_killed_while_it_waited_is_not_taken(spare, left_behind):
     spare.refill()
     waiting = spare._waiting
     waiting.kill()
@@ -321,7 +328,7 @@ def test_a_process_that_was_killed_while_it_waited_is_not_taken(spare):
     assert spare._waiting is not waiting and spare._waiting.runs
     spare.stop()
     spare.refill()
-    assert spare._waiting is None and not all_children()
+    assert spare._waiting is None and not left_behind()
 
 
 def test_a_process_that_waits_ends_with_whom_it_waits_for():
