@@ -113,7 +113,7 @@ def common(stats: Mapping[str, Any]) -> str:
 
 def site(report: Report) -> str:
     """What of the networks and the storage takes part in a comparison with another host, as text."""
-    return _json(_parts(report)[1])
+    return report.site or _json(_parts(report)[1])
 
 
 def write(report: Report) -> dict[str, str]:
@@ -232,7 +232,7 @@ def _read(text: Any) -> Report:
     return Report(
         time, findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _fact('migration', own, site), _fact('storage', own, site), dropped, counted, past.read(own.get('past')))
+        _fact('migration', own, site), _fact('storage', own, site), dropped, counted, past.read(own.get('past')), site_text)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class Report:
     :param dropped: what did not fit, and ``guests`` when nothing tells what a guest has that no group names
     :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
     :param migrations: the last few live migrations from and to it, oldest first
+    :param site: what of the networks and the storage takes part in a comparison with another host, as it was published; '' when this report
+        was not read from a published one
     """
 
     time: int
@@ -54,6 +56,7 @@ class Report:
     dropped: tuple[str, ...] = ()
     counted: Optional[int] = None
     migrations: tuple[Past, ...] = ()
+    site: str = dataclasses.field(default='', compare=False, repr=False)
 
     def guest(self, instance_uuid: str) -> Optional[Cpu]:
         """The CPU that this host's guest uses, None when the report cannot tell."""

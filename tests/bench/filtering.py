@@ -100,7 +100,7 @@ def cost(case: Case, times: int = 7) -> tuple[float, float, float]:
     """(median of the ratios of the filter's time to the chain's, the filter's seconds, the chain's seconds)"""
     hosts, spec = Hosts(case.stats), request(case.live)
     ours, nova = scheduler.MigrationTargetFilter(), chain()
-    source = dataclasses.replace(fleet.report(0), groups=(Group(case.guest, (shorten(UUID),)),))
+    source = published.read(published.write(dataclasses.replace(fleet.report(0), groups=(Group(case.guest, (shorten(UUID),)),))))
     move = moves.Move('compute00000', moves.LIVE, 0.0)
 
     def prepare() -> list[Any]:
