@@ -156,4 +156,5 @@ def test_nova_compute_on_a_libvirtd_that_was_stopped(daemon, backend):
     # A round costs its deadline at most, and a decision what libvirtd is given for one question; a thread hangs, the process does not.
     assert stopped['longest']['round'] < 4 + 2 * 2 and 1 <= stopped['longest']['decision'] < 4
     assert stopped['heart']['longest'] < stopped['longest']['decision'] and stopped['longest']['publishing'] < 1
-    assert said['holds'] == said['held'] and said['held']['children'] == 0
+    # A thread less is none left behind: one of Nova's may end meanwhile.
+    assert all(said['holds'][what] <= count for what, count in said['held'].items()) and said['held']['children'] == 0
