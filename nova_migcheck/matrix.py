@@ -188,7 +188,7 @@ def alike(verdict: Verdict, report: Optional[Report], now: float, stale_after: f
                    tuple(dataclasses.replace(f, detail=detail) for f in verdict.warnings))
 
 
-class _All(frozenset):  # type: ignore[type-arg]
+class _All(frozenset[str]):
     """Needs of which every scope is one."""
 
     def __contains__(self, _scope: object) -> bool:

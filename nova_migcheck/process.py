@@ -58,10 +58,13 @@ class Process:
             for name, value in settings.items()}}
         os.write(self.files[_TOLD], json.dumps(told, default=str).encode())
         os.lseek(self.files[_TOLD], 0, os.SEEK_SET)
-        if self._turn is None:
-            self._start()
-        else:
-            os.write(self._turn, b'.')
+        if self._turn is not None:
+            try:
+                os.write(self._turn, b'.')
+                return
+            except BrokenPipeError:
+                self.kill()  # somebody has done so while it waited: a new one begins with its imports
+        self._start()
 
     def _start(self, turn: Optional[int] = None, *modules: str) -> None:
         words = [] if turn is None else [str(turn), *modules]

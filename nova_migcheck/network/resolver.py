@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import queue
 import socket
 import threading
 import time
-from typing import Callable, Iterable, Optional, TypeVar
+from typing import Callable, Iterable, Optional, TypeVar, cast
 
 from nova_migcheck.network.interfaces import IPAddress
 
@@ -51,7 +52,7 @@ def resolve(names: Iterable[str], timeout: float) -> dict[str, Answer]:
     wanted = list(dict.fromkeys(names))
     answers = {name: Answer(name, (address,), literal=True) for name, address in
                ((name, literal(name)) for name in wanted) if address is not None}
-    asked = {name: started(lambda name=name: _ask(name)) for name in wanted if name not in answers}  # type: ignore[misc]
+    asked = {name: started(functools.partial(_ask, name)) for name in wanted if name not in answers}
     deadline = time.monotonic() + timeout
     for name, waiting in asked.items():
         try:
@@ -92,5 +93,5 @@ def started(call: Callable[[], _T]) -> Callable[[float], _T]:
             raise TimeoutError(f'no answer within {timeout:g} s')
         if error is not None:
             raise error
-        return value  # type: ignore[return-value]
+        return cast(_T, value)
     return wait

@@ -331,6 +331,14 @@ def test_a_process_that_was_killed_while_it_waited_is_not_taken(spare, left_behi
     assert spare._waiting is None and not left_behind()
 
 
+def test_a_process_that_is_killed_after_it_was_taken_is_replaced(checks, spare, left_behind):
+    spare.refill()
+    waiting = spare.take()
+    waiting.kill()
+    outcome = runner.Runner(checks, waiting).run({'good': Settings(host='compute1')}, 20)
+    assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')] and not left_behind()
+
+
 def test_a_process_that_waits_ends_with_whom_it_waits_for():
     """nova-compute may be killed by a signal that it cannot answer."""
     told = 'import os, time; from nova_migcheck import process; s = process.Spare(["x"], []); s.refill(); ' \
