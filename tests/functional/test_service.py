@@ -87,7 +87,7 @@ class TestStart:
             assert not [key for key in cloud.stats('compute1') if key in published.KEYS]
             begun = time.monotonic()
             cloud.hosts['compute1'].driver.cleanup_host('compute1')
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 30  # the round alone has 300 s
             assert children() == []
             assert not [thread for thread in threading.enumerate() if thread.name == 'migcheck']
         finally:

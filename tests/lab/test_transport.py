@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping, Optional
 import pytest
 
 from nova_migcheck.finding import Outcome
-from tests.lab import certificates, namespaces
+from tests.lab import SLACK, certificates, namespaces
 from tests.lab.namespaces import Found, Namespace
 from tests.lab.two_hosts import ADDRESS, HOSTS, TRANSPORT, TwoHosts, settings
 
@@ -44,7 +44,7 @@ def test_healthy(hosts: TwoHosts, fact: Mapping[str, Any], connect: str) -> None
             assert not found.text
             assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12, by mig0')
             assert len(found.only(Outcome.OK)) == 3
-            assert found.seconds < 1
+            assert found.seconds < SLACK
 
 
 def test_no_inbound_address(hosts: TwoHosts) -> None:
@@ -144,7 +144,7 @@ def test_resolver_that_does_not_answer_is_unknown(hosts: TwoHosts) -> None:
     found = hosts.transport('node2.example.org', timeout=1)
     assert not found.failures
     assert 'gave no answer within 1.2 s' in found.one(Outcome.UNKNOWN).detail
-    assert found.seconds < 2.5
+    assert found.seconds < 1.2 + SLACK
 
 
 # A7, A9: the way out.
@@ -276,7 +276,7 @@ def test_libvirt_port_that_is_filtered(hosts: TwoHosts, fact: Mapping[str, Any],
     hosts.target.drop('tcp dport 16509', verdict)
     found = hosts.transport('node2-mig', fact, timeout=1)
     assert_says(found, '10.77.0.12:16509', words)
-    assert found.seconds < 1.5
+    assert found.seconds < 1 + SLACK
 
 
 @pytest.mark.parametrize('serve, words', [
@@ -294,7 +294,7 @@ def test_dead_host(hosts: TwoHosts, fact: Mapping[str, Any]) -> None:
     found = hosts.transport('10.77.0.12', fact, timeout=1)
     assert_says(found, '10.77.0.12:16509')
     assert_says(found, '49152-49215')
-    assert found.seconds < 1.5
+    assert found.seconds < 1 + SLACK
 
 
 @pytest.mark.parametrize('silent_first', [True, False])
@@ -346,7 +346,7 @@ def test_qemu_ports_that_are_filtered(hosts: TwoHosts, fact: Mapping[str, Any], 
     found = hosts.transport('node2-mig', fact, timeout=1)
     assert_says(found, '49152-49215', '10.77.0.12', words)
     assert len(found.failures) == 1
-    assert found.seconds < 1.5
+    assert found.seconds < 1 + SLACK
     # Through libvirt's own connection it does not need them.
     assert not hosts.transport('node2-mig', fact, live_migration_tunnelled=True).text
 
@@ -355,7 +355,7 @@ def test_filtered_qemu_ports_are_reported_within_the_default_deadline(hosts: Two
     hosts.listen()
     hosts.target.drop('tcp dport 49152-49215')
     found = hosts.transport('node2-mig', fact, timeout=5)
-    assert found.failures and found.seconds < 5.5
+    assert found.failures and found.seconds < 5 + SLACK
 
 
 @pytest.mark.parametrize('filtered', ['49160-49215', '49192-49215'])
