@@ -33,6 +33,8 @@ LOG = logging.getLogger(__name__)
 LIBVIRT = 15.0
 # Decisions whose path is looked at side by side on one source.
 PATHS = 4
+# Seconds after a look at a path until the next process is made ready. Its imports would take a processor from the migration that begins.
+READY_AFTER = 5.0
 # How the destination tells the source its host name, and behind a space the fingerprint of the CPU that it accepted. Nova's own
 # check on the source, which runs right after ours, always overwrites this field; it is the only text of LibvirtLiveMigrateData that
 # nobody reads before.
@@ -70,6 +72,7 @@ class Hook:
         self._paths = threading.BoundedSemaphore(PATHS)
         self._spare = Spare(self._path_checks, [module for one in self._path_checks.values() if one.check
                                                 for module in (one.check.__module__, *one.check.HEAVY)])
+        self._soon: Optional[threading.Timer] = None
         self.policies = Policies.from_conf(conf.migcheck)
         self.watch = Watch(conf, libvirt_host, lambda: self.reporter.report, lambda: self.reporter.migrated())
         self.reporter = Reporter(conf, self._reader, {name: check for name, check in loaded.items() if name not in paths}, self.watch.pasts)
@@ -85,6 +88,8 @@ class Hook:
         self.watch.stop()
         self.reporter.stop()
         self._spare.stop()
+        if self._soon is not None:
+            self._soon.cancel()
 
     def _make_ready(self) -> None:
         with self.fenced('making a process ready for the next look at a path'):
@@ -248,7 +253,10 @@ class Hook:
 
     def _looked(self) -> None:
         self._paths.release()
-        self._make_ready()
+        if self._soon is None or not self._soon.is_alive():
+            self._soon = threading.Timer(READY_AFTER, self._make_ready)
+            self._soon.daemon = True
+            self._soon.start()
 
     # Both.
 

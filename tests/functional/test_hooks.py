@@ -228,6 +228,18 @@ class TestOwnBugs:
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
         assert 'it failed while checking this host as a destination: RuntimeError ([migcheck] on_error)' in migration.texts
 
+    def test_a_process_for_the_next_path_is_made_ready_when_this_migration_has_begun(self, cloud, monkeypatch):
+        own, taken = cloud.hosts['compute1'].driver._migcheck, []
+        take = own._spare.take
+        monkeypatch.setattr(hook, 'READY_AFTER', 0.5)
+        monkeypatch.setattr(own._spare, 'take', lambda: taken.append(take()) or taken[-1])
+        own._make_ready()
+        assert cloud.live_migrate(cloud.server('compute1')).status == 'completed'
+        (first,) = taken
+        assert first is not None and not first.files
+        own._soon.join()
+        assert own._spare._waiting is not None and own._spare._waiting.runs
+
     def test_what_the_source_cannot_tell_keeps_nobody(self, cloud, monkeypatch):
         """Its libvirtd does not answer, and other migrations hold up the checks of the path."""
         server = cloud.server('compute1')
