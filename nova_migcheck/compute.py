@@ -97,10 +97,18 @@ class LibvirtDriver(driver.LibvirtDriver):
             raise self._migcheck.nova_disagrees(compared, instance, e)
 
     def check_can_live_migrate_source(self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None) -> Any:
-        if self._migcheck is not None:
-            with self._migcheck.fenced('checking the path to the target', instance):
-                self._migcheck.as_source(context, instance, dest_check_data)
-        return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)
+        if self._migcheck is None:
+            return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)
+        decide = None
+        with self._migcheck.fenced('beginning to check the path to the target', instance):
+            decide = self._migcheck.as_source(context, instance, dest_check_data)
+        try:
+            return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)
+        finally:
+            # Also when Nova's own check refuses: what runs must be ended, and our reason is a named one.
+            if decide is not None:
+                with self._migcheck.fenced('checking the path to the target', instance):
+                    decide()
 
     # What becomes of a migration: only looked at. Other arguments are passed on as they come, whatever Nova's release calls them.
 

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 from nova import exception, objects
 from oslo_log import log as logging
@@ -33,6 +33,8 @@ LOG = logging.getLogger(__name__)
 LIBVIRT = 15.0
 # Decisions whose path is looked at side by side on one source.
 PATHS = 4
+# Seconds after a look at a path until the next process is made ready. Its imports would take a processor from the migration that begins.
+READY_AFTER = 5.0
 # How the destination tells the source its host name, and behind a space the fingerprint of the CPU that it accepted. Nova's own
 # check on the source, which runs right after ours, always overwrites this field; it is the only text of LibvirtLiveMigrateData that
 # nobody reads before.
@@ -70,6 +72,7 @@ class Hook:
         self._paths = threading.BoundedSemaphore(PATHS)
         self._spare = Spare(self._path_checks, [module for one in self._path_checks.values() if one.check
                                                 for module in (one.check.__module__, *one.check.HEAVY)])
+        self._soon: Optional[threading.Timer] = None
         self.policies = Policies.from_conf(conf.migcheck)
         self.watch = Watch(conf, libvirt_host, lambda: self.reporter.report, lambda: self.reporter.migrated())
         self.reporter = Reporter(conf, self._reader, {name: check for name, check in loaded.items() if name not in paths}, self.watch.pasts)
@@ -85,6 +88,8 @@ class Hook:
         self.watch.stop()
         self.reporter.stop()
         self._spare.stop()
+        if self._soon is not None:
+            self._soon.cancel()
 
     def _make_ready(self) -> None:
         with self.fenced('making a process ready for the next look at a path'):
@@ -175,23 +180,29 @@ class Hook:
 
     # The source.
 
-    def as_source(self, context: Any, instance: Any, migrate_data: Any) -> None:
-        """Decide whether ``instance`` can go from here to where ``migrate_data`` says.
+    def as_source(self, context: Any, instance: Any, migrate_data: Any) -> Optional[Callable[[], None]]:
+        """Begin to look at the path from here to where ``migrate_data`` says. Nova's own check runs meanwhile, and overwrites our mark.
 
-        :raises nova.exception.MigrationPreCheckError: it cannot
+        :returns: waits for the answer and decides whether ``instance`` can go there: raises nova.exception.MigrationPreCheckError when it
+            cannot. Must be called. None when there is nothing to decide.
         """
         mark = migrate_data.instance_relative_path if 'instance_relative_path' in migrate_data else ''
         if not mark.startswith(_HOST_MARK):
             LOG.info('The target does not run nova-migcheck: the path to it is not checked', instance=instance)
-            return
+            return None
         host, _, accepted = mark[len(_HOST_MARK):].partition(' ')
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
         target = _read(node.stats if 'stats' in node else None, host, instance)
-        verdict = self._guest_leaves(instance, target, host, accepted)
-        verdict += settle(self._path(host, migrate_data.target_connect_addr, target), self.policies)
-        verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
-        self._settle(context, instance, host, verdict)
-        self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
+        looked_at = self._path(host, migrate_data.target_connect_addr, target)
+
+        def decide() -> None:
+            found = looked_at()
+            verdict = self._guest_leaves(instance, target, host, accepted)
+            verdict += settle(found, self.policies)
+            verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
+            self._settle(context, instance, host, verdict)
+            self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
+        return decide
 
     def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
         """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.
@@ -214,22 +225,38 @@ class Hook:
         xml = self._libvirt.get_guest(instance).get_xml_desc()
         return hypervisor.guest_cpu(connection, xml, hypervisor.host_cpu(connection, self._conf.libvirt.virt_type))
 
-    def _path(self, host: str, connect: str, target: Optional[Report]) -> list[Finding]:
-        """What the checks of the path find, from here to the target."""
+    def _path(self, host: str, connect: str, target: Optional[Report]) -> Callable[[], list[Finding]]:
+        """Begin the checks of the path from here to the target.
+
+        :returns: waits for what they find; must be called
+        """
         deadline = self._conf.migcheck.round_deadline
         if not self._path_checks:
-            return []
+            return list
         if not self._paths.acquire(timeout=deadline):
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
-            return [Finding('transport', Outcome.UNKNOWN, host, detail)]
+            return lambda: [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
             known = {'host': host, 'connect': connect, 'migration': dict(target.migration) if target else {}}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
-            found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
-            return [f for f in found if f.outcome is not Outcome.OK]
-        finally:
-            self._paths.release()
-            self._make_ready()
+            ended = runner.Runner(self._path_checks, self._spare.take()).begin(settings, deadline)
+        except BaseException:
+            self._looked()
+            raise
+
+        def wait() -> list[Finding]:
+            try:
+                return [f for f in ended().findings if f.outcome is not Outcome.OK]
+            finally:
+                self._looked()
+        return wait
+
+    def _looked(self) -> None:
+        self._paths.release()
+        if self._soon is None or not self._soon.is_alive():
+            self._soon = threading.Timer(READY_AFTER, self._make_ready)
+            self._soon.daemon = True
+            self._soon.start()
 
     # Both.
 

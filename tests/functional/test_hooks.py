@@ -6,6 +6,8 @@ from __future__ import annotations
 import threading
 
 import pytest
+from nova import exception
+from nova.virt.libvirt import driver
 
 from nova_migcheck import hook, targets
 from nova_migcheck.finding import Finding, Outcome
@@ -58,6 +60,26 @@ class TestRefusals:
         # A member sees the names of events: they tell him no host.
         assert not any(host in event['event'] for event in migration.action['events'] for host in HOSTS)
         assert cloud.allocated_on(server) == {'compute1'}
+
+    def test_the_path_is_looked_at_while_nova_checks_the_source_and_has_the_word_where_both_refuse(self, cloud, monkeypatch):
+        server = cloud.server('compute1')
+        cloud.say_of_paths('compute1', {host: wrong_path(host) for host in HOSTS[1:]})
+        path, order = hook.Hook._path, []
+
+        def begun(*args):
+            order.append('begun')
+            wait = path(*args)
+            return lambda: (order.append('waited for'), wait())[1]
+
+        def nova_refuses(*_args, **_words):
+            order.append('nova')
+            raise exception.MigrationPreCheckError('no word of a reason')
+        monkeypatch.setattr(hook.Hook, '_path', begun)
+        monkeypatch.setattr(driver.LibvirtDriver, 'check_can_live_migrate_source', nova_refuses)
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert order == ['begun', 'nova', 'waited for']
+        assert migration.refusals['compute2'].startswith('transport: compute2 resolves to 10.0.0.2')
 
     def test_a_forced_migration_is_refused(self, cloud, unreachable):
         server = cloud.server('compute1')
@@ -176,9 +198,17 @@ class TestOwnBugs:
         monkeypatch.setattr(targets.Judge, 'sift', broken)
         migration = cloud.live_migrate(cloud.server('compute1'))
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
-        for doing in ('judging the targets', 'checking this host as a destination', 'telling the source', 'checking the path'):
+        for doing in ('judging the targets', 'checking this host as a destination', 'telling the source', 'beginning to check the path'):
             (line,) = cloud.log.lines('ERROR', doing, 'this is a bug')
             assert 'RuntimeError: a bug of ours' in line
+
+    def test_the_migration_goes_on_when_the_answer_about_the_path_is_lost(self, cloud, monkeypatch):
+        server = cloud.server('compute1')
+        monkeypatch.setattr(cloud.hosts['compute1'].driver._migcheck, '_guest_leaves', broken)
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
+        (line,) = cloud.log.lines('ERROR', 'nova-migcheck failed while checking the path to the target')
+        assert 'RuntimeError: a bug of ours' in line
 
     def test_with_on_error_reject_the_filter_rejects_all(self, cloud, monkeypatch):
         server = cloud.server('compute1')
@@ -197,6 +227,18 @@ class TestOwnBugs:
         # compute3 is as broken, and lets it in.
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
         assert 'it failed while checking this host as a destination: RuntimeError ([migcheck] on_error)' in migration.texts
+
+    def test_a_process_for_the_next_path_is_made_ready_when_this_migration_has_begun(self, cloud, monkeypatch):
+        own, taken = cloud.hosts['compute1'].driver._migcheck, []
+        take = own._spare.take
+        monkeypatch.setattr(hook, 'READY_AFTER', 0.5)
+        monkeypatch.setattr(own._spare, 'take', lambda: taken.append(take()) or taken[-1])
+        own._make_ready()
+        assert cloud.live_migrate(cloud.server('compute1')).status == 'completed'
+        (first,) = taken
+        assert first is not None and not first.files
+        own._soon.join()
+        assert own._spare._waiting is not None and own._spare._waiting.runs
 
     def test_what_the_source_cannot_tell_keeps_nobody(self, cloud, monkeypatch):
         """Its libvirtd does not answer, and other migrations hold up the checks of the path."""

@@ -151,8 +151,10 @@ class TestHostileReports:
         self._hook(shared_cloud, 'compute2').tell_source(data)
         with shared_cloud.cell() as context, pytest.MonkeyPatch.context() as patched:
             patched.setattr(objects.ComputeNode, 'get_first_node_by_host_for_old_compat', lambda *args, **kwargs: node)
-            patched.setattr(hook, '_path', lambda *args: [])
-            hook.as_source(context, self._instance(shared_cloud, server), data)
+            patched.setattr(hook, '_path', lambda *args: list)
+            decide = hook.as_source(context, self._instance(shared_cloud, server), data)
+            assert decide is not None
+            decide()
 
     def test_a_whole_live_migration(self, shared_cloud):
         texts = ['1 1764000000 - {', 'x' * 60_000, '9 {}', '\x00', '1 1764000000 -:- {}']

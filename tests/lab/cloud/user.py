@@ -63,6 +63,8 @@ class Server:
     def __init__(self, cloud: Cloud, host: str, flavor: str = 'tiny', image: str = 'empty') -> None:
         self.cloud, self.api = cloud, cloud.control.connection.compute
         self.name = next(_names)
+        # A nova-compute that has been started again and is busy may not have said yet that it is there.
+        until(120, f'{host} counts as up', lambda: cloud.up(host), 0.3)
         image_id = cloud.control.connection.image.find_image(image).id
         made = self._call('post', '/servers', {'server': {
             'name': self.name, 'imageRef': image_id, 'flavorRef': self.api.find_flavor(flavor).id, 'networks': 'none', 'host': host}})
