@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -79,11 +80,13 @@ def state_after_evacuation() -> str:
     return 'stopped' if microversion() == '2.96' else 'active'
 
 
+@functools.cache
 def is_the_distribution_s() -> bool:
     """Whether Nova comes from a package of Debian's, and not from a wheel."""
     return importlib.metadata.files('nova') is None
 
 
+@functools.cache  # the thousands of files of a wheel take a while to list
 def api_paste() -> str:
     """Where the release has its api-paste.ini: in the wheel, or in Debian's nova-common."""
     if is_the_distribution_s():

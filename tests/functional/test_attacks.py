@@ -14,7 +14,7 @@ pytestmark = pytest.mark.nova
 
 ROOT = pathlib.Path(__file__).parents[2]
 # MIGCHECK_ROUNDS=1000 for the long run.
-ROUNDS = int(os.environ.get('MIGCHECK_ROUNDS', '40'))
+ROUNDS = int(os.environ.get('MIGCHECK_ROUNDS', '20'))
 
 
 @pytest.mark.parametrize('backend', [

@@ -13,14 +13,11 @@ from nova import exception, objects
 
 from nova_migcheck import fleet, published, scheduler
 from nova_migcheck.cli import explain
+from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu
-
-HOSTS = ('compute1', 'compute2', 'compute3', 'compute4')
 
 
 class TestAgreement:
-    CLOUD = {'cpus': dict.fromkeys(HOSTS, Cpu())}
-
     def test_on_every_pair(self, cloud: Any, unreachable: Any) -> None:
         cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
         servers = {host: cloud.server(host) for host in HOSTS}

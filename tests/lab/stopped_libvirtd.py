@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: E402
-"""Nova's own libvirt driver with the plugin, on a real libvirtd that is stopped by SIGSTOP: run by test_attacks.py on each of Nova's
-concurrency backends.
+"""Nova's own libvirt driver with the plugin, on a real libvirtd that is stopped by SIGSTOP: run by test_stopped_libvirtd.py on each of
+Nova's concurrency backends.
 
 ``python -m tests.lab.stopped_libvirtd NOVA_CONF PID ROUNDS``: prints as JSON what was said before, meanwhile and afterwards.
 """

@@ -177,7 +177,7 @@ anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() 
                         lambda c: st.lists(c, max_size=12), max_leaves=30)
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=150, deadline=None)
 @hypothesis.given(anything | st.lists(st.lists(st.integers() | st.none() | st.sampled_from(['in', 'failed', '\x1b[2J']), min_size=10)))
 def test_reading_survives_anything(value):
     for one in past.read(value):
