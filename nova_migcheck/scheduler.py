@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, Iterable, Mapping, Optional
 
@@ -115,18 +116,28 @@ class MigrationTargetFilter(filters.BaseHostFilter):
 
 
 def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move, instance: str) -> None:
-    """One line per rejected host, up to a limit but at least one per check; then one line per check with the names of the others."""
+    """One line per check, since a line costs as much as judging a hundred hosts: the reasons of up to a limit of hosts but at least of
+    one, where hosts with the same reason stand together, and the names of the others."""
+    if not LOG.isEnabledFor(logging.INFO):
+        return
     would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
-    left = CONF.migcheck.max_logged_hosts
+    limit = left = CONF.migcheck.max_logged_hosts
     for check, hosts in rejected.items():
-        lines = min(len(hosts), max(1, left)) if CONF.migcheck.max_logged_hosts else 0
-        left -= lines
-        for host in hosts[:lines]:
-            LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,
-                     _texts(judge_one.in_full(host.stats).rejections))
-        if len(hosts) > lines:
-            LOG.info('%d more hosts are %s as target of the %s of instance %s: %s: %s', len(hosts) - lines, would, move.kind, instance,
-                     check, hostnames.fold([host.host for host in hosts[lines:]], NAMED))
+        count = min(len(hosts), max(1, left)) if limit else 0
+        left -= count
+        of_reason: dict[str, list[str]] = {}
+        for host in hosts[:count]:
+            of_reason.setdefault(_texts(judge_one.in_full(host.stats).rejections), []).append(host.host)
+        if len(hosts) == count == 1:
+            LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', hosts[0].host, would, move.kind, instance, move.source,
+                     *of_reason)
+            continue
+        parts = [f'{hostnames.fold(names)}: {reason}' for reason, names in of_reason.items()]
+        if len(hosts) > count:
+            more = f'{len(hosts) - count} more for {check}' if count else check
+            parts.append(f'{more}: {_others(tuple(host.host for host in hosts[count:]))}')
+        LOG.info('%d %s %s as target of the %s of instance %s from %s: %s', len(hosts), 'hosts are' if len(hosts) > 1 else 'host is', would,
+                 move.kind, instance, move.source, ' | '.join(parts))
 
 
 def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str) -> None:
@@ -135,6 +146,12 @@ def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, 
     for host in warned[:CONF.migcheck.max_logged_hosts]:
         LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
                   _texts(judge_one.in_full(host.stats).warnings))
+
+
+@functools.lru_cache(16)
+def _others(names: tuple[str, ...]) -> str:
+    """Many names in few words. They are mostly those of the request before."""
+    return hostnames.fold(names, NAMED)
 
 
 def _texts(findings: tuple[Finding, ...]) -> str:
