@@ -167,18 +167,23 @@ class Judge:
             return [], {}
         main, kind, oldest, newest, known = published.MAIN, published.KIND, self._oldest, self._newest, self._known.checks.get
         version, version_at, space_at = f'{published.VERSION} ', published.VERSION_AT, published.SPACE_AT
-        # All hosts at each step: what is written out for one host costs more than all that is done about it here.
+        # Step by step for all hosts, and the first and the last text stand for all between them: statements for each host cost most.
         try:
             texts = [host.stats.get(main, '') for host in hosts]
-            all_fresh = oldest <= min(texts) and max(texts) < newest
+            first, last = min(texts), max(texts)
+            all_fresh = oldest <= first and last < newest
         except (AttributeError, TypeError):  # no dictionary, or no text in it: this must not keep the others from being judged
             texts = [_text(getattr(host, 'stats', None)) or '' for host in hosts]
+            first, last = min(texts), max(texts)
             all_fresh = False
         if all_fresh:
             found = [known(text[kind]) for text in texts]
+        elif version <= first and last < oldest and {text[space_at] for text in texts} == {' '}:
+            # Between two texts that begin with the version are only such as do.
+            found = [_first(self._stale)] * len(texts)
         else:
-            stale, missing = _first(self._stale), _first(self._missing)
             # published.is_dated, without a call for each.
+            stale, missing = _first(self._stale), _first(self._missing)
             found = [known(text[kind]) if oldest <= text < newest
                      else stale if text[version_at] == version and text[space_at] == ' ' else missing for text in texts]
         if None in found:
@@ -216,8 +221,8 @@ class Judge:
         except published.Unreadable:
             return self._missing
         alike = self._by_kind(text)
-        return Verdict(own.rejections + tuple(f for f in alike.rejections if not published.is_bare(f)),
-                       own.warnings + tuple(f for f in alike.warnings if not published.is_bare(f)))
+        return Verdict((*own.rejections, *[f for f in alike.rejections if not published.is_bare(f)]),
+                       (*own.warnings, *[f for f in alike.warnings if not published.is_bare(f)]))
 
     def _look_at(self, text: Optional[str]) -> Verdict:
         if text is None:
