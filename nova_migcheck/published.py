@@ -50,10 +50,16 @@ _MAX_COMMON = 32 * 1024
 
 # Common parts that are kept parsed: a cloud has tens of kinds, rarely hundreds. What differs on every host is never kept.
 _KEPT = 1024
+# Lists of findings that are kept parsed. What is wrong with a host is mostly what was wrong with it at the last request.
+_KEPT_FINDINGS = 128
 
 _TIME = slice(2, 12)
-#: Where the kind stands.
-KIND = slice(13, 29)
+#: Where the version stands with the space after it, the space after the time, and the kind.
+VERSION_AT, SPACE_AT, KIND = slice(2), slice(12, 13), slice(13, 29)
+# A quote in a string is escaped, so these are keys: of the list of findings, where there is one, and of what may come after it.
+_FINDINGS = "'f':[{"
+_AFTER_FINDINGS = ("],'guests':", "],'migration':", "],'past':", "],'storage':", "],'tsc_hz':")
+_DECODER = json.JSONDecoder()
 _TSC_HZ = re.compile(r"'tsc_hz':([0-9]{1,13})[,}]")
 
 
@@ -63,7 +69,7 @@ class Unreadable(ValueError):
 
 def is_dated(text: str) -> bool:
     """Whether a published text has a time where this version puts it."""
-    return text[:2] == f'{VERSION} ' and text[12:13] == ' '
+    return text[VERSION_AT] == f'{VERSION} ' and text[SPACE_AT] == ' '
 
 
 def beginning(time: float) -> str:
@@ -96,6 +102,11 @@ def read_findings(text: str) -> tuple[Finding, ...]:
     :raises Unreadable: for anything that this version cannot read
     """
     with _unreadable():
+        begin = text.find(_FINDINGS)
+        if 0 < begin < len(text) <= MAX_BYTES:
+            # The end of the list, or a place after it.
+            ends = (text.find(end, begin) for end in _AFTER_FINDINGS)
+            return _listed(text[begin + len(_FINDINGS) - 2:next((end for end in ends if end > 0), len(text)) + 1])
         return tuple(Finding.from_dict(f) for f in _object(_change_quotes(text.split(' ', 4)[4])).get('f', ()))
 
 
@@ -256,6 +267,13 @@ def _bare(summary: str) -> tuple[Finding, ...]:
         check, _, scope = subject.partition('/')
         found.append(Finding(check, Outcome(outcome), scope=scope))
     return tuple(found)
+
+
+@functools.lru_cache(_KEPT_FINDINGS)
+def _listed(text: str) -> tuple[Finding, ...]:
+    """The findings of a list that a published text has, with whatever comes after it."""
+    found, _end = _DECODER.raw_decode(_change_quotes(text))
+    return tuple(Finding.from_dict(f) for f in found)
 
 
 @functools.lru_cache(_KEPT)

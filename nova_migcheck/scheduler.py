@@ -24,7 +24,7 @@ CONF = nova.conf.CONF
 
 NAMESPACE = 'nova_migcheck.scheduler_filters'
 
-# Names and ranges of names of rejected hosts that one line of the log holds.
+# Rejected hosts that one line of the log names beside those whose reason it holds.
 NAMED = 100
 
 
@@ -61,13 +61,17 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         """
         try:
             # A boot has none, nor has a rebuild or an unshelve; whatever leaves a host has at least that one.
-            if not spec_obj.ignore_hosts or CONF.migcheck.mode == 'off':
+            if not spec_obj.ignore_hosts:
+                return filter_obj_list
+            # Options are asked for once: each answer costs as much as a dozen hosts.
+            mode = CONF.migcheck.mode
+            if mode == 'off':
                 return filter_obj_list
             hosts = list(filter_obj_list)
         except Exception:
             return self._gave_up(filter_obj_list, spec_obj)
         try:
-            kept, rejected = self._judge_all(hosts, spec_obj)
+            kept, rejected = self._judge_all(hosts, spec_obj, mode == 'enforce')
         except Exception:
             return self._gave_up(hosts, spec_obj)
         if kept or not rejected:
@@ -79,7 +83,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a bug', spec_obj.instance_uuid)
         return [] if CONF.migcheck.on_error == confs.REJECT and CONF.migcheck.mode == 'enforce' else hosts
 
-    def _judge_all(self, hosts: list[Any], spec_obj: Any) -> tuple[list[Any], dict[str, list[Any]]]:
+    def _judge_all(self, hosts: list[Any], spec_obj: Any, enforce: bool) -> tuple[list[Any], dict[str, list[Any]]]:
         """(hosts kept, check -> hosts that are rejected for it)"""
         move, source = self._leaving(spec_obj) if hosts else (None, None)
         if move is None:
@@ -90,10 +94,10 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         judge_one = targets.Judge(self._policies, guest, source, now, self._memory)
         kept, rejected = judge_one.sift(hosts)
         if rejected:
-            _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid)
+            _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid, enforce)
         if LOG.isEnabledFor(logging.DEBUG):
             _log_warnings(judge_one, hosts, move, spec_obj.instance_uuid)
-        return (kept, rejected) if CONF.migcheck.mode == 'enforce' else (hosts, {})
+        return (kept, rejected) if enforce else (hosts, {})
 
     def _leaving(self, spec_obj: Any) -> tuple[Optional[moves.Move], Optional[Report]]:
         """What move this request is for, and the source's report: two queries in the server's own cell."""
@@ -114,19 +118,30 @@ class MigrationTargetFilter(filters.BaseHostFilter):
                 return move, None
 
 
-def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move, instance: str) -> None:
-    """One line per rejected host, up to a limit but at least one per check; then one line per check with the names of the others."""
-    would = 'rejected' if CONF.migcheck.mode == 'enforce' else 'would be rejected ([migcheck] mode = report)'
-    left = CONF.migcheck.max_logged_hosts
+def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move, instance: str, enforce: bool) -> None:
+    """One line per check, since a line costs as much as judging a hundred hosts: the reasons of up to a limit of hosts but at least of
+    one, where hosts with the same reason stand together, and the names of the others."""
+    if not LOG.isEnabledFor(logging.INFO):
+        return
+    limit = left = CONF.migcheck.max_logged_hosts
     for check, hosts in rejected.items():
-        lines = min(len(hosts), max(1, left)) if CONF.migcheck.max_logged_hosts else 0
-        left -= lines
-        for host in hosts[:lines]:
-            LOG.info('Host %s is %s as target of the %s of instance %s from %s: %s', host.host, would, move.kind, instance, move.source,
-                     _texts(judge_one.in_full(host.stats).rejections))
-        if len(hosts) > lines:
-            LOG.info('%d more hosts are %s as target of the %s of instance %s: %s: %s', len(hosts) - lines, would, move.kind, instance,
-                     check, hostnames.fold([host.host for host in hosts[lines:]], NAMED))
+        count = min(len(hosts), max(1, left)) if limit else 0
+        left -= count
+        of_reason: dict[str, list[str]] = {}
+        for host in hosts[:count]:
+            of_reason.setdefault(_texts(judge_one.in_full(host.stats).rejections), []).append(host.host)
+        if len(hosts) == count == 1:
+            whom, is_, parts = f'Host {hosts[0].host}', 'is', list(of_reason)
+        else:
+            whom, is_ = (f'{len(hosts)} hosts', 'are') if len(hosts) > 1 else ('1 host', 'is')
+            parts = [f'{hostnames.fold(names)}: {reason}' for reason, names in of_reason.items()]
+        if len(hosts) > count:
+            named = hosts[count:count + NAMED]
+            parts.append(f'{len(hosts) - count} {"more " if count else ""}for {check}: {hostnames.fold([host.host for host in named])}'
+                         + (', …' if len(hosts) > count + len(named) else ''))
+        LOG.info('%s %s as target of the %s of instance %s from %s: %s', whom,
+                 f'{is_} rejected' if enforce else 'would be rejected ([migcheck] mode = report)', move.kind, instance, move.source,
+                 ' | '.join(parts))
 
 
 def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str) -> None:
@@ -138,4 +153,4 @@ def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, 
 
 
 def _texts(findings: tuple[Finding, ...]) -> str:
-    return '; '.join(str(finding) for finding in findings)
+    return '; '.join([str(finding) for finding in findings])

@@ -163,39 +163,46 @@ class Judge:
 
     def sift(self, hosts: Sequence[Any]) -> tuple[list[Any], dict[str, list[Any]]]:
         """(hosts that are accepted, check -> hosts whose first rejection is one of this check), by their ``stats``."""
-        accepted: list[Any] = []
-        rejected: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
-        checks, oldest, newest = self._known.checks, self._oldest, self._newest
-        main, kind, is_dated = published.MAIN, published.KIND, published.is_dated
-        check: Optional[str]
-        missing: Optional[str] = None
-        stale: Optional[str] = None
-        for host in hosts:
-            # All in this one function: a call for each host would cost as much as the rest.
-            try:
-                text = host.stats.get(main)
-                if text is None:
-                    check = missing
-                elif oldest <= text < newest:
-                    check = checks.get(text[kind])
-                else:
-                    check = stale if is_dated(text) else missing
-            except (AttributeError, TypeError):  # no dictionary, or no text in it: this must not keep the others from being judged
-                text, check = None, missing
-            if check is None:
-                verdict = self._look_at(text)
-                check = verdict.rejections[0].check if verdict.rejections else ''
-                if text is None:
-                    missing = check
-                elif not self._is_fresh(text):
-                    stale = check if is_dated(text) else stale
-                elif self._holds_for_its_kind(text):
-                    checks[text[kind]] = check
-            if check:
-                rejected[check].append(host)
-            else:
-                accepted.append(host)
-        return accepted, rejected
+        if not hosts:
+            return [], {}
+        main, kind, oldest, newest, known = published.MAIN, published.KIND, self._oldest, self._newest, self._known.checks.get
+        version, version_at, space_at = f'{published.VERSION} ', published.VERSION_AT, published.SPACE_AT
+        # Step by step for all hosts, and the first and the last text stand for all between them: statements for each host cost most.
+        try:
+            texts = [host.stats.get(main, '') for host in hosts]
+            first, last = min(texts), max(texts)
+            all_fresh = oldest <= first and last < newest
+        except (AttributeError, TypeError):  # no dictionary, or no text in it: this must not keep the others from being judged
+            texts = [_text(getattr(host, 'stats', None)) or '' for host in hosts]
+            first, last = min(texts), max(texts)
+            all_fresh = False
+        if all_fresh:
+            found = [known(text[kind]) for text in texts]
+        elif version <= first and last < oldest and {text[space_at] for text in texts} == {' '}:
+            # Between two texts that begin with the version are only such as do.
+            found = [_first(self._stale)] * len(texts)
+        else:
+            # published.is_dated, without a call for each.
+            stale, missing = _first(self._stale), _first(self._missing)
+            found = [known(text[kind]) if oldest <= text < newest
+                     else stale if text[version_at] == version and text[space_at] == ' ' else missing for text in texts]
+        if None in found:
+            found = [self._find_out(text) if check is None else check for text, check in zip(texts, found)]
+        checks = dict.fromkeys(found)
+        if len(checks) > 1:
+            return ([host for host, check in zip(hosts, found) if not check],
+                    {each: [host for host, check in zip(hosts, found) if check == each] for each in checks if each})
+        return (list(hosts), {}) if not found[0] else ([], {found[0]: list(hosts)})
+
+    def _find_out(self, text: str) -> str:
+        """The check of the first rejection of a fresh host, '' when there is none."""
+        name, checks = text[published.KIND], self._known.checks
+        check = checks.get(name)
+        if check is None:
+            check = _first(self._look_at(text))
+            if self._holds_for_its_kind(text):
+                checks[name] = check
+        return check
 
     def __call__(self, stats: Any) -> Verdict:
         """The verdict, without the texts of the host's own findings: those are in :meth:`in_full`."""
@@ -214,8 +221,8 @@ class Judge:
         except published.Unreadable:
             return self._missing
         alike = self._by_kind(text)
-        return Verdict(own.rejections + tuple(f for f in alike.rejections if not published.is_bare(f)),
-                       own.warnings + tuple(f for f in alike.warnings if not published.is_bare(f)))
+        return Verdict((*own.rejections, *[f for f in alike.rejections if not published.is_bare(f)]),
+                       (*own.warnings, *[f for f in alike.warnings if not published.is_bare(f)]))
 
     def _look_at(self, text: Optional[str]) -> Verdict:
         if text is None:
@@ -274,6 +281,11 @@ class Judge:
 
     def _judge(self, target: Optional[Report]) -> Verdict:
         return judge(self._guest, self._source, target, self._now, self._policies)
+
+
+def _first(verdict: Verdict) -> str:
+    """The check of its first rejection, '' when it accepts."""
+    return verdict.rejections[0].check if verdict.rejections else ''
 
 
 def _text(stats: Any) -> Optional[str]:

@@ -122,10 +122,8 @@ def concerning(guest: Guest, findings: Iterable[Finding]) -> list[Finding]:
 
 def settle(findings: list[Finding], policies: Policies) -> Verdict:
     """Findings, by what the policies make of each."""
-    verdict = Verdict()
-    for finding in findings:
-        verdict += _by(policies.of(finding), finding)
-    return verdict
+    meant = [(policies.of(finding), finding) for finding in findings]
+    return Verdict(tuple([f for meaning, f in meant if meaning == REJECT]), tuple([f for meaning, f in meant if meaning == WARN]))
 
 
 def is_fresh(time: float, now: float, stale_after: float) -> bool:

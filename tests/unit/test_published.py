@@ -200,6 +200,17 @@ def test_whatever_checks_yield_fits_and_reads_back(found, fact, other):
     assert sum(len(k) + len(v.encode()) for k, v in texts.items()) <= published.MAX_BYTES
     back = published.read(texts)
     assert back.summary == built.summary or 'all' in back.dropped or 'summary' in back.dropped
+    assert published.read_findings(texts[published.MAIN]) == back.findings
+
+
+@pytest.mark.parametrize('facts', [{}, {'groups': FULL.groups}, {'migration': FULL.migration}, {'storage': FULL.storage}, {'cpu': HOST},
+                                   {'migrations': FULL.migrations}, {'dropped': ('texts',), 'counted': 1, 'default_guest': SMALLER}])
+def test_findings_are_found_without_reading_the_rest(facts):
+    """Whatever stands beside them, and whatever they say: what looks like an end in a text is none."""
+    says = ("],'guests':", '],"guests":', "'f':[{", '"f":[{', "],'tsc_hz':1}", '}]}', "\\'],\"past\":", '\\')
+    for found in ((), tuple(Finding('cpu', Outcome.FAILURE, text, '{' + text) for text in says)):
+        main = published.write(Report(1_764_000_000, found, **facts))[published.MAIN]
+        assert published.read_findings(main) == published.read({published.MAIN: main}).findings == found
 
 
 def test_ten_thousand_findings_keep_the_decision():

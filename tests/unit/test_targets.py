@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A fleet of hosts at once: versions side by side, ten thousand findings, and what is kept between requests."""
 import dataclasses
+import itertools
 import time
 import types
 
@@ -61,6 +62,7 @@ HOSTS = {
     'a lying word': ({**GOOD, 'migcheck': GOOD['migcheck'].replace(':- ', ':a=b=c ').replace(GOOD['migcheck'][13:29], '0' * 16)},
                      ([], ['report'])),
     'more keys than we know': ({'migcheck': stats(POOR)['migcheck'].replace('{}', "{'new':[1]}")}, (['cpu'], [])),
+    'no end of the time': ({**GOOD, 'migcheck': '1 1000000000' + GOOD['migcheck'][13:]}, ([], ['report'])),
     'no words': ({'migcheck': GOOD['migcheck'][:12]}, ([], ['report'])),
     'bytes': ({'migcheck': GOOD['migcheck'].encode()}, ([], ['report'])),
     'another disk': (stats(storage=LOCAL), (['storage'], [])),
@@ -171,6 +173,31 @@ def test_a_host_that_passes_for_another_kind_is_put_where_only_it_belongs():
         assert 'poor' in [host.host for host in rejected['cpu']], name
 
 
+STRICT = dataclasses.replace(POLICIES, on_missing={'': 'reject'}, on_stale={'': 'reject'})
+
+
+@pytest.mark.parametrize('policies', [POLICIES, STRICT, dataclasses.replace(STRICT, on_missing={'': 'warn'}),
+                                      dataclasses.replace(STRICT, on_stale={'': 'warn'})])
+def test_hosts_are_sifted_together_as_each_is_judged_alone(policies):
+    """Whichever stand side by side: there are short ways where all are fresh, and where all are stale."""
+    for those in itertools.chain(([],), itertools.product(HOSTS), itertools.product(HOSTS, repeat=2), [tuple(HOSTS) * 2]):
+        _sifted_as_alone(those, policies)
+
+
+def _sifted_as_alone(those, policies):
+    source, memory = published.read(stats(storage=NFS)), targets.Memory()
+    hosts = [types.SimpleNamespace(host=number, name=name, stats=HOSTS[name][0]) for number, name in enumerate(those)]
+    alone = {}
+    for host in hosts:
+        rejections = judge(source, policies=policies)(host.stats).rejections
+        alone.setdefault(rejections[0].check if rejections else '', []).append(host.host)
+    for _ in range(2):
+        accepted, rejected = judge(source, memory=memory, policies=policies).sift(hosts)
+        assert [host.host for host in accepted] == alone.get('', []), those
+        assert {check: [host.host for host in found] for check, found in rejected.items()} == {
+            check: found for check, found in alone.items() if check}, those
+
+
 names = st.frozensets(st.sampled_from(['fpu', 'sse2', 'avx', 'avx2', 'vmx', 'arch-capabilities', 'of-no-libvirt']))
 cpus = st.builds(Cpu, st.sampled_from(['x86_64', 'x86_64', 'i686', 'aarch64']), st.sampled_from(['kvm', 'kvm', 'qemu']),
                  st.sampled_from([None, 'Intel', 'AMD']), st.sampled_from(['one', 'other']), names,
@@ -179,6 +206,7 @@ cpus = st.builds(Cpu, st.sampled_from(['x86_64', 'x86_64', 'i686', 'aarch64']), 
                  at_most=st.none() | names)
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.lists(cpus, min_size=1, max_size=3), st.lists(cpus, min_size=1, max_size=4))
 def test_the_short_ways_to_a_verdict_end_where_the_long_one_does(guests, given):
     memory = targets.Memory()
@@ -193,6 +221,7 @@ def test_the_short_ways_to_a_verdict_end_where_the_long_one_does(guests, given):
         assert [one.in_full(host.stats) for host in hosts] == list(long.values())
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(cpus, cpus)
 def test_bits_say_yes_exactly_when_the_comparison_does(guest, host):
     masked = Interner()

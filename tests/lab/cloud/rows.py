@@ -138,7 +138,8 @@ class Players:
         if found:
             return 'source', found.group() + ' || ' + events
         log = self.cloud.control.scheduler.logged(marks[''])
-        lines = re.findall(rf'Host {TARGET} is rejected as target.*', log)
+        # One of the three hosts is the source: the other two are the target and one more.
+        lines = re.findall(rf'(?:Host {TARGET} is|2 hosts are) rejected as target.*', log)
         if lines:
             return 'filter', lines[0] + (' || ' + events if events else '')
         if silent is not None:
