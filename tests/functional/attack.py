@@ -46,11 +46,12 @@ class Heart(threading.Thread):
             last = now
 
     def stop(self):
-        """How late it was: the median, the 99th percentile and the longest gap, in seconds."""
+        """How late it was: the median, the 99th percentile and the longest gap, in seconds; and how often as late as a round that hangs."""
         self.stopped.set()
         self.join(10)
         gaps = sorted(self.gaps)
-        return {'median': gaps[len(gaps) // 2], 'p99': gaps[len(gaps) * 99 // 100], 'longest': gaps[-1]}
+        return {'median': gaps[len(gaps) // 2], 'p99': gaps[len(gaps) * 99 // 100], 'longest': gaps[-1],
+                'stops': sum(gap >= HANGING for gap in gaps)}
 
 
 def left():
@@ -66,11 +67,11 @@ def attack(rounds, share):
     loop = runner.Runner(LOADED)
     told = Settings(options={'DEFAULT': {'instances_path': share}} if share else {}, timeout=0.5)
     attacks = [name for name in LOADED if name not in ('well', 'storage' if not share else '') and (share or name not in ENDLESS[1:])]
-    hung = None
+    hung, hanging = None, 0
     said = {}
 
     def run(*names):
-        nonlocal hung
+        nonlocal hung, hanging
         endless = set(names) & set(ENDLESS)
         outcome = loop.run(dict.fromkeys(('well', *names), told), HANGING if endless else DEADLINE)
         for name in names:
@@ -82,7 +83,7 @@ def attack(rounds, share):
         found[kinds] = found.get(kinds, 0) + 1
         # What becomes of it in nova-compute's own process belongs to a round.
         published.write(reports.build(time.time(), outcome.findings, outcome.facts))
-        hung = outcome.seconds if endless else hung
+        hung, hanging = (outcome.seconds, hanging + 1) if endless else (hung, hanging)
 
     def call_what_hangs():
         bounded, gate = Bounded(), threading.Event()
@@ -95,6 +96,7 @@ def attack(rounds, share):
     run(*attacks)
     call_what_hangs()
     said.clear()
+    hanging = 0
     before = left()
     heart = Heart()
     heart.start()
@@ -108,7 +110,7 @@ def attack(rounds, share):
         run(attacks[number % len(attacks)])
         if number % 50 == 0:
             call_what_hangs()
-    return {'before': before, 'attacked': heart.stop(), 'after': left(), 'healthy': healthy, 'hung': hung, 'said': said,
+    return {'before': before, 'attacked': heart.stop(), 'after': left(), 'healthy': healthy, 'hung': hung, 'hanging': hanging, 'said': said,
             'seconds': time.monotonic() - begun, 'patched': nova_release.is_eventlet()}
 
 
