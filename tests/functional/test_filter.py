@@ -138,7 +138,7 @@ class TestEnforce:
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
         assert migration.refusals == {}
         line, = cloud.log.lines('nova_migcheck.scheduler', 'would be rejected')
-        assert re.search(r': 4 hosts would be rejected .*: compute\[\S+\]: endpoint: .* \| 1 more for endpoint: compute\d$|$', line).group(), line
+        assert re.search(r' 4 hosts would be rejected .*: compute\[\S+\]: endpoint: .* \| 1 more for endpoint: compute\d$', line), line
         # Once by the target and once by the source.
         assert len(cloud.log.lines('nova_migcheck.hook', 'would be refused', 'compute2', 'endpoint')) == 2
 
