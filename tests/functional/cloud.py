@@ -547,12 +547,14 @@ class Cloud(fixtures.Fixture):
 
         Servers that never moved stay, for :meth:`server`.
         """
-        for server in self._servers() - set(self._homes):
+        left = {server: host for server, host in self._servers().items() if server not in self._homes}
+        for server in left:
             self.delete(server)
         for group, option in self._overridden:
             CONF.clear_override(option, group)
         self._overridden.clear()
-        moved = [host.name for host in self.hosts.values() if host.forget_migrations()]
+        # Where a server was deleted too: Nova gives its memory back after it is gone, and the scheduler goes by the memory.
+        moved = [host.name for host in self.hosts.values() if host.forget_migrations() or host.name in left.values()]
         if moved:
             self.publish(*moved)
         if self._plugin and not self._published:
@@ -572,10 +574,11 @@ class Cloud(fixtures.Fixture):
             self._published.update((name, self.stats(name)) for name in ill)
         self.forget_calls()
 
-    def _servers(self) -> set[str]:
-        """Of the cell, all that are not deleted."""
+    def _servers(self) -> dict[str, Optional[str]]:
+        """All of the cell that are not deleted: UUID -> host."""
         with self.cell() as context:
-            return {instance.uuid for instance in objects.InstanceList.get_by_filters(context, {'deleted': False}, expected_attrs=[])}
+            return {instance.uuid: instance.host for instance in
+                    objects.InstanceList.get_by_filters(context, {'deleted': False}, expected_attrs=[])}
 
     def _is_well(self, host: Host) -> bool:
         """Whether a host's last round, which is not old, found what it found when all was well; it is then what is published, too."""
