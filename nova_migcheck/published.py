@@ -102,12 +102,13 @@ def read_findings(text: str) -> tuple[Finding, ...]:
     :raises Unreadable: for anything that this version cannot read
     """
     with _unreadable():
-        begin = text.find(_FINDINGS)
-        if 0 < begin < len(text) <= MAX_BYTES:
+        own = text.split(' ', 4)[4]  # the summary before it may have anything in it, too
+        begin = own.find(_FINDINGS)
+        if 0 < begin < len(own) <= MAX_BYTES:
             # The end of the list, or a place after it.
-            ends = (text.find(end, begin) for end in _AFTER_FINDINGS)
-            return _listed(text[begin + len(_FINDINGS) - 2:next((end for end in ends if end > 0), len(text)) + 1])
-        return tuple(Finding.from_dict(f) for f in _object(_change_quotes(text.split(' ', 4)[4])).get('f', ()))
+            ends = (own.find(end, begin) for end in _AFTER_FINDINGS)
+            return _listed(own[begin + len(_FINDINGS) - 2:next((end for end in ends if end > 0), len(own)) + 1])
+        return tuple(Finding.from_dict(f) for f in _object(_change_quotes(own)).get('f', ()))
 
 
 def tsc_hz(text: str) -> Optional[int]:

@@ -209,6 +209,7 @@ def test_findings_are_found_without_reading_the_rest(facts):
     """Whatever stands beside them, and whatever they say: what looks like an end in a text is none."""
     says = ("],'guests':", '],"guests":', "'f':[{", '"f":[{', "],'tsc_hz':1}", '}]}', "\\'],\"past\":", '\\')
     for found in ((), tuple(Finding('cpu', Outcome.FAILURE, text, '{' + text) for text in says)):
+        found += tuple(Finding('cpu', Outcome.WARNING, 'x', 'y', scope=text) for text in ("'f':[{", "],'past':"))
         main = published.write(Report(1_764_000_000, found, **facts))[published.MAIN]
         assert published.read_findings(main) == published.read({published.MAIN: main}).findings == found
 
