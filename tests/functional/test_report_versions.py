@@ -18,8 +18,8 @@ DEAD = Finding('endpoint', Outcome.FAILURE, 'http://192.0.2.5:8780', 'connection
 
 
 def other_version(version, texts):
-    """The same report, as another version would publish it."""
-    return {key: f'{version} {text[2:]}' for key, text in texts.items()}
+    """The same stats with the report as another version would publish it. What is Nova's own is left: the scheduler weighs hosts by it."""
+    return {key: f'{version} {text[2:]}' if key in published.KEYS else text for key, text in texts.items()}
 
 
 def with_more(texts):
