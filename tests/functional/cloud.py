@@ -562,6 +562,7 @@ class Cloud(fixtures.Fixture):
         ill = []
         for name, host in self.hosts.items():
             host.options = dict(self._options[name])
+            host.hypervisor.forget_all_but(server for server, home in self._homes.items() if home == name)
             if host.hypervisor.cpu != self._cpus[name]:
                 host.hypervisor.cpu = self._cpus[name]
             for path in (self._script(name), self._script(f'{name}.path')):
