@@ -105,7 +105,7 @@ class LibvirtDriver(driver.LibvirtDriver):
         try:
             return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)
         finally:
-            # Also when Nova's own check refuses: what runs must be ended, and our reason is a named one.
+            # Also when Nova's own check refuses: our reason is a named one.
             if decide is not None:
                 with self._migcheck.fenced('checking the path to the target', instance):
                     decide()

@@ -14,10 +14,10 @@ from oslo_log import log as logging
 
 from nova_migcheck import conf as confs
 from nova_migcheck import cpu as cpus
-from nova_migcheck import events, moves, published, runner
+from nova_migcheck import events, moves, process, published, runner
 from nova_migcheck.aftermath import past
 from nova_migcheck.aftermath.watch import Watch
-from nova_migcheck.bounded import Bounded
+from nova_migcheck.bounded import Bounded, Call
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.guests import fingerprint
 from nova_migcheck.finding import Finding, Outcome
@@ -36,7 +36,7 @@ PATHS = 4
 # Seconds after a look at a path until the next process is made ready. Its imports would take a processor from the migration that begins.
 READY_AFTER = 5.0
 # How the destination tells the source its host name, and behind a space the fingerprint of the CPU that it accepted. Nova's own
-# check on the source, which runs right after ours, always overwrites this field; it is the only text of LibvirtLiveMigrateData that
+# check on the source, which runs when ours has read it, always overwrites this field; it is the only text of LibvirtLiveMigrateData that
 # nobody reads before.
 _HOST_MARK = 'migcheck:'
 
@@ -94,6 +94,12 @@ class Hook:
     def _make_ready(self) -> None:
         with self.fenced('making a process ready for the next look at a path'):
             self._spare.refill()
+
+    def _make_ready_soon(self) -> None:
+        if self._soon is None or not self._soon.is_alive():
+            self._soon = threading.Timer(READY_AFTER, self._make_ready)
+            self._soon.daemon = True
+            self._soon.start()
 
     @contextlib.contextmanager
     def fenced(self, doing: str, instance: Any = None) -> Iterator[None]:
@@ -184,7 +190,7 @@ class Hook:
         """Begin to look at the path from here to where ``migrate_data`` says. Nova's own check runs meanwhile, and overwrites our mark.
 
         :returns: waits for the answer and decides whether ``instance`` can go there: raises nova.exception.MigrationPreCheckError when it
-            cannot. Must be called. None when there is nothing to decide.
+            cannot. None when there is nothing to decide.
         """
         mark = migrate_data.instance_relative_path if 'instance_relative_path' in migrate_data else ''
         if not mark.startswith(_HOST_MARK):
@@ -193,12 +199,11 @@ class Hook:
         host, _, accepted = mark[len(_HOST_MARK):].partition(' ')
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
         target = _read(node.stats if 'stats' in node else None, host, instance)
-        looked_at = self._path(host, migrate_data.target_connect_addr, target)
+        looked_at = Call(self._path, host, migrate_data.target_connect_addr, target)
 
         def decide() -> None:
-            found = looked_at()
             verdict = self._guest_leaves(instance, target, host, accepted)
-            verdict += settle(found, self.policies)
+            verdict += settle(looked_at.wait(self._longest_path()), self.policies)
             verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
             self._settle(context, instance, host, verdict)
             self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
@@ -225,38 +230,26 @@ class Hook:
         xml = self._libvirt.get_guest(instance).get_xml_desc()
         return hypervisor.guest_cpu(connection, xml, hypervisor.host_cpu(connection, self._conf.libvirt.virt_type))
 
-    def _path(self, host: str, connect: str, target: Optional[Report]) -> Callable[[], list[Finding]]:
-        """Begin the checks of the path from here to the target.
+    def _longest_path(self) -> float:
+        """Seconds that :meth:`_path` may take: it waits for its turn, and for what it has started."""
+        return float(2 * (self._conf.migcheck.round_deadline + 2 * process.GRACE))
 
-        :returns: waits for what they find; must be called
-        """
+    def _path(self, host: str, connect: str, target: Optional[Report]) -> list[Finding]:
+        """What the checks of the path find, from here to the target."""
         deadline = self._conf.migcheck.round_deadline
         if not self._path_checks:
-            return list
+            return []
         if not self._paths.acquire(timeout=deadline):
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
-            return lambda: [Finding('transport', Outcome.UNKNOWN, host, detail)]
+            return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
             known = {'host': host, 'connect': connect, 'migration': dict(target.migration) if target else {}}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
-            ended = runner.Runner(self._path_checks, self._spare.take()).begin(settings, deadline)
-        except BaseException:
-            self._looked()
-            raise
-
-        def wait() -> list[Finding]:
-            try:
-                return [f for f in ended().findings if f.outcome is not Outcome.OK]
-            finally:
-                self._looked()
-        return wait
-
-    def _looked(self) -> None:
-        self._paths.release()
-        if self._soon is None or not self._soon.is_alive():
-            self._soon = threading.Timer(READY_AFTER, self._make_ready)
-            self._soon.daemon = True
-            self._soon.start()
+            found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
+            return [f for f in found if f.outcome is not Outcome.OK]
+        finally:
+            self._paths.release()
+            self._make_ready_soon()
 
     # Both.
 

@@ -50,16 +50,12 @@ _MAX_COMMON = 32 * 1024
 
 # Common parts that are kept parsed: a cloud has tens of kinds, rarely hundreds. What differs on every host is never kept.
 _KEPT = 1024
-# Lists of findings that are kept parsed. What is wrong with a host is mostly what was wrong with it at the last request.
+# Hosts whose findings are kept parsed: those whose reason is logged, which are the same ones at the next request.
 _KEPT_FINDINGS = 128
 
 _TIME = slice(2, 12)
-#: Where the version stands with the space after it, the space after the time, and the kind.
-VERSION_AT, SPACE_AT, KIND = slice(2), slice(12, 13), slice(13, 29)
-# A quote in a string is escaped, so these are keys: of the list of findings, where there is one, and of what may come after it.
-_FINDINGS = "'f':[{"
-_AFTER_FINDINGS = ("],'guests':", "],'migration':", "],'past':", "],'storage':", "],'tsc_hz':")
-_DECODER = json.JSONDecoder()
+#: Where the space after the time stands, and the kind.
+SPACE, KIND = slice(12, 13), slice(13, 29)
 _TSC_HZ = re.compile(r"'tsc_hz':([0-9]{1,13})[,}]")
 
 
@@ -69,7 +65,7 @@ class Unreadable(ValueError):
 
 def is_dated(text: str) -> bool:
     """Whether a published text has a time where this version puts it."""
-    return text[VERSION_AT] == f'{VERSION} ' and text[SPACE_AT] == ' '
+    return text[:2] == f'{VERSION} ' and text[SPACE] == ' '
 
 
 def beginning(time: float) -> str:
@@ -102,13 +98,9 @@ def read_findings(text: str) -> tuple[Finding, ...]:
     :raises Unreadable: for anything that this version cannot read
     """
     with _unreadable():
-        own = text.split(' ', 4)[4]  # the summary before it may have anything in it, too
-        begin = own.find(_FINDINGS)
-        if 0 < begin < len(own) <= MAX_BYTES:
-            # The end of the list, or a place after it.
-            ends = (own.find(end, begin) for end in _AFTER_FINDINGS)
-            return _listed(own[begin + len(_FINDINGS) - 2:next((end for end in ends if end > 0), len(own)) + 1])
-        return tuple(Finding.from_dict(f) for f in _object(_change_quotes(own)).get('f', ()))
+        own = text.split(' ', 4)[4]
+        # What nobody of ours has written may be megabytes, which are not kept.
+        return (_findings if len(own) <= MAX_BYTES else _findings.__wrapped__)(own)
 
 
 def tsc_hz(text: str) -> Optional[int]:
@@ -271,10 +263,9 @@ def _bare(summary: str) -> tuple[Finding, ...]:
 
 
 @functools.lru_cache(_KEPT_FINDINGS)
-def _listed(text: str) -> tuple[Finding, ...]:
-    """The findings of a list that a published text has, with whatever comes after it."""
-    found, _end = _DECODER.raw_decode(_change_quotes(text))
-    return tuple(Finding.from_dict(f) for f in found)
+def _findings(own: str) -> tuple[Finding, ...]:
+    """The findings in the own part of a published text."""
+    return tuple(Finding.from_dict(f) for f in _object(_change_quotes(own)).get('f', ()))
 
 
 @functools.lru_cache(_KEPT)

@@ -123,14 +123,6 @@ class Runner:
         :param progress: see :data:`Progress`
         :returns: always a :class:`Round`; what went wrong with a check is a finding of that check
         """
-        return self.begin(settings, deadline, progress)()
-
-    def begin(self, settings: Mapping[str, Settings], deadline: float,
-              progress: Optional[Progress] = None) -> Callable[[], Round]:
-        """As :meth:`run`, but do not wait.
-
-        :returns: waits for the end and gives the round. Must be called: it kills and reaps what this has started.
-        """
         outcome = Round(started=time.time())
         begun = time.monotonic()
         runnable = {}
@@ -150,16 +142,12 @@ class Runner:
         if process is not None and not (runnable and not self._stopped and process.names.issuperset(runnable)):
             process.close()
             process = None
-        end = self._start(process or Process(runnable), runnable, deadline, outcome, progress) if runnable and not self._stopped else None
-
-        def wait() -> Round:
-            if end is not None:
-                end()
-            order = list(settings)
-            outcome.findings.sort(key=lambda f: order.index(f.check) if f.check in order else len(order))
-            outcome.seconds = time.monotonic() - begun
-            return outcome
-        return wait
+        if runnable and not self._stopped:
+            self._run(process or Process(runnable), runnable, deadline, outcome, progress)
+        order = list(settings)
+        outcome.findings.sort(key=lambda f: order.index(f.check) if f.check in order else len(order))
+        outcome.seconds = time.monotonic() - begun
+        return outcome
 
     def stop(self) -> None:
         """Kill the round that runs, if one does, and start no other. Safe from any thread."""
@@ -175,36 +163,26 @@ class Runner:
         self._stuck.pop(name, None)
         return False
 
-    def _start(self, process: Process, settings: Mapping[str, Settings], deadline: float, outcome: Round,
-               progress: Optional[Progress]) -> Callable[[], None]:
-        """Start these checks; what is returned sees them to their end, and puts what they said into ``outcome``."""
+    def _run(self, process: Process, settings: Mapping[str, Settings], deadline: float, outcome: Round,
+             progress: Optional[Progress]) -> None:
         try:
             outputs = {name: _Output(name, process.files[name], progress) for name in settings}
             self._process = process
             process.begin({name: self.checks[name].entry for name in settings}, settings, deadline)
-        except BaseException:
-            self._process = None
-            process.close()
-            raise
-        # The child keeps the deadline by itself; after that, it is killed from here.
-        until = time.monotonic() + deadline + GRACE
-
-        def end() -> None:
             try:
-                try:
-                    self._watch(process, until, outputs.values() if progress else ())
-                finally:
-                    process.kill()
-                    self._process = None
-                ended = _json_object(process.ended)
-                for output in outputs.values():
-                    while output.read():
-                        pass
+                # The child keeps the deadline by itself; after that, it is killed from here.
+                self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
             finally:
-                process.close()
-            for name, output in outputs.items():
-                self._account(output, ended.get(name) or {}, deadline, outcome)
-        return end
+                process.kill()
+                self._process = None
+            ended = _json_object(process.ended)
+            for output in outputs.values():
+                while output.read():
+                    pass
+        finally:
+            process.close()
+        for name, output in outputs.items():
+            self._account(output, ended.get(name) or {}, deadline, outcome)
 
     def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> None:
         begun = time.monotonic()

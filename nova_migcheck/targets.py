@@ -166,7 +166,6 @@ class Judge:
         if not hosts:
             return [], {}
         main, kind, oldest, newest, known = published.MAIN, published.KIND, self._oldest, self._newest, self._known.checks.get
-        version, version_at, space_at = f'{published.VERSION} ', published.VERSION_AT, published.SPACE_AT
         # Step by step for all hosts, and the first and the last text stand for all between them: statements for each host cost most.
         try:
             texts = [host.stats.get(main, '') for host in hosts]
@@ -178,14 +177,13 @@ class Judge:
             all_fresh = False
         if all_fresh:
             found = [known(text[kind]) for text in texts]
-        elif version <= first and last < oldest and {text[space_at] for text in texts} == {' '}:
-            # Between two texts that begin with the version are only such as do.
+        elif f'{published.VERSION} ' <= first and last < oldest and {text[published.SPACE] for text in texts} == {' '}:
+            # Between two texts that begin with the version are only such as do: all have a time (published.is_dated).
             found = [_first(self._stale)] * len(texts)
         else:
-            # published.is_dated, without a call for each.
-            stale, missing = _first(self._stale), _first(self._missing)
-            found = [known(text[kind]) if oldest <= text < newest
-                     else stale if text[version_at] == version and text[space_at] == ' ' else missing for text in texts]
+            stale, missing, is_dated = _first(self._stale), _first(self._missing), published.is_dated
+            found = [missing if not text else known(text[kind]) if oldest <= text < newest else stale if is_dated(text) else missing
+                     for text in texts]
         if None in found:
             found = [self._find_out(text) if check is None else check for text, check in zip(texts, found)]
         checks = dict.fromkeys(found)

@@ -8,16 +8,18 @@ What other hosts make of this host's names is theirs to say (the ``transport`` c
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar, Iterator, Mapping, Optional, Sequence
+from typing import ClassVar, Iterator, Mapping, Optional, Sequence
 
+from nova_migcheck.bounded import Call
 from nova_migcheck.checks.base import Check, Fact, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import host as libvirthost
 from nova_migcheck.network import intent
 from nova_migcheck.network import migration as networks
 from nova_migcheck.network.hostsfile import HostsFile
 from nova_migcheck.network.interfaces import Address, HostNetwork, IPAddress, Kernel, answers_arp_for_others
-from nova_migcheck.network.resolver import Answer, resolve, started
+from nova_migcheck.network.resolver import Answer, resolve
 
 _INBOUND = 'live_migration_inbound_addr'
 _COLD = 'migration_inbound_addr'
@@ -36,7 +38,7 @@ class AddressCheck(Check):
 
     def run(self, settings: Settings) -> Iterator[Result]:
         deadline = time.monotonic() + settings.timeout
-        asked = started(lambda: _libvirt_host(settings))
+        asked = Call(libvirthost.name, settings)
         hosts = HostsFile()
         try:
             hosts = HostsFile.read()
@@ -47,7 +49,7 @@ class AddressCheck(Check):
         answers = resolve(filter(None, (settings.host, inbound, '' if '%s' in cold else cold)), settings.timeout)
         libvirt_host = str(libvirtconf.read_if_any(libvirtconf.QEMU_CONF).get('migration_host', ''))
         try:
-            libvirt_host = libvirt_host or asked(max(0.1, deadline - time.monotonic()))
+            libvirt_host = libvirt_host or asked.wait(max(0.1, deadline - time.monotonic()))
         except TimeoutError:
             yield self.unknown('libvirtd', f'it did not say its host name within {settings.timeout:g} s',
                                remedy='look at libvirtd on this host')
@@ -280,22 +282,3 @@ class _Host:
 
     def _addresses(self, name: str) -> list[str]:
         return [str(ip) for ip in self.answers[name].addresses]
-
-
-def _libvirt_host(settings: Settings) -> str:
-    """What libvirtd calls this host; '' where there is no libvirt to ask, which other checks say."""
-    try:
-        import libvirt
-    except ImportError:
-        return ''
-    default: dict[Any, str] = {'lxc': 'lxc:///', 'parallels': 'parallels:///system'}
-    uri = settings.get('libvirt', 'connection_uri') or default.get(settings.get('libvirt', 'virt_type'), 'qemu:///system')
-    libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print to stderr
-    try:
-        connection = libvirt.openReadOnly(uri)
-        try:
-            return str(connection.getHostname())
-        finally:
-            connection.close()
-    except libvirt.libvirtError:
-        return ''

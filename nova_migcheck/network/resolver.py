@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import ipaddress
-import queue
 import socket
-import threading
 import time
-from typing import Callable, Iterable, Optional, TypeVar, cast
+from typing import Iterable, Optional
 
+from nova_migcheck.bounded import Call
 from nova_migcheck.network.interfaces import IPAddress
-
-_T = TypeVar('_T')
 
 # What libvirt (virNetSocketNewConnectTCP) and QEMU (inet_parse_connect_saddr) ask for: no IPv6 answers on a host that has
 # no IPv6 address.
@@ -52,11 +48,11 @@ def resolve(names: Iterable[str], timeout: float) -> dict[str, Answer]:
     wanted = list(dict.fromkeys(names))
     answers = {name: Answer(name, (address,), literal=True) for name, address in
                ((name, literal(name)) for name in wanted) if address is not None}
-    asked = {name: started(functools.partial(_ask, name)) for name in wanted if name not in answers}
+    asked = {name: Call(_ask, name) for name in wanted if name not in answers}
     deadline = time.monotonic() + timeout
     for name, waiting in asked.items():
         try:
-            answers[name] = waiting(max(0.0, deadline - time.monotonic()))
+            answers[name] = waiting.wait(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             answers[name] = Answer(name, error=f'the resolver gave no answer within {timeout:g} s', timed_out=True)
     return answers
@@ -68,30 +64,3 @@ def _ask(name: str) -> Answer:
     except (OSError, UnicodeError) as e:
         return Answer(name, error=getattr(e, 'strerror', None) or str(e))
     return Answer(name, tuple(dict.fromkeys(ipaddress.ip_address(str(entry[4][0])) for entry in found)))
-
-
-def started(call: Callable[[], _T]) -> Callable[[float], _T]:
-    """Run a call that may block for ever in a daemon thread, which cannot keep the process alive.
-
-    :return: gives the call's result, waiting at most so many seconds, or raises what the call raised
-    :raises TimeoutError: by what is returned, when the call had not come back
-    """
-    done: queue.SimpleQueue[tuple[Optional[_T], Optional[BaseException]]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put((call(), None))
-        except BaseException as e:
-            done.put((None, e))
-
-    threading.Thread(target=run, daemon=True).start()
-
-    def wait(timeout: float) -> _T:
-        try:
-            value, error = done.get(timeout=timeout)
-        except queue.Empty:
-            raise TimeoutError(f'no answer within {timeout:g} s')
-        if error is not None:
-            raise error
-        return cast(_T, value)
-    return wait

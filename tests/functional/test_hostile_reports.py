@@ -151,7 +151,7 @@ class TestHostileReports:
         self._hook(shared_cloud, 'compute2').tell_source(data)
         with shared_cloud.cell() as context, pytest.MonkeyPatch.context() as patched:
             patched.setattr(objects.ComputeNode, 'get_first_node_by_host_for_old_compat', lambda *args, **kwargs: node)
-            patched.setattr(hook, '_path', lambda *args: list)
+            patched.setattr(hook, '_path', lambda *args: [])
             decide = hook.as_source(context, self._instance(shared_cloud, server), data)
             assert decide is not None
             decide()

@@ -13,6 +13,7 @@ from nova_migcheck.aftermath.past import Past
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Interfaces
 from nova_migcheck.report import Report
+from tests import FUZZ
 
 MIB = 1 << 20
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
@@ -177,7 +178,7 @@ anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() 
                         lambda c: st.lists(c, max_size=12), max_leaves=30)
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150 * FUZZ, deadline=None)
 @hypothesis.given(anything | st.lists(st.lists(st.integers() | st.none() | st.sampled_from(['in', 'failed', '\x1b[2J']), min_size=10)))
 def test_reading_survives_anything(value):
     for one in past.read(value):

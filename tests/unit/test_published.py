@@ -18,6 +18,7 @@ from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.cpu.guests import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Group, Report
+from tests import FUZZ
 
 NAMES = NAMES_1.decode().split()
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Icelake-Server', frozenset(random.Random(1).sample(NAMES, 150)), 2_400_000_000, True, 9_000_000)
@@ -172,7 +173,7 @@ texts = st.one_of(
     st.just('1 1764000000 ' + 'x' * 3_000_000))
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=300 * FUZZ, deadline=None)
 @hypothesis.given(st.fixed_dictionaries({}, optional=dict.fromkeys(published.KEYS, texts)) | json_values)
 def test_a_reader_survives_anything(stats):
     try:
@@ -192,7 +193,7 @@ findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), o
                               scope=st.text(max_size=20)), max_size=30)
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150 * FUZZ, deadline=None)
 @hypothesis.given(findings, json_values, json_values)
 def test_whatever_checks_yield_fits_and_reads_back(found, fact, other):
     built = report.build(1_764_000_000, found, {'cpu': fact, 'guests': other, 'migration': {'x': fact}, 'storage': other})
