@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -54,7 +53,7 @@ class Process:
         :param deadline: seconds
         """
         told = {'deadline': deadline, 'status': self.files[_STATUS], 'checks': {
-            name: {'entry': entries[name], 'out': self.files[name], 'settings': dataclasses.asdict(value)}
+            name: {'entry': entries[name], 'out': self.files[name], 'settings': vars(value)}
             for name, value in settings.items()}}
         os.write(self.files[_TOLD], json.dumps(told, default=str).encode())
         os.lseek(self.files[_TOLD], 0, os.SEEK_SET)

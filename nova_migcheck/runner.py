@@ -189,8 +189,8 @@ class Runner:
         pause = POLL / 16
         while process.runs and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
-            # A round that hangs is not looked at a thousand times: the end of any is noticed within a tenth of its length.
-            pause = min(2 * pause, POLL if outputs else max(POLL / 8, min((time.monotonic() - begun) / 10, until - time.monotonic())))
+            # A round that hangs is not looked at a thousand times: the end of any is noticed within a sixth of its length.
+            pause = min(2 * pause, POLL if outputs else max(POLL / 8, min((time.monotonic() - begun) / 6, until - time.monotonic())))
             for output in outputs:
                 output.read()
 

@@ -31,6 +31,8 @@ class Reader:
         self._logins: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
         # (group, option) -> (value, the file that set it): to find the file costs ten times what the value does, in each round
         self._paths: dict[tuple[str, str], tuple[Any, str]] = {}
+        # The same of what nobody has registered: its files are parsed once, and it stays as it was there.
+        self._unregistered: dict[tuple[str, str], tuple[Any, str]] = {}
 
     def read(self, check: type[Check], memory: Any = None, target: Optional[dict[str, Any]] = None) -> Settings:
         """What ``check`` is told.
@@ -78,19 +80,19 @@ class Reader:
 
     def _value(self, group: str, name: str) -> tuple[Any, str]:
         """An option's value as JSON can hold it, and the file that set it."""
-        conf, scope = self.conf, None if group == 'DEFAULT' else group
+        scope = None if group == 'DEFAULT' else group
         try:
-            value = conf[name] if scope is None else conf[scope][name]
+            value = self.conf[name] if scope is None else self.conf[scope][name]
         except cfg.NoSuchOptError:
-            conf = self._parsed()
-            opt = (cfg.ListOpt if name in _MULTI_VALUED else cfg.StrOpt)(name)
-            conf.register_opt(opt, group=scope)
-            value = conf[name] if scope is None else conf[scope][name]
+            if (group, name) not in self._unregistered:
+                conf = self._parsed()
+                conf.register_opt((cfg.ListOpt if name in _MULTI_VALUED else cfg.StrOpt)(name), group=scope)
+                value = conf[name] if scope is None else conf[scope][name]
+                self._unregistered[group, name] = _plain(value), _file(conf, name, scope)
+            return self._unregistered[group, name]
         known = self._paths.get((group, name))
         if known is None or known[0] != value:
-            location = conf.get_location(name, scope)
-            path = location.detail if location is not None and location.location.is_user_controlled else ''
-            known = self._paths[group, name] = value, str(path or '')
+            known = self._paths[group, name] = value, _file(self.conf, name, scope)
         return _plain(value), known[1]
 
     def _parsed(self) -> cfg.ConfigOpts:
@@ -99,6 +101,12 @@ class Reader:
             self._files([], project=self.conf.project, prog=self.conf.prog, default_config_files=_existing(self.conf, 'config_file'),
                         default_config_dirs=_existing(self.conf, 'config_dir'))
         return self._files
+
+
+def _file(conf: cfg.ConfigOpts, name: str, scope: Optional[str]) -> str:
+    """The file that set an option, '' when none did."""
+    location = conf.get_location(name, scope)
+    return str(location.detail or '') if location is not None and location.location.is_user_controlled else ''
 
 
 def _existing(conf: cfg.ConfigOpts, option: str) -> list[str]:

@@ -26,7 +26,7 @@ from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 
 from nova_migcheck import hook, published
-from tests.functional.attack import Heart, left
+from tests.functional.attack import Heart, left, left_after
 
 CONF = nova.conf.CONF
 # Seconds that libvirtd may take for one question, instead of the 15 that it may need to probe QEMU.
@@ -87,7 +87,7 @@ def main(nova_conf, pid, number):
     while driver._migcheck._bounded._hung.is_alive() and time.monotonic() < end:
         time.sleep(0.05)
     said['after'] = rounds(driver, number)
-    said['held'], said['holds'] = held, left()
+    said['held'], said['holds'] = held, left_after(held)
     said['patched'] = monkey_patch.is_patched()
     driver.cleanup_host('compute1')
     print(json.dumps(said), flush=True)
