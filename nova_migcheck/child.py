@@ -11,6 +11,7 @@ its own that :mod:`nova_migcheck.runner` holds too. All of them are memory files
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -18,11 +19,12 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from typing import Any, Iterable, Mapping, NoReturn, Optional
+from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional
 
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.finding import Finding
@@ -48,27 +50,31 @@ class _TooMuch(Exception):
 def main() -> NoReturn:
     """Run what standard input says, write how each check ended to the status file, and be gone with all descendants.
 
-    With arguments, the number of a pipe and names of modules, import those first and wait until the pipe says that it is time.
+    With an argument, which is JSON, get ready for that and wait until a pipe says that it is time::
+
+        {"turn": FD, "modules": [NAME...], "status": FD, "checks": {NAME: {"entry": ENTRY, "out": FD}...}}
     """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    ready: dict[str, _Ready] = {}
     if sys.argv[1:]:
-        _wait_for_turn(int(sys.argv[1]), sys.argv[2:])
+        ready = _wait_for_turn(json.loads(sys.argv[1]))
     else:
         # The death of the *thread* that started us, which waits for us. One that only made us ready may long be gone.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     told = json.load(sys.stdin)
     deadline = time.monotonic() + told['deadline']
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # If the deadline below should ever fail us: SIGALRM's default action ends the process.
     signal.alarm(math.ceil(told['deadline'] + 2 * REAP) + 1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     _import_once(check['entry'].partition(':')[0] for check in told['checks'].values())
     running: dict[int, str] = {}
     for name, check in told['checks'].items():
+        if name in ready and ready[name].begins():
+            running[ready[name].pid] = name
+            continue
         pid = os.fork()
         if pid == 0:
-            # What another check writes is its own, and so is how all of them ended.
-            for fd in (told['status'], *(other['out'] for other in told['checks'].values() if other is not check)):
-                os.close(fd)
+            _alone(name, told)
             _run(check)
         running[pid] = name
     ended: dict[str, Any] = {}
@@ -84,11 +90,57 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _wait_for_turn(turn: int, modules: Iterable[str]) -> None:
-    _import_once(modules)
-    if not os.read(turn, 1):
-        os._exit(0)  # nova-compute is gone
-    os.close(turn)
+def _wait_for_turn(told: Mapping[str, Any]) -> dict[str, _Ready]:
+    """What waits for each check that may come to be run."""
+    _import_once(told['modules'])
+    ready = {name: _Ready(name, told) for name in told['checks']}
+    if not os.read(told['turn'], 1):
+        os._exit(0)  # nova-compute is gone; and they go with us
+    os.close(told['turn'])
+    return ready
+
+
+class _Ready:
+    """A process that has rehearsed a check, and waits: a new one would copy each page of ours that it touches while somebody waits."""
+
+    def __init__(self, name: str, told: Mapping[str, Any]) -> None:
+        self._line, its = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(told['turn'])
+            self._line.close()
+            _alone(name, told)
+            input_ = os.dup(0)
+            _run(told['checks'][name], lambda: _settings(its, input_, name))
+        its.close()
+
+    def begins(self) -> bool:
+        """Let it run. False when it is not ready, or dead; it is no longer of use then."""
+        with self._line as line:
+            line.setblocking(False)
+            try:
+                return bool(line.recv(1)) and line.send(b'.') == 1
+            except OSError:
+                return False
+
+
+def _settings(line: socket.socket, told: int, name: str) -> Mapping[str, Any]:
+    """Wait until it is time, and read what one check is told then. Whoever gave up on us has another one, which writes where we would."""
+    begun = b''
+    with line, contextlib.suppress(OSError):
+        line.send(b'.')
+        begun = line.recv(1)
+    if not begun:
+        os._exit(0)
+    settings: Mapping[str, Any] = json.loads(os.pread(told, os.fstat(told).st_size, 0))['checks'][name]['settings']
+    os.close(told)
+    return settings
+
+
+def _alone(name: str, told: Mapping[str, Any]) -> None:
+    """What another check writes is its own, and so is how all of them ended."""
+    for fd in (told['status'], *(other['out'] for check, other in told['checks'].items() if check != name)):
+        os.close(fd)
 
 
 def _import_once(modules: Iterable[str]) -> None:
@@ -158,8 +210,11 @@ def _reap_orphans() -> None:
         pass
 
 
-def _run(check: Mapping[str, Any]) -> NoReturn:
-    """One check, in its own process."""
+def _run(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, Any]]] = None) -> NoReturn:
+    """One check, in its own process.
+
+    :param wait: returns what it is told, when it is time
+    """
     status = 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -172,19 +227,26 @@ def _run(check: Mapping[str, Any]) -> NoReturn:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
-        _stream(check)
+        _stream(check, wait)
         status = 0
     finally:
         os._exit(status)
 
 
-def _stream(check: Mapping[str, Any]) -> None:
+def _stream(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, Any]]]) -> None:
     out = check['out']
     written = lines = 0
     try:
         module, _, attribute = check['entry'].partition(':')
         checker = getattr(importlib.import_module(module), attribute)()
-        for result in checker.run(Settings(**check['settings'])):
+        if wait:
+            with contextlib.suppress(Exception):  # it will say so when it runs
+                checker.rehearse()
+            settings = wait()
+            before = _cpu_seconds()
+        else:
+            settings, before = check['settings'], 0.0
+        for result in checker.run(Settings(**settings)):
             line = _line(result)
             written += len(line)
             lines += 1
@@ -198,8 +260,12 @@ def _stream(check: Mapping[str, Any]) -> None:
         where = traceback.format_exc(limit=-5)
         _write(out, json.dumps({'raised': f'{type(e).__name__}: {e}'[:500], 'traceback': where[-2000:]}) + '\n')
     else:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        _write(out, json.dumps({'end': round(usage.ru_utime + usage.ru_stime, 4)}) + '\n')
+        _write(out, json.dumps({'end': round(_cpu_seconds() - before, 4)}) + '\n')
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _line(result: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import threading
 import time
 from typing import Any, Callable, Iterator, NamedTuple, Optional
@@ -35,9 +36,9 @@ LIBVIRT = 15.0
 PATHS = 4
 # Seconds after a look at a path until the next process is made ready. Its imports would take a processor from the migration that begins.
 READY_AFTER = 5.0
-# How the destination tells the source its host name, and behind a space the fingerprint of the CPU that it accepted. Nova's own
-# check on the source, which runs when ours has read it, always overwrites this field; it is the only text of LibvirtLiveMigrateData that
-# nobody reads before.
+# How the destination tells the source its host name, and behind spaces the fingerprint of the CPU that it accepted and, as JSON, the
+# addresses at which it wants migrations to arrive. Nova's own check on the source, which runs when ours has read it, always overwrites this
+# field; it is the only text of LibvirtLiveMigrateData that nobody reads before.
 _HOST_MARK = 'migcheck:'
 
 
@@ -70,8 +71,8 @@ class Hook:
         paths = {name for name, check in loaded.items() if check.check is not None and check.check.WHEN == 'path'}
         self._path_checks = {name: check for name, check in loaded.items() if name in paths}
         self._paths = threading.BoundedSemaphore(PATHS)
-        self._spare = Spare(self._path_checks, [module for one in self._path_checks.values() if one.check
-                                                for module in (one.check.__module__, *one.check.HEAVY)])
+        self._spare = Spare({name: one.entry for name, one in self._path_checks.items() if one.check},
+                            [module for one in self._path_checks.values() if one.check for module in (one.check.__module__, *one.check.HEAVY)])
         self._soon: Optional[threading.Timer] = None
         self.policies = Policies.from_conf(conf.migcheck)
         self.watch = Watch(conf, libvirt_host, lambda: self.reporter.report, lambda: self.reporter.migrated())
@@ -180,9 +181,9 @@ class Hook:
     def tell_source(self, migrate_data: Any, compared: Optional[Compared] = None) -> None:
         """Put into Nova's answer to the source where this host will be contacted; ``pre_live_migration`` sets it anew."""
         migrate_data.target_connect_addr = self._conf.libvirt.live_migration_inbound_addr or self._conf.host
-        migrate_data.instance_relative_path = _HOST_MARK + self._conf.host
-        if compared is not None and compared.comparison.compatible:
-            migrate_data.instance_relative_path += f' {fingerprint(compared.cpu)}'
+        accepted = fingerprint(compared.cpu) if compared is not None and compared.comparison.compatible else ''
+        report = self.reporter.report
+        migrate_data.instance_relative_path = ' '.join((_HOST_MARK + self._conf.host, accepted, json.dumps(report.migration if report else {})))
 
     # The source.
 
@@ -196,18 +197,24 @@ class Hook:
         if not mark.startswith(_HOST_MARK):
             LOG.info('The target does not run nova-migcheck: the path to it is not checked', instance=instance)
             return None
-        host, _, accepted = mark[len(_HOST_MARK):].partition(' ')
-        node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
-        target = _read(node.stats if 'stats' in node else None, host, instance)
-        looked_at = Call(self._path, host, migrate_data.target_connect_addr, target)
+        host, _, told = mark[len(_HOST_MARK):].partition(' ')
+        accepted, _, facts = told.partition(' ')
+        # What it has published, is asked for meanwhile: the conductor takes as long as the look at a path.
+        published_by = Call(self._published_by, context, host, instance)
+        looked_at = Call(self._path, host, migrate_data.target_connect_addr, facts, published_by)
 
         def decide() -> None:
+            target = published_by.wait(self._longest_path())
             verdict = self._guest_leaves(instance, target, host, accepted)
             verdict += settle(looked_at.wait(self._longest_path()), self.policies)
             verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
             self._settle(context, instance, host, verdict)
             self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
         return decide
+
+    def _published_by(self, context: Any, host: str, instance: Any) -> Optional[Report]:
+        node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
+        return _read(node.stats if 'stats' in node else None, host, instance)
 
     def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
         """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.
@@ -234,8 +241,11 @@ class Hook:
         """Seconds that :meth:`_path` may take: it waits for its turn, and for what it has started."""
         return float(2 * (self._conf.migcheck.round_deadline + 2 * process.GRACE))
 
-    def _path(self, host: str, connect: str, target: Optional[Report]) -> list[Finding]:
-        """What the checks of the path find, from here to the target."""
+    def _path(self, host: str, connect: str, facts: str, published_by: Call[Optional[Report]]) -> list[Finding]:
+        """What the checks of the path find, from here to the target.
+
+        :param facts: what the target has told of its networks, as JSON; when that is none, what it has published counts
+        """
         deadline = self._conf.migcheck.round_deadline
         if not self._path_checks:
             return []
@@ -243,13 +253,17 @@ class Hook:
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
             return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
-            known = {'host': host, 'connect': connect, 'migration': dict(target.migration) if target else {}}
+            known = {'host': host, 'connect': connect, 'migration': _object(facts) or self._migration(published_by)}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
             found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
             self._make_ready_soon()
+
+    def _migration(self, published_by: Call[Optional[Report]]) -> dict[str, Any]:
+        target = published_by.wait(self._longest_path())
+        return dict(target.migration) if target else {}
 
     # Both.
 
@@ -296,6 +310,15 @@ def _read(stats: Any, whose: str, instance: Any) -> Optional[Report]:
     except published.Unreadable as e:
         LOG.warning('The report of %s cannot be read, it counts as missing: %s', whose, e, instance=instance)
         return None
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else, since it comes from another host."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _has_vtpm(instance: Any) -> bool:

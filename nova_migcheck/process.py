@@ -37,11 +37,15 @@ class Process:
         self._popen: Optional[subprocess.Popen[bytes]] = None
         self._turn: Optional[int] = None
 
-    def wait_for_turn(self, modules: Sequence[str]) -> None:
-        """Start it. It imports ``modules``, and does nothing until :meth:`begin`; when we end before, so does it."""
+    def wait_for_turn(self, entries: Mapping[str, str], modules: Sequence[str]) -> None:
+        """Start it. It imports ``modules``, rehearses the checks, and does nothing until :meth:`begin`; when we end before, so does it.
+
+        :param entries: check -> its entry point
+        """
         turn, self._turn = os.pipe()
         try:
-            self._start(turn, *modules)
+            self._start(turn, json.dumps({'turn': turn, 'modules': modules, 'status': self.files[_STATUS], 'checks': {
+                name: {'entry': entry, 'out': self.files[name]} for name, entry in entries.items()}}))
         finally:
             os.close(turn)
 
@@ -65,8 +69,7 @@ class Process:
                 self.kill()  # somebody has done so while it waited: a new one begins with its imports
         self._start()
 
-    def _start(self, turn: Optional[int] = None, *modules: str) -> None:
-        words = [] if turn is None else [str(turn), *modules]
+    def _start(self, turn: Optional[int] = None, *words: str) -> None:
         self._popen = subprocess.Popen(
             [sys.executable, '-m', child.__name__, *words], stdin=self.files[_TOLD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             pass_fds=(*(fd for name, fd in self.files.items() if name != _TOLD), *(() if turn is None else (turn,))),
@@ -108,12 +111,12 @@ class Process:
 class Spare:
     """Keeps one process that waits for its turn: what runs while somebody waits for the answer does not begin with 0.2 s of imports.
 
-    :param names: see :class:`Process`
+    :param entries: check that may run in it -> its entry point
     :param modules: that are imported there before
     """
 
-    def __init__(self, names: Collection[str], modules: Sequence[str]) -> None:
-        self._names, self._modules = names, modules
+    def __init__(self, entries: Mapping[str, str], modules: Sequence[str]) -> None:
+        self._entries, self._modules = entries, modules
         self._waiting: Optional[Process] = None
         self._stopped = False
         self._lock = threading.Lock()
@@ -130,10 +133,10 @@ class Spare:
     def refill(self) -> None:
         """See that there is one."""
         with self._lock:
-            if self._waiting is None and not self._stopped and self._names:
-                process = Process(self._names)
+            if self._waiting is None and not self._stopped and self._entries:
+                process = Process(self._entries)
                 try:
-                    process.wait_for_turn(self._modules)
+                    process.wait_for_turn(self._entries, self._modules)
                 except BaseException:
                     process.close()
                     raise

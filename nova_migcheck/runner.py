@@ -186,11 +186,11 @@ class Runner:
 
     def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> None:
         begun = time.monotonic()
-        pause = POLL / 16
+        least = pause = POLL / 64
         while process.runs and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
-            # A round that hangs is not looked at a thousand times: the end of any is noticed within a sixth of its length.
-            pause = min(2 * pause, POLL if outputs else max(POLL / 8, min((time.monotonic() - begun) / 6, until - time.monotonic())))
+            # A round that hangs is not looked at a thousand times: the end of any is noticed within a quarter of its length.
+            pause = min(2 * pause, POLL if outputs else max(least, min((time.monotonic() - begun) / 4, until - time.monotonic())))
             for output in outputs:
                 output.read()
 

@@ -88,6 +88,12 @@ class Check(abc.ABC):
         finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
         """
 
+    def rehearse(self) -> None:  # noqa: B027  nothing is a good answer
+        """Do what makes :meth:`run` quick in this process, which waits until it is asked for; for a check of ``WHEN = 'path'``.
+
+        It must end soon, and ask nothing and nobody that a run may not ask; what it raises is forgotten.
+        """
+
     def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',
               scope: str = '') -> Finding:
         """A finding of this check."""

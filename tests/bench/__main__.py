@@ -2,7 +2,6 @@
 # ruff: noqa: E402
 """``python -m tests.bench [HOSTS...]``: what the package costs, as a table of ratios, and whether that is within the promised limits."""
 
-import argparse
 import logging
 import os
 import sys
@@ -15,23 +14,21 @@ from nova import monkey_patch
 monkey_patch.patch()
 
 from tests.bench import filtering, page, publishing
+from tests.bench.arguments import PARTS, parser
 from tests.bench.measure import of_a_process, table
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m tests.bench', description=__doc__)
-    parser.add_argument('hosts', nargs='*', type=int, default=[100, 1000, 10000], help='how many hosts the filter gets')
+    told = parser().parse_args()
     # A child begins with the pages of the process that started it, so the one that measures a round is a small one.
     parts = {'rounds': lambda: of_a_process('tests.bench.rounds'), 'publishing': publishing.rows,
              'hooks': lambda: of_a_process('tests.bench.hooks') + of_a_process('tests.bench.decision'),
              'page': page.rows, 'filter': lambda: filtering.rows(told.hosts)}
-    parser.add_argument('--only', choices=parts, action='append', help='one part; may be given more than once')
-    told = parser.parse_args()
     found = []
     with tempfile.NamedTemporaryFile(suffix='.log') as log:
         # To a file, as an operator's scheduler logs: what the filter logs is part of what it costs.
         logging.basicConfig(filename=log.name, level=logging.INFO)
-        for part in told.only or parts:
+        for part in told.only or PARTS:
             for row in parts[part]():
                 found.append(row)
                 print(row.what, file=sys.stderr, flush=True)

@@ -5,6 +5,10 @@ import pytest
 from tests.cli import fleet_files
 from tests.cli.commands import in_nova
 
+MODELS = '''<cpus><arch name='x86'><vendor name='Intel' string='GenuineIntel'/>%s
+<model name='Small'><feature name='sse'/><feature name='sse2'/></model>
+<model name='Large'><model name='Small'/><feature name='avx'/></model></arch></cpus>'''
+
 
 def _fleet(tmp_path_factory, count):
     directory = tmp_path_factory.mktemp(f'fleet{count}')
@@ -31,3 +35,12 @@ def nova_conf(tmp_path):
     path.write_text(f'[DEFAULT]\nhost = compute1\nmy_ip = 127.0.0.1\nstate_path = {tmp_path}\n'
                     '[migcheck]\nchecks = scripted, scripted_path\nround_deadline = 20\n')
     return f'--config-file={path}'
+
+
+@pytest.fixture
+def cpu_map(tmp_path):
+    """The option for libvirt's CPU models, of which there are two here."""
+    (tmp_path / 'map').mkdir()
+    names = {name for host in (fleet_files.SKYLAKE, fleet_files.HASWELL) for name in host.features}
+    (tmp_path / 'map/index.xml').write_text(MODELS % ''.join(f"<feature name='{name}'/>" for name in sorted(names)))
+    return f'--cpu-map={tmp_path / "map"}'

@@ -173,19 +173,6 @@ def test_matrix_on_a_terminal(three, thousand):
 
 # baseline
 
-MODELS = '''<cpus><arch name='x86'><vendor name='Intel' string='GenuineIntel'/>%s
-<model name='Small'><feature name='sse'/><feature name='sse2'/></model>
-<model name='Large'><model name='Small'/><feature name='avx'/></model></arch></cpus>'''
-
-
-@pytest.fixture
-def cpu_map(tmp_path):
-    (tmp_path / 'map').mkdir()
-    names = {name for host in (fleet_files.SKYLAKE, fleet_files.HASWELL) for name in host.features}
-    (tmp_path / 'map/index.xml').write_text(MODELS % ''.join(f"<feature name='{name}'/>" for name in sorted(names)))
-    return f'--cpu-map={tmp_path / "map"}'
-
-
 def test_baseline_of_what_is_published(three, tmp_path, cpu_map):
     ran = piped(tmp_path, 'baseline', 'compute1', 'compute2', conf(three), cpu_map)
     assert ran.code == 0, ran

@@ -395,7 +395,10 @@ class Cloud(fixtures.Fixture):
             setattr(self, name, self.nova.start_service(name))
             self.nova.addCleanup(getattr(self, name).stop)
         self._count_queries_of_the_scheduler()
-        self.api = self.nova.useFixture(nova_fixtures.OSAPIFixture(api_version='v2.1')).admin_api
+        osapi = self.nova.useFixture(nova_fixtures.OSAPIFixture(api_version='v2.1'))
+        self.api = osapi.admin_api
+        #: Makes the WSGI application, for who wants to serve it; the releases before 2023.2 have a server of their own.
+        self.wsgi_app: Optional[Callable[[], Any]] = getattr(osapi, 'app', None)
         self.api.microversion = MICROVERSION
         for name, cpu in self._cpus.items():
             self.start_compute(name, cpu)

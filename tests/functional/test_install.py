@@ -11,6 +11,7 @@ import zipfile
 
 import pytest
 
+from tests import documentation
 from tests.functional import nova_release
 
 pytestmark = [pytest.mark.nova, pytest.mark.skipif(
@@ -106,8 +107,15 @@ def python(packages, *words):
     return run(packages.parents[2] / 'bin/python', '-W', 'ignore', *words, cwd='/')
 
 
-def pip(python, *words, **how):
-    return run(sys.executable, '-m', 'pip', '--python', python, '-q', *words, **how)
+def pip(python, line, *more, archive='nova-migcheck', **environment):
+    """Run a line of the documentation for that Python, with an archive instead of what an index would have.
+
+    :param more: words that a person has no need of: to fetch nothing that is here already, and not to ask
+    """
+    words = documentation.typed(line, nova_migcheck=archive)
+    place = next(number for number, word in enumerate(words) if word.rpartition('/')[2] == 'pip')
+    assigned = dict(word.split('=', 1) for word in words[:place])
+    return run(sys.executable, '-m', 'pip', '--python', python, '-q', *words[place + 1:], *more, env={**os.environ, **assigned, **environment})
 
 
 def test_the_wheel_ships_the_door_and_no_other_file_of_nova(wheel):
@@ -123,15 +131,17 @@ def test_the_wheel_ships_the_door_and_no_other_file_of_nova(wheel):
     assert {'nova', 'libvirt'} <= set(metadata.get_all('Provides-Extra'))
 
 
-@pytest.mark.parametrize('environment, archive', [('plain', 'wheel'), ('kolla', 'sdist')])
-def test_it_lands_in_nova_and_leaves_it_whole(environment, archive, request):
+@pytest.mark.parametrize('environment, archive, line', [('plain', 'wheel', 'pip install nova-migcheck'),
+                                                        ('kolla', 'sdist', '/opt/nova/bin/pip install nova-migcheck')])
+def test_it_lands_in_nova_and_leaves_it_whole(environment, archive, line, request):
     environment, archive = request.getfixturevalue(environment), request.getfixturevalue(archive)
+    interpreter = environment.parents[2] / 'bin/python'
     before = {path.relative_to(environment) for path in (environment / 'nova').rglob('*.py')}
-    pip(environment.parents[2] / 'bin/python', 'install', '--no-deps', '--no-build-isolation', archive)
+    pip(interpreter, line, '--no-deps', '--no-build-isolation', archive=archive)
     assert (environment / OUR_DOOR).exists()
     python(environment, '-c', LOAD_OURS)
     assert 'check' in run(environment.parents[2] / 'bin/nova-migcheck', '--help', cwd='/').stdout
-    pip(environment.parents[2] / 'bin/python', 'uninstall', '-y', 'nova-migcheck')
+    pip(interpreter, 'pip uninstall nova-migcheck', '-y')
     assert not (environment / OUR_DOOR).exists()
     assert {path.relative_to(environment) for path in (environment / 'nova').rglob('*.py')} == before
     python(environment, '-c', LOAD)
@@ -139,8 +149,10 @@ def test_it_lands_in_nova_and_leaves_it_whole(environment, archive, request):
 
 @pytest.mark.skipif(not os.path.isdir('/usr/lib/python3/dist-packages'), reason='no Python of Debian')
 def test_where_debian_s_nova_lies(wheel, tmp_path):
-    """With the words of the documentation. ``--target`` would leave out the door, as nova/ is there already."""
-    pip(PYTHON, 'install', '--root', tmp_path, '--no-deps', '--break-system-packages', wheel,
-        env={**os.environ, 'DEB_PYTHON_INSTALL_LAYOUT': 'deb'})
-    assert (tmp_path / 'usr/lib/python3/dist-packages' / OUR_DOOR).exists()
-    assert (tmp_path / 'usr/bin/nova-migcheck').exists()
+    """``--target`` would leave out the door, as nova/ is there already."""
+    packages = tmp_path / 'usr/lib/python3/dist-packages'
+    pip(PYTHON, 'DEB_PYTHON_INSTALL_LAYOUT=deb pip install --break-system-packages --no-deps nova-migcheck', '--root', tmp_path,
+        archive=wheel)
+    assert (packages / OUR_DOOR).exists() and (tmp_path / 'usr/bin/nova-migcheck').exists()
+    pip(PYTHON, 'pip uninstall --break-system-packages nova-migcheck', '-y', DEB_PYTHON_INSTALL_LAYOUT='deb', PYTHONPATH=str(packages))
+    assert not (packages / OUR_DOOR).exists() and not (packages / 'nova_migcheck').exists()

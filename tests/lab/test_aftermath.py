@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from nova_migcheck.aftermath import tally
 from nova_migcheck.finding import Finding, Outcome
+from tests import documentation
 from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.two_hosts import HOSTS, TwoHosts
 from tests.lab.watcher import watching
@@ -22,9 +24,10 @@ INBOUND = {'live_migration_inbound_addr': 'node2-mig'}
 
 
 def completed(host: LibvirtHost, guest: str) -> dict[str, str]:
-    """What ``virsh domjobinfo --completed`` prints; it takes the statistics away from whoever comes after."""
-    said = subprocess.run(['virsh', '-c', host.uri, 'domjobinfo', guest, '--completed', '--rawstats'], check=True, stdout=subprocess.PIPE,
-                          text=True).stdout
+    """What virsh prints; it takes the statistics away from whoever comes after."""
+    words = documentation.typed('virsh domjobinfo GUEST --completed', GUEST=guest)
+    said = subprocess.run([*words, '--rawstats'], check=True, stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, 'LIBVIRT_DEFAULT_URI': host.uri}).stdout
     return dict(re.findall(r'^(\S+): (.*\S)', said, re.MULTILINE))
 
 

@@ -1,96 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documentation tells people to type exists: every command line in it is tried here, or is listed with the reason."""
+"""Each command line of the documentation is run by a test: by one that asks for it by its words, or for all lines of its program."""
 
-import functools
-import glob
-import importlib.util
+import ast
+import configparser
 import os
-import re
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 
 import pytest
 
-ROOT = os.path.join(os.path.dirname(__file__), '..', '..')
-PAGES = sorted([*glob.glob(f'{ROOT}/doc/source/**/*.rst', recursive=True), *glob.glob(f'{ROOT}/*.rst')])
+from tests import documentation
 
-# Programs that are not this project's, and why no test types them: those that need a cloud are typed by the lab in their API's form.
-OTHERS = {
-    'openstack': 'the client of a running cloud',
-    'pip': 'installs into the machine; tests/functional/test_install.py builds and installs the wheel',
-    'systemctl': 'restarts the services of a real host',
-    'apt-get': 'changes the machine',
-    'tox': 'runs these tests',
-    'pre-commit': 'runs the linters over the repository',
-    'git': 'not this project',
-    'kolla-ansible': 'deploys a cloud',
-    'kolla-build': 'builds container images',
-    'virsh': 'needs the libvirtd of the host in question',
-    'docker': 'needs the containers of the host in question',
-    'chronyc': 'needs the chronyd of the host in question',
-    'sysctl': 'changes the machine',
+#: Those that are not: why, and what stands for them.
+ELSEWHERE = {
+    'tox -e functional-2024.1': 'makes an environment that "./run test --releases 2024.1" makes, too, and runs the same in it',
+    'tox -e py39': 'needs a Python 3.9; it runs tests/unit, as "./run test" does',
+    'python -m mutmut results': 'after "./run mutate", which takes an hour',
+    'python -m mutmut show NAME': 'the same',
 }
-_PROMPT = re.compile(r'^\s*[$#] ')
-_OWN = re.compile(r'^(nova-migcheck|\./run|python3? -m (tests|nova_migcheck)\S*|oslo-config-generator)\b')
 
 
-def command_lines(path):
-    """Lines of literal blocks that begin with a prompt or with a program of ours or of :data:`OTHERS`."""
-    with open(path) as page:
-        for number, line in enumerate(page, 1):
-            text = _PROMPT.sub('', line).strip()
-            if not line.startswith((' ', '\t')) or not text or line.strip().startswith('#'):
-                continue
-            prompted = bool(re.match(r'^\s*\$ ', line))
-            # A program's name also begins sentences of an indented paragraph; nobody types a word with a comma or a full stop at its end.
-            typed = _OWN.match(text) and not re.search(r'[.,:;]$', text) and '``' not in text
-            if prompted or typed:
-                yield f'{os.path.relpath(path, ROOT)}:{number}', re.sub(r'\s+#\s.*$', '', text)
+def asked_for(name):
+    """What the tests ask tests/documentation.py for, by the function of that name."""
+    found = set()
+    for path in (documentation.ROOT / 'tests').rglob('test_*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and name in (getattr(node.func, 'attr', ''), getattr(node.func, 'id', '')) and node.args \
+                    and isinstance(node.args[0], ast.Constant):
+                found.add(node.args[0].value)
+    return found
 
 
-LINES = [line for path in PAGES for line in command_lines(path)]
+def test_every_line_is_run_by_a_test():
+    programs, lines = asked_for('of'), asked_for('typed')
+    assert len(documentation.lines()) > 40
+    not_run = [f'{where}: {text}' for where, text in documentation.lines()
+               if text.split()[0] not in programs and text not in lines and text not in ELSEWHERE]
+    assert not_run == []
 
 
-@functools.cache
-def help_of(*command):
-    ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', *command, '--help'], capture_output=True, text=True, timeout=100,
-                         cwd=ROOT)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+def test_only_what_is_there_is_excused():
+    assert set(ELSEWHERE) <= {line.text for line in documentation.lines()}
 
 
-@functools.cache
-def runs_commands():
-    loader = SourceFileLoader('the_run', os.path.join(ROOT, 'run'))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('the_run', loader))
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = written
-    return module.COMMANDS
+@pytest.mark.parametrize('line', documentation.of('tox'))
+def test_tox_has_the_environment(line):
+    ini = configparser.ConfigParser()
+    ini.read(documentation.ROOT / 'tox.ini')
+    assert ini[f'testenv:{line.split()[2]}'].get('commands')
 
 
-def test_there_are_lines():
-    assert len(LINES) > 10
+def test_the_sample_is_generated(tmp_path):
+    """By what tox would run."""
+    ini = configparser.ConfigParser()
+    ini.read(documentation.ROOT / 'tox.ini')
+    name = documentation.typed('tox -e genconfig')[-1]
+    program, *words = ini[f'testenv:{name}']['commands'].split()
+    assert words[-1] == 'etc/nova-migcheck.conf.sample'
+    subprocess.run([os.path.join(os.path.dirname(sys.executable), program), *words[:-1], tmp_path / 'sample'], check=True, timeout=120)
+    assert (tmp_path / 'sample').read_text() == (documentation.ROOT / words[-1]).read_text()
 
 
-@pytest.mark.parametrize('where, text', LINES, ids=[where for where, _text in LINES])
-def test_what_is_typed_exists(where, text):
-    words = re.split(r'\s+[|>;]', text)[0].split()
-    program = words[0]
-    if program == 'nova-migcheck':
-        commands = [word for word in words[1:2] if not word.startswith('-')]
-        said = help_of(*commands) if commands else help_of()
-        for word in words[1:]:
-            if word.startswith('--'):
-                assert word.partition('=')[0] in said or word in ('--help', '--debug'), where
-    elif program == './run':
-        assert len(words) == 1 or words[1] in runs_commands(), where
-    elif program.startswith('python'):
-        assert importlib.util.find_spec(words[2]), where
-    elif program == 'oslo-config-generator':
-        assert '--namespace nova_migcheck' in text, where
-    else:
-        assert program in OTHERS, f'{where}: {program} is neither tried here nor listed in OTHERS'
+def test_a_release_note_is_begun(tmp_path):
+    words = documentation.typed('reno new SLUG', SLUG='a-change')
+    subprocess.run([sys.executable, '-m', *words[:1], '--quiet', *words[1:]], cwd=tmp_path, check=True, timeout=120)
+    note, = (tmp_path / 'releasenotes/notes').glob('a-change-*.yaml')
+    assert 'features:' in note.read_text()

@@ -104,6 +104,32 @@ class Forks(Check):
                     time.sleep(600)
                 os._exit(0)
         yield self.ok('forked', 'and forgot about it')
+
+class Rehearses(Check):
+    NAME = 'rehearses'
+    rehearsed = 0
+    def rehearse(self):
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            self.rehearsed += 1
+    def run(self, settings):
+        yield self.ok('rehearsed', f'{self.rehearsed > 0}, host {settings.host}')
+
+class Stumbles(Rehearses):
+    NAME = 'stumbles'
+    def rehearse(self):
+        super().rehearse()
+        raise RuntimeError('on purpose')
+
+class Dawdles(Rehearses):
+    NAME = 'dawdles'
+    def rehearse(self):
+        time.sleep(600)
+
+class Falls(Rehearses):
+    NAME = 'falls'
+    def rehearse(self):
+        os._exit(3)
 '''
 
 
@@ -278,9 +304,23 @@ def test_a_secret_stands_neither_in_argv_nor_in_the_environment(checks, monkeypa
 
 # A process that waits for its turn.
 
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, 'it did not come to be'
+        time.sleep(0.02)
+
+
+def ready_in(pid):
+    """The processes that have rehearsed a check, or are about to."""
+    with open(f'/proc/{pid}/task/{pid}/children') as children:
+        return [int(one) for one in children.read().split()]
+
+
 @pytest.fixture
 def spare(checks):
-    spare = process.Spare(['good', 'hangs'], ['badchecks', 'xml.dom.minidom', 'no.such.module'])
+    spare = process.Spare({name: checks[name].entry for name in ('good', 'hangs', 'rehearses', 'stumbles', 'dawdles', 'falls')},
+                          ['badchecks', 'xml.dom.minidom', 'no.such.module'])
     yield spare
     spare.stop()
 
@@ -308,6 +348,28 @@ def test_what_hangs_in_a_process_that_has_waited_is_killed_at_its_deadline(check
     assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert 'had not finished after 1 s' in only(outcome, 'hangs')[-1][1] and only(outcome, 'good')[0][0] is Outcome.OK
     assert not left_behind()
+
+
+def have_rehearsed(pid):
+    """Whether two have used 0.3 s of CPU each, and all of them wait or are dead (proc(5): state, utime, stime)."""
+    states, ticks = [], 0
+    for one in ready_in(pid):
+        with open(f'/proc/{one}/stat') as stat:
+            fields = stat.read().rpartition(')')[2].split()
+        states.append(fields[0])
+        ticks += int(fields[11]) + int(fields[12])
+    return set(states) <= {'S', 'Z'} and ticks >= 0.6 * os.sysconf('SC_CLK_TCK')
+
+
+@pytest.mark.parametrize('name, rehearsed', [('rehearses', True), ('stumbles', True), ('dawdles', False), ('falls', False)])
+def test_what_has_been_rehearsed_need_not_be_done_again_and_what_was_not_is_done_anew(checks, spare, left_behind, name, rehearsed):
+    """It does not count as the check's CPU: nobody waited for it. That one has not come to its end keeps nobody."""
+    spare.refill()
+    pid = spare._waiting._popen.pid
+    wait_for(lambda: have_rehearsed(pid))
+    outcome = runner.Runner(checks, spare.take()).run({name: Settings(host='compute1')}, 20)
+    assert only(outcome, name) == [(Outcome.OK, f'{rehearsed}, host compute1')]
+    assert outcome.cpu_seconds[name] < 0.25 and outcome.seconds < 15 and not left_behind()
 
 
 @pytest.mark.parametrize('names', [['raises'], ['good', 'raises'], ['no-such-check']])
@@ -341,14 +403,12 @@ def test_a_process_that_is_killed_after_it_was_taken_is_replaced(checks, spare, 
 
 def test_a_process_that_waits_ends_with_whom_it_waits_for():
     """nova-compute may be killed by a signal that it cannot answer."""
-    told = 'import os, time; from nova_migcheck import process; s = process.Spare(["x"], []); s.refill(); ' \
+    told = 'import os, time; from nova_migcheck import process; s = process.Spare({"x": "os:getcwd"}, []); s.refill(); ' \
            'print(s._waiting._popen.pid, flush=True); time.sleep(60)'
     with subprocess.Popen([sys.executable, '-c', told], stdout=subprocess.PIPE, text=True) as nova:
         pid = int(nova.stdout.readline())
-        began = child.start_time(pid)
-        assert began is not None
+        wait_for(lambda: ready_in(pid))
+        began = {one: child.start_time(one) for one in (pid, *ready_in(pid))}
+        assert len(began) == 2 and None not in began.values()
         nova.kill()
-    deadline = time.monotonic() + 20
-    while child.start_time(pid) == began and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert child.start_time(pid) != began
+    wait_for(lambda: all(child.start_time(one) != since for one, since in began.items()))

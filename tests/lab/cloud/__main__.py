@@ -16,6 +16,7 @@ import tempfile
 from typing import Optional, Sequence
 
 from tests.lab.cloud import STATE, isolation, story
+from tests.lab.cloud.arguments import parser
 from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.pairs import Line, migrations, times
@@ -41,20 +42,7 @@ All of it goes when you leave this shell.
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog='./run lab', description='A whole Nova with real libvirt in namespaces, and the table of faults.')
-    parser.add_argument('rows', nargs='*', metavar='ROW', help='rows of the table, e.g. E1 T2; all when none is named')
-    parser.add_argument('--only', choices=['plugin', 'stock'], help='play the rows only with the plugin, or only without')
-    parser.add_argument('--rst', metavar='FILE', help='write the table there')
-    parser.add_argument('--healthy', type=int, default=0, metavar='N',
-                        help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
-    parser.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
-    parser.add_argument('--shell', action='store_true', help='bring it up, and leave you in a shell in it')
-    parser.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
-    parser.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')
-    parser.add_argument('--logs', metavar='DIR', help='where the logs of all services are copied to at the end')
-    parser.add_argument('--results', metavar='DIR', help='keep there what came of it, row by row')
-    parser.add_argument('--merge', metavar='DIR', nargs='+', help='play nothing: conclude from what --results has kept')
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     if arguments.merge:
         return conclude(arguments, *merged([result for kept in arguments.merge for result in Result.kept(kept)]))
     terminal = arguments.shell or arguments.console

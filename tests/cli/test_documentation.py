@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each line with nova-migcheck of the documentation, and each example of a command's help: typed as it stands there, on the fleet or on
+the compute host of a test."""
+
+import pathlib
+import re
+import shlex
+import signal
+
+import pytest
+
+from nova_migcheck.cli import baseline, check, compare, explain, hosts, matrix
+from tests import documentation
+from tests.cli import test_check
+from tests.cli.commands import Piped
+from tests.cli.databases import conf
+from tests.cli.fleet_files import UUIDS
+
+pytestmark = pytest.mark.nova
+
+COMMANDS = (baseline.Baseline, check.Check, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix)
+LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
+                       *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
+# What a person would have instead: the server's name, and its UUID.
+INSTEAD = {'SERVER': 'web1', '2f0f1c4e-8a4b-4d0e-9b5e-0c6f5d3d2a11': UUIDS['web1']}
+DOMAIN = ("<domain type='kvm'><os><type arch='x86_64'>hvm</type></os><cpu mode='custom' match='exact' check='full'>"
+          "<model>Large</model><vendor>Intel</vendor></cpu></domain>")
+HOST = ("<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'><model>Large</model>"
+        "<vendor>Intel</vendor></mode></cpu></domainCapabilities>")
+# Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
+SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'connection refused'), 'compare': (0, 'compatible'), 'complete': (0, 'complete'),
+        'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3')}
+# Those that ask about hosts that are well, and the real checks.
+SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
+           'explain web1 --host compute2': (0, 'accepted'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}
+
+
+@pytest.mark.parametrize('line', LINES)
+def test_line(line, three, nova_conf, tmp_path, cpu_map):
+    typed, _, written = line.partition(' > ')
+    words = [INSTEAD.get(word, word) for word in shlex.split(typed)[1:]]
+    # Files are the test's own.
+    files = {word: tmp_path / pathlib.Path(word).name for word in words if word == 'FILE' or re.search(r'\.[a-z]+$', word)}
+    for path in files.values():
+        if path.suffix == '.xml':
+            path.write_text(DOMAIN if path.stem == 'guest' else HOST)
+    words = [str(files.get(word, word)) for word in words]
+    name = words[0]
+    if name in ('baseline', 'compare'):
+        words.append(cpu_map)
+    if name == 'check':
+        words.append(nova_conf)
+    elif not (files and name in ('baseline', 'compare')) and name != 'complete':
+        words.append(conf(three))
+    running = Piped(tmp_path, *words, **test_check.script(tmp_path, [test_check.DEAD], {'compute2': []}))
+    if '--watch' in words:
+        running.wait_for(lambda: 'refused' in (tmp_path / 'stdout').read_text())
+        running.signal(signal.SIGINT)
+    ran = running.end()
+    key = ' '.join('web1' if word == UUIDS['web1'] else word for word in words if not word.startswith('--config'))
+    code, says = SAYS_OF.get(key, SAYS[name])
+    out = [path.read_text() for word, path in files.items() if path.suffix != '.xml'] or [ran.out]
+    assert (ran.code, says in out[0]) == (code, True), (ran, out)
+    assert 'Traceback' not in ran.err
+    assert not written or name == 'complete'

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documentation has an administrator type, by the client that he has, from Nova's own API on a port of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any, Iterator
+from wsgiref import simple_server
+
+import pytest
+
+from tests import documentation
+from tests.functional import nova_release
+
+pytestmark = [pytest.mark.nova, pytest.mark.skipif(
+    nova_release.is_eventlet(), reason='a process cannot be waited for beside a server once eventlet has patched both')]
+
+
+class _Quiet(simple_server.WSGIRequestHandler):
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _served(app: Any) -> Iterator[str]:
+    """Where Nova's API answers whoever comes as the administrator: Keystone's middleware is what Nova's own fixture leaves out."""
+    def as_administrator(environ: dict[str, Any], start_response: Any) -> Any:
+        environ.update(HTTP_X_AUTH_USER='admin', HTTP_X_AUTH_PROJECT_ID='6f70656e737461636b20342065766572', HTTP_X_ROLES='admin,member,reader')
+        return app(environ, start_response)
+    with simple_server.make_server('127.0.0.1', 0, as_administrator, handler_class=_Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f'http://127.0.0.1:{server.server_port}/v2.1'
+        finally:
+            server.shutdown()
+            thread.join(10)
+
+
+def test_the_events_of_a_refusal(cloud, unreachable):
+    if cloud.wsgi_app is None:
+        pytest.skip('this release of Nova does not hand out its API')
+    cloud.hosts['compute2'].set('migcheck', 'recheck_after', '0')
+    server = cloud.server('compute1')
+    cloud.say('compute2', unreachable)
+    assert cloud.live_migrate(server).refusals.keys() == {'compute2'}
+    with _served(cloud.wsgi_app()) as url:
+        def told(words: list[str]) -> Any:
+            program = os.path.join(os.path.dirname(sys.executable), words[0])
+            ran = subprocess.run([program, '--os-auth-type', 'none', '--os-endpoint', url, *words[1:], '-f', 'json'], timeout=120,
+                                 capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, ran.stderr
+            return json.loads(ran.stdout)
+        listed = told(documentation.typed('openstack server event list 2f0f1c4e-...', **{'2f0f1c4e_...': server}))
+        request = next(event['Request ID'] for event in listed if event['Action'] == 'live-migration')
+        for words in (
+                documentation.typed('openstack --os-compute-api-version 2.84 server event show SERVER REQUEST', SERVER=server, REQUEST=request),
+                documentation.typed('openstack --os-compute-api-version 2.84 server event show 2f0f1c4e-... req-...',
+                                    **{'2f0f1c4e_...': server, 'req_...': request})):
+            events = told(words)['events']
+            refused = next(event for event in events if event['event'].startswith('migcheck_refused_'))
+            assert (refused['host'], refused['result']) == ('compute2', 'Error')
+            assert refused['details'].startswith('endpoint: http://192.0.2.5:8780')
