@@ -28,11 +28,11 @@ DOMAIN = ("<domain type='kvm'><os><type arch='x86_64'>hvm</type></os><cpu mode='
 HOST = ("<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'><model>Large</model>"
         "<vendor>Intel</vendor></mode></cpu></domainCapabilities>")
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
-SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'connection refused'), 'compare': (0, 'compatible'), 'complete': (0, 'complete'),
+SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'compare': (0, 'compatible'), 'complete': (0, 'complete'),
         'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3')}
 # Those that ask about hosts that are well, and the real checks.
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
-           'explain web1 --host compute2': (0, 'accepted'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}
+           'explain web1 --host compute2': (1, 'avx512f'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}
 
 
 @pytest.mark.parametrize('line', LINES)

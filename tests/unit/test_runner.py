@@ -358,7 +358,7 @@ def have_rehearsed(pid):
             fields = stat.read().rpartition(')')[2].split()
         states.append(fields[0])
         ticks += int(fields[11]) + int(fields[12])
-    return set(states) <= {'S', 'Z'} and ticks >= 0.6 * os.sysconf('SC_CLK_TCK')
+    return set(states) <= {'S', 'Z'} and ticks >= 0.5 * os.sysconf('SC_CLK_TCK')
 
 
 @pytest.mark.parametrize('name, rehearsed', [('rehearses', True), ('stumbles', True), ('dawdles', False), ('falls', False)])
