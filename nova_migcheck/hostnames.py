@@ -20,6 +20,8 @@ def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
     :param most: names and ranges that are written out, after which the number of all is told instead; 0 for all
     :param count: whether it is told
     """
+    if len(names) == 1:
+        return names[0]
     groups: collections.defaultdict[_Group, list[int]] = collections.defaultdict(list)
     for name in names:
         group, number = _split(name)

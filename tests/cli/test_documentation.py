@@ -32,6 +32,8 @@ SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'compare
         'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3')}
 # Those that ask about hosts that are well, and the real checks.
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
+           'check --only transport --target compute2 --connect compute2-mig': (1, 'compute2-mig'),
+           'check --only endpoint': (1, 'http://127.0.0.1:9 refuses connections'), 'check --only storage': (1, 'instances'),
            'explain web1 --host compute2': (1, 'avx512f'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}
 
 
@@ -49,6 +51,8 @@ def test_line(line, three, nova_conf, tmp_path, cpu_map):
     if name in ('baseline', 'compare'):
         words.append(cpu_map)
     if name == 'check':
+        with open(nova_conf.partition('=')[2], 'a') as file:
+            file.write('[neutron]\nendpoint_override = http://127.0.0.1:9\n')
         words.append(nova_conf)
     elif not (files and name in ('baseline', 'compare')) and name != 'complete':
         words.append(conf(three))
