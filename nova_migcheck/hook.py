@@ -71,8 +71,9 @@ class Hook:
         paths = {name for name, check in loaded.items() if check.check is not None and check.check.WHEN == 'path'}
         self._path_checks = {name: check for name, check in loaded.items() if name in paths}
         self._paths = threading.BoundedSemaphore(PATHS)
-        self._spare = Spare({name: one.entry for name, one in self._path_checks.items() if one.check},
-                            [module for one in self._path_checks.values() if one.check for module in (one.check.__module__, *one.check.HEAVY)])
+        there = {name: one for name, one in self._path_checks.items() if one.check}
+        self._spare = Spare({name: one.entry for name, one in there.items()}, [
+            module for one in there.values() if one.check for module in (one.check.__module__, *one.check.HEAVY)])
         self._soon: Optional[threading.Timer] = None
         self.policies = Policies.from_conf(conf.migcheck)
         self.watch = Watch(conf, libvirt_host, lambda: self.reporter.report, lambda: self.reporter.migrated())
@@ -182,8 +183,8 @@ class Hook:
         """Put into Nova's answer to the source where this host will be contacted; ``pre_live_migration`` sets it anew."""
         migrate_data.target_connect_addr = self._conf.libvirt.live_migration_inbound_addr or self._conf.host
         accepted = fingerprint(compared.cpu) if compared is not None and compared.comparison.compatible else ''
-        report = self.reporter.report
-        migrate_data.instance_relative_path = ' '.join((_HOST_MARK + self._conf.host, accepted, json.dumps(report.migration if report else {})))
+        facts = json.dumps(self.reporter.report.migration) if self.reporter.report else ''
+        migrate_data.instance_relative_path = f'{_HOST_MARK}{self._conf.host} {accepted} {facts}'
 
     # The source.
 

@@ -123,8 +123,9 @@ def attack(rounds, share):
         run(attacks[number % len(attacks)])
         if number % 50 == 0:
             call_what_hangs()
-    return {'before': before, 'attacked': heart.stop(), 'after': left_after(before), 'healthy': healthy, 'hung': hung, 'hanging': hanging, 'said': said,
-            'seconds': time.monotonic() - begun, 'patched': nova_release.is_eventlet()}
+    seconds = time.monotonic() - begun
+    return {'before': before, 'attacked': heart.stop(), 'after': left_after(before), 'healthy': healthy, 'hung': hung, 'hanging': hanging,
+            'said': said, 'seconds': seconds, 'patched': nova_release.is_eventlet()}
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from typing import Any, Iterator
 from wsgiref import simple_server
 
 import pytest
+from nova.tests.fixtures import nova as nova_fixtures
 
 from tests import documentation
 from tests.functional import nova_release
@@ -30,7 +31,7 @@ class _Quiet(simple_server.WSGIRequestHandler):
 def _served(app: Any) -> Iterator[str]:
     """Where Nova's API answers whoever comes as the administrator: Keystone's middleware is what Nova's own fixture leaves out."""
     def as_administrator(environ: dict[str, Any], start_response: Any) -> Any:
-        environ.update(HTTP_X_AUTH_USER='admin', HTTP_X_AUTH_PROJECT_ID='6f70656e737461636b20342065766572', HTTP_X_ROLES='admin,member,reader')
+        environ.update(HTTP_X_AUTH_USER='admin', HTTP_X_AUTH_PROJECT_ID=nova_fixtures.PROJECT_ID, HTTP_X_ROLES='admin,member,reader')
         return app(environ, start_response)
     with simple_server.make_server('127.0.0.1', 0, as_administrator, handler_class=_Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -59,7 +60,8 @@ def test_the_events_of_a_refusal(cloud, unreachable):
         listed = told(documentation.typed('openstack server event list 2f0f1c4e-...', **{'2f0f1c4e_...': server}))
         request = next(event['Request ID'] for event in listed if event['Action'] == 'live-migration')
         for words in (
-                documentation.typed('openstack --os-compute-api-version 2.84 server event show SERVER REQUEST', SERVER=server, REQUEST=request),
+                documentation.typed('openstack --os-compute-api-version 2.84 server event show SERVER REQUEST', SERVER=server,
+                                    REQUEST=request),
                 documentation.typed('openstack --os-compute-api-version 2.84 server event show 2f0f1c4e-... req-...',
                                     **{'2f0f1c4e_...': server, 'req_...': request})):
             events = told(words)['events']

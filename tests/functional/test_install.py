@@ -115,7 +115,8 @@ def pip(python, line, *more, archive='nova-migcheck', **environment):
     words = documentation.typed(line, nova_migcheck=archive)
     place = next(number for number, word in enumerate(words) if word.rpartition('/')[2] == 'pip')
     assigned = dict(word.split('=', 1) for word in words[:place])
-    return run(sys.executable, '-m', 'pip', '--python', python, '-q', *words[place + 1:], *more, env={**os.environ, **assigned, **environment})
+    return run(sys.executable, '-m', 'pip', '--python', python, '-q', *words[place + 1:], *more,
+               env={**os.environ, **assigned, **environment})
 
 
 def test_the_wheel_ships_the_door_and_no_other_file_of_nova(wheel):

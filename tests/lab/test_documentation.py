@@ -43,8 +43,9 @@ def node() -> Iterator[libvirtd.Libvirtd]:
         pytest.skip(libvirtd.missing())
     with libvirtd.Libvirtd('node1') as daemon:
         daemon.connect().createXML(
-            "<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
-            "<cpu mode='host-model'/><devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices></domain>")
+            "<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory>"
+            "<os><type arch='x86_64' machine='pc'>hvm</type></os><cpu mode='host-model'/>"
+            "<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><memballoon model='none'/></devices></domain>")
         yield daemon
 
 
@@ -65,5 +66,5 @@ def test_virsh_tells_what_the_cpu_check_could_not(node: libvirtd.Libvirtd) -> No
 @pytest.mark.root
 def test_a_mount_becomes_writable_again(tmp_path: object) -> None:
     remount = ' '.join(documentation.typed('mount -o remount,rw DIRECTORY', DIRECTORY=tmp_path))
-    shell = f'mount -t tmpfs none {tmp_path} && mount -o remount,ro {tmp_path} && ! touch {tmp_path}/a 2>/dev/null && {remount} && touch {tmp_path}/a'
-    subprocess.run(['unshare', '--mount', 'sh', '-c', shell], check=True, timeout=60)
+    shell = 'mount -t tmpfs none $0; mount -o remount,ro $0; ! touch $0/a 2>/dev/null; $1; touch $0/a'
+    subprocess.run(['unshare', '--mount', 'sh', '-ec', shell, str(tmp_path), remount], check=True, timeout=60)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the documentation says of ./run: each of its lines is run, up to where it would install, or begin with what takes minutes.
 
-What would begin is recorded instead, and looked at: the modules and files are there, and take these arguments. ``./run test`` itself is what
-runs this.
+What would begin is recorded instead, and looked at: the modules and files are there, and take these arguments. ``./run test`` itself is
+what runs this.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ class Recorder:
         self.began.append([str(word) for word in words])
         return 0
 
-    def Popen(self, words, **_how):  # noqa: N802
+    def Popen(self, words, **_how):
         self.began.append([str(word) for word in words])
         return self
 
