@@ -13,7 +13,6 @@ from typing import Any, Iterator
 from wsgiref import simple_server
 
 import pytest
-from nova.tests.fixtures import nova as nova_fixtures
 
 from tests import documentation
 from tests.functional import nova_release
@@ -28,10 +27,10 @@ class _Quiet(simple_server.WSGIRequestHandler):
 
 
 @contextlib.contextmanager
-def _served(app: Any) -> Iterator[str]:
+def _served(app: Any, project: str) -> Iterator[str]:
     """Where Nova's API answers whoever comes as the administrator: Keystone's middleware is what Nova's own fixture leaves out."""
     def as_administrator(environ: dict[str, Any], start_response: Any) -> Any:
-        environ.update(HTTP_X_AUTH_USER='admin', HTTP_X_AUTH_PROJECT_ID=nova_fixtures.PROJECT_ID, HTTP_X_ROLES='admin,member,reader')
+        environ.update(HTTP_X_AUTH_USER='admin', HTTP_X_AUTH_PROJECT_ID=project, HTTP_X_ROLES='admin,member,reader')
         return app(environ, start_response)
     with simple_server.make_server('127.0.0.1', 0, as_administrator, handler_class=_Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -50,7 +49,7 @@ def test_the_events_of_a_refusal(cloud, unreachable):
     server = cloud.server('compute1')
     cloud.say('compute2', unreachable)
     assert cloud.live_migrate(server).refusals.keys() == {'compute2'}
-    with _served(cloud.wsgi_app()) as url:
+    with _served(cloud.wsgi_app(), cloud.instance(server).project_id) as url:
         def told(words: list[str]) -> Any:
             program = os.path.join(os.path.dirname(sys.executable), words[0])
             ran = subprocess.run([program, '--os-auth-type', 'none', '--os-endpoint', url, *words[1:], '-f', 'json'], timeout=120,
