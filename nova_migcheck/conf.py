@@ -225,7 +225,7 @@ reads with ``openstack server event show``. Nova itself mixes the reasons up whe
         min=0,
         help="""
 Rejected hosts of which nova-scheduler logs the reason for one request, but at least of one per check that rejects; 0 for none. There is one
-line per check, where hosts with the same reason stand together, and up to 100 others are named behind them. The default keeps a log
+line per check, where hosts with the same reason stand together, and up to 40 others are named behind them. The default keeps a log
 readable in which a thousand hosts are rejected, each for a reason of its own; ``nova-migcheck explain`` tells all of them.
 """),
     cfg.StrOpt(

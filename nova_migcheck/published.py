@@ -97,10 +97,12 @@ def read_findings(text: str) -> tuple[Finding, ...]:
 
     :raises Unreadable: for anything that this version cannot read
     """
-    with _unreadable():
+    try:
         own = text.split(' ', 4)[4]
         # What nobody of ours has written may be megabytes, which are not kept.
         return (_findings if len(own) <= MAX_BYTES else _findings.__wrapped__)(own)
+    except _RAISED as e:
+        raise _as_unreadable(e) from e
 
 
 def tsc_hz(text: str) -> Optional[int]:
@@ -150,10 +152,16 @@ def _unreadable() -> Iterator[None]:
     """Whatever reading a text raises says that it cannot be read."""
     try:
         yield
-    except Unreadable:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError, zlib.error) as e:
-        raise Unreadable(f'{type(e).__name__}: {e}'[:200]) from e
+    except _RAISED as e:
+        raise _as_unreadable(e) from e
+
+
+# By what reads a text that is none of ours.
+_RAISED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError, zlib.error)
+
+
+def _as_unreadable(error: Exception) -> Unreadable:
+    return error if isinstance(error, Unreadable) else Unreadable(f'{type(error).__name__}: {error}'[:200])
 
 
 def _parts(report: Report) -> tuple[dict[str, Any], dict[str, Any]]:

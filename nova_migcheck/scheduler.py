@@ -25,7 +25,7 @@ CONF = nova.conf.CONF
 NAMESPACE = 'nova_migcheck.scheduler_filters'
 
 # Rejected hosts that one line of the log names beside those whose reason it holds.
-NAMED = 100
+NAMED = 40
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:

@@ -66,9 +66,9 @@ def in_sequence(*runs: Callable[..., Any], times: int = 7, before: Callable[[], 
     return taken
 
 
-def of_a_process(module: str) -> list[Row]:
+def of_a_process(module: str, *told: str) -> list[Row]:
     """The rows that ``module`` measures when it is run, in a process that has imported nothing else."""
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-m', module], stdout=subprocess.PIPE, check=True, timeout=600)
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-m', module, *told], stdout=subprocess.PIPE, check=True, timeout=600)
     return [Row(**row) for row in json.loads(done.stdout)]
 
 

@@ -62,7 +62,7 @@ def test_hosts_with_one_reason_stand_together(log):
 
 def test_a_thousand_hosts_are_one_line_per_check_and_each_check_has_its_reason(log):
     assert log({'endpoint': hosts(range(1, 1001), REFUSED), 'address': hosts(range(1001, 1011), LOST)}) == [
-        f'1000 hosts are rejected {TAIL}compute[1-3]: {WHY} | 997 more for endpoint: compute[4-103], …',
+        f'1000 hosts are rejected {TAIL}compute[1-3]: {WHY} | 997 more for endpoint: compute[4-43], …',
         f'10 hosts are rejected {TAIL}compute1001: address: mig0: is down | 9 more for address: compute[1002-1010]']
 
 
