@@ -93,7 +93,9 @@ def main() -> NoReturn:
 def _wait_for_turn(told: Mapping[str, Any]) -> dict[str, _Ready]:
     """What waits for each check that may come to be run."""
     _import_once(told['modules'])
-    ready = {name: _Ready(name, told) for name in told['checks']}
+    ready: dict[str, _Ready] = {}
+    for name in told['checks']:
+        ready[name] = _Ready(name, told, ready.values())
     if not os.read(told['turn'], 1):
         os._exit(0)  # nova-compute is gone; and they go with us
     os.close(told['turn'])
@@ -103,12 +105,13 @@ def _wait_for_turn(told: Mapping[str, Any]) -> dict[str, _Ready]:
 class _Ready:
     """A process that has rehearsed a check, and waits: a new one would copy each page of ours that it touches while somebody waits."""
 
-    def __init__(self, name: str, told: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, told: Mapping[str, Any], others: Iterable[_Ready]) -> None:
         self._line, its = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(told['turn'])
-            self._line.close()
+            for one in (self, *others):
+                one._line.close()
             _alone(name, told)
             input_ = os.dup(0)
             _run(told['checks'][name], lambda: _settings(its, input_, name))
@@ -240,7 +243,7 @@ def _stream(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, A
         module, _, attribute = check['entry'].partition(':')
         checker = getattr(importlib.import_module(module), attribute)()
         if wait:
-            with contextlib.suppress(Exception):  # it will say so when it runs
+            with contextlib.suppress(BaseException):  # it will say so when it runs
                 checker.rehearse()
             settings = wait()
             before = _cpu_seconds()

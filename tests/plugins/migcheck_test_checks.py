@@ -39,7 +39,7 @@ class Scripted(Check):
 
 
 class ScriptedPath(Check):
-    """Says of the way from a host to a target what ``HOST.path.json`` says under the target's name."""
+    """Says of the way from a host to a target what ``HOST.path.json`` says under the target's name, and what it is told of it."""
 
     NAME = 'scripted_path'
     WHEN = 'path'
@@ -47,6 +47,8 @@ class ScriptedPath(Check):
     def run(self, settings: Settings) -> Iterator[Result]:
         for finding in _script(f'{settings.host}.path').get(settings.target.get('host'), ()):
             yield Finding.from_dict(finding)
+        if settings.target.get('migration'):
+            yield self.warning('told', f'this is told of the target: {json.dumps(settings.target["migration"])}')
 
 
 class Raises(Check):
