@@ -252,7 +252,7 @@ class TestOwnBugs:
             migration = cloud.live_migrate(server)
             assert (migration.status, migration.host) == ('completed', 'compute2')
             cloud.live_migrate(server, 'compute1')
-            return [line for line in cloud.log.lines('WARNING', 'Live migration to compute2', 'this is told of the target')]
+            return cloud.log.lines('WARNING', 'Live migration to compute2', 'this is told of the target')
         server = cloud.server('compute1')
         cloud.say('compute2', facts={'migration': {'inbound': '10.77.0.11'}})
         cloud.check('compute2')

@@ -53,7 +53,8 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         data = int(job['data_processed'])
         assert data <= rose < 1.5 * data
         seconds, downtime = int(job['time_elapsed']) / 1000, job['downtime']
-        assert f'INFO live migration of {uuid} from node1: {seconds:.1f} s, downtime {downtime} ms, {size(data)}' in log  # at which rate, libvirt does not tell of the shortest
+        # At which rate, libvirt does not tell of the shortest.
+        assert f'INFO live migration of {uuid} from node1: {seconds:.1f} s, downtime {downtime} ms, {size(data)}' in log
         assert '100 % in by mig0 (intended)' in log
         assert 'mgmt0' not in log and f'{int(job["memory_iteration"])} iterations' in log
         past = watch('pasts')[1][-1]
