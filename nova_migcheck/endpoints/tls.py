@@ -126,8 +126,8 @@ def _refused(code: int, message: str, der: bytes, host: str, tls: Tls) -> str:
         return f'certificate for another name: it is for {_names(certificate)}, not for {host}'
     if code in _ISSUER:
         issuer = certificate.issuer.rfc4514_string() or 'nobody'
-        where = tls.cafile or 'the default CAs'
-        return f'certificate from an unknown CA: issued by {issuer}, which {where} does not hold'
+        where = f'{tls.cafile} does not hold' if tls.cafile else 'the default CAs do not include'
+        return f'certificate from an unknown CA: issued by {issuer}, which {where}'
     return f'certificate refused: {message}'
 
 

@@ -39,6 +39,18 @@ def test_hosts_on_a_terminal(three):
     assert not ESCAPE.search(on_terminal('hosts', conf(three), '-f', 'json').out)
 
 
+def test_columns_that_are_asked_for_are_a_table_on_a_terminal(three):
+    """Each finding is a paragraph, and what a line is about is not broken."""
+    lines = [line.strip() for line in _lines('explain', 'web1', conf(three), '-c', 'host', '-c', 'verdict', '-c', 'reasons', columns=58)]
+    assert ['host', 'verdict', 'reasons'] in [line.split() for line in lines]
+    refused = next(number for number, line in enumerate(lines) if line.startswith('compute3'))
+    assert lines[refused].split()[:3] == ['compute3', 'rejected', 'endpoint:']
+    assert any('→ start placement' in line for line in lines[refused:]) and max(map(len, lines)) <= 58
+    assert [line.strip() for line in _lines('hosts', 'compute1', conf(three), '-c', 'host')][::2] == ['host', 'compute1']
+    # What cliff itself offers holds as well.
+    assert any(line.startswith('| compute1') for line in _lines('hosts', conf(three), '-c', 'host', '--fit-width'))
+
+
 @pytest.mark.parametrize('columns', [60, 200])
 def test_hosts_fit_the_terminal_and_end_with_their_sum(thousand, columns):
     """Each name is whole; where the columns of the checks do not fit there is one for what is not well."""

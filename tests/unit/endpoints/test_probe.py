@@ -12,7 +12,8 @@ import pytest
 import requests
 import urllib3
 
-from nova_migcheck.endpoints.model import Fault
+from nova_migcheck.endpoints import probe, tls
+from nova_migcheck.endpoints.model import Fault, Target
 from nova_migcheck.endpoints.probe import classify
 
 
@@ -35,12 +36,29 @@ def wrapped(inner: BaseException) -> Exception:
     (socket.gaierror(socket.EAI_NONAME, 'unknown'), Fault.NAME),
     (ssl.SSLEOFError(8, 'EOF occurred'), Fault.CLOSED),
     (ssl.SSLError(1, 'WRONG_VERSION_NUMBER'), Fault.TLS),
+    (tls.UnusableFile('the CA file /ca.pem cannot be used: Permission denied'), Fault.TLS),
     (RuntimeError('?'), Fault.INVALID),
 ])
 def test_classify(inner: BaseException, fault: Fault) -> None:
     assert classify(inner, 5)[0] is fault
     if fault is not Fault.INVALID:
         assert classify(wrapped(inner), 5)[0] is fault
+
+
+@pytest.mark.parametrize('error, fault, said', [
+    (requests.exceptions.ConnectTimeout('?'), Fault.SILENT, 'no answer within the deadline of 5 s'),
+    (urllib3.exceptions.ProtocolError('?'), Fault.CLOSED, 'connection closed before an answer'),
+    (ssl.CertificateError('?'), Fault.TLS, ''),
+    (requests.exceptions.ProxyError('?'), Fault.CLOSED, 'the proxy does not let it through'),
+])
+def test_what_the_libraries_make_themselves(error: BaseException, fault: Fault, said: str) -> None:
+    found, detail = classify(error, 5)
+    assert found is fault and said in detail
+
+
+def test_an_unknown_scheme_is_said() -> None:
+    answer = probe._greet(Target('gopher://10.0.0.5:70'), '127.0.0.1', 1.0, 1.0, speak=True)
+    assert answer.fault is Fault.INVALID and 'gopher:// is not one of' in answer.detail
 
 
 def test_no_credentials() -> None:
