@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is made of libvirt's statistics and the kernel's counters; the real ones are in the lab."""
+import dataclasses
 import threading
 import types
 
@@ -184,6 +185,20 @@ def test_reading_survives_anything(value):
     for one in past.read(value):
         assert Past.from_json(one.to_json()) == one
         assert '\x1b' not in str(one)
+
+
+@pytest.mark.parametrize('number, instead', [(1, 'sideways'), (4, 'vanished'), (5, 'long'), (0, 'yesterday'), (9, 7)])
+def test_one_value_that_is_none_of_ours_makes_it_unreadable(number, instead):
+    [one] = make('failed')
+    value = one.to_json()
+    assert Past.from_json(value) == one
+    value[number] = instead
+    assert Past.from_json(value) is None
+
+
+def test_a_stray_migration_names_its_interface():
+    [one] = make('strayed')
+    assert str(dataclasses.replace(one, interface='mgmt0')).endswith('strayed (by mgmt0)') and '(by' not in str(one)
 
 
 def test_only_the_last_few_are_published():

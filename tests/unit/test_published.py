@@ -130,7 +130,7 @@ def test_no_report_is_none():
 @pytest.mark.parametrize('stats', [
     {'migcheck': 3}, {'migcheck': ''}, {'migcheck': '2 1764000000 - {}'}, {'migcheck': '1 17640000 - {}'}, {'migcheck': '1 1764000000 - {'},
     of('-', '[]'), of('-', "{'f': 3}"), of('-', "{'f': [{}]}"), of('-', "{'f': []}", 'endpoint=failure'),
-    of('-', "{'guests': [[{'arch': 'x', 'virt': 'y', '+': '', '-': ''}, 'a']]}"), of('-', "{'default': 7}"),
+    of('-', "{'guests': [[{'arch': 'x', 'virt': 'y', '+': '', '-': ''}, 'a']]}"), of('-', "{'default': 7}"), of('-', "{'counted': 'x'}"),
     {'migcheck': of('-')['migcheck'].replace('1764000000', '١٧٦٤٠٠٠٠٠٠')}, {'migcheck': of('-')['migcheck'].replace('0 ', '0x', 1)},
     of('!!!'), of('AAAA'), of(packed(b'')), of(packed(b'\xff\n{}')), of(packed(b'\n[1]')), of(packed(b'\n{"migration": 3}')),
     of(packed(b'{"arch": 3}\n{}')), of('-', '[' * 8000), {'migcheck': 'x' * 10_000_000},

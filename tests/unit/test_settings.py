@@ -92,3 +92,13 @@ def test_nothing_is_registered_in_the_service_s_own_configuration(reader):
     reader.read(Wants)
     with pytest.raises(cfg.NoSuchOptError):
         reader.conf['placement']
+
+
+def test_what_json_cannot_hold_is_told_as_text():
+    conf = cfg.ConfigOpts()
+    conf([], project='nova', default_config_files=[])
+    conf.register_opts([cfg.DictOpt('live_migration_scheme', default={'a': ['b', None, 1]}),
+                        cfg.Opt('connection_uri', default=1 + 2j)], 'libvirt')
+    reader = Reader(conf)
+    assert reader._value('libvirt', 'live_migration_scheme')[0] == {'a': ['b', None, 1]}
+    assert reader._value('libvirt', 'connection_uri')[0] == '(1+2j)'

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from typing import Any, Optional
 
 import pytest
@@ -106,3 +107,15 @@ def test_hidden_modules_come_back() -> None:
     with catalog._hidden('json', name):
         assert sys.modules['json'] is json and name in sys.modules
     assert name not in sys.modules
+
+
+@pytest.mark.parametrize('status, auth_type, said', [
+    (503, 'v3password', 'keystone answers a login with HTTP 503'),
+    (401, 'v3token', 'keystone answers HTTP 401: the token is expired or revoked'),
+    (404, 'token', 'keystone answers HTTP 404: the token is expired or revoked'),
+    (401, 'password', 'keystone answers HTTP 401: wrong password'),
+    (404, 'password', 'keystone answers a login with HTTP 404'),
+])
+def test_a_login_that_keystone_refuses(status: int, auth_type: str, said: str) -> None:
+    refused = catalog._no(types.SimpleNamespace(http_status=status), 'placement', auth_type)
+    assert str(refused).startswith(said)

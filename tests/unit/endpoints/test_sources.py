@@ -87,6 +87,7 @@ def test_tls_of_a_section() -> None:
     'kombu+amqp://u:p@10.0.0.1//',
     'rabbit://u:a:b@c@10.0.0.1:5671/',
     'fake://',
+    'rabbit://u:p@fd00::1,u:p@[fd00::2]:5673/',
     'rabbit://',
 ])
 def test_transport_url_as_oslo_messaging_reads_it(url: str) -> None:
@@ -96,6 +97,11 @@ def test_transport_url_as_oslo_messaging_reads_it(url: str) -> None:
     found = sources.messaging_targets(url, {})
     assert [(target.host, target.port) for target in found] == expected
     assert not any(secret in target.url for target in found for secret in ('u:', 'p@', 'ss'))
+
+
+def test_kafka_has_a_port_of_its_own() -> None:
+    found = sources.messaging_targets('kafka://u:p@10.0.0.1,10.0.0.2:9093', {})
+    assert [target.url for target in found] == ['tcp://10.0.0.1:9092', 'tcp://10.0.0.2:9093']
 
 
 def test_message_queue_over_tls() -> None:
