@@ -9,7 +9,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from nova import exception
 from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.virt.libvirt import driver
 
 from nova_migcheck import published
 from nova_migcheck.aftermath import tally, traffic
@@ -112,6 +114,16 @@ class TestTold:
         assert 'the checks had said: warning: clock' in line
         [out] = past(cloud, 'compute1')
         assert (out.direction, out.ended, out.peer) == ('out', 'failed', 'compute2') and out.text.startswith('unable to connect')
+
+    def test_a_target_that_could_not_prepare_says_so(self, cloud, monkeypatch):
+        server = cloud.boot('compute1')
+        def full(*_args, **_kwargs):
+            raise exception.NovaException('no space left for the disk')
+        monkeypatch.setattr(driver.LibvirtDriver, 'pre_live_migration', full)
+        migration = migrate(cloud, server)
+        assert (migration.host, migration.state) == ('compute1', 'ACTIVE') and migration.status in ('failed', 'error')
+        [one] = past(cloud, 'compute2')
+        assert (one.direction, one.ended, one.peer) == ('in', 'failed', 'compute1') and 'no space left for the disk' in one.text
 
     def test_the_fourth_is_warned_about_and_goes_on(self, cloud, stats, kernel):
         cloud.say('compute2', facts=FACT)
