@@ -14,11 +14,11 @@ from tests.functional import nova_release
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = 'tests/functional'
-# One of each way: the filter, the hook on the destination, the hook on the source, and what hangs.
+# One of each way: the hook on the destination, the hook on the source, the filter, and what hangs. "./run test --releases" runs them all.
 TESTS = [
-    f'{HERE}/test_hooks.py::TestRefusals',
+    f'{HERE}/test_hooks.py::TestRefusals::test_refused_by_the_destination_and_by_the_source_the_server_lands_on_the_next',
     f'{HERE}/test_filter.py::TestEnforce::test_unsafe_targets_are_never_asked',
-    f'{HERE}/test_broken_checks.py',
+    f'{HERE}/test_broken_checks.py::TestHungRound',
     f'{HERE}/test_service.py::TestStart::test_nothing_is_left_when_nova_compute_stops',
 ]
 
