@@ -7,6 +7,7 @@ An unknown value stops the service at its start, with oslo.config's own error: :
 from __future__ import annotations
 
 import ipaddress
+import types as python_types
 from typing import Any, Mapping
 
 from oslo_config import cfg, types
@@ -225,8 +226,9 @@ reads with ``openstack server event show``. Nova itself mixes the reasons up whe
         min=0,
         help="""
 Rejected hosts of which nova-scheduler logs the reason for one request, but at least of one per check that rejects; 0 for none. There is one
-line per check, where hosts with the same reason stand together, and up to 40 others are named behind them. The default keeps a log
-readable in which a thousand hosts are rejected, each for a reason of its own; ``nova-migcheck explain`` tells all of them.
+line per check, where hosts with the same reason stand together. The others are named behind them when they are at most 40, else counted.
+The default keeps a log readable in which a thousand hosts are rejected, each for a reason of its own; ``nova-migcheck explain`` tells all
+of them.
 """),
     cfg.StrOpt(
         'nova_cpu_check',
@@ -315,14 +317,14 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return [(GROUP, OPTS)]
 
 
-def register(conf: cfg.ConfigOpts) -> None:
+def register(conf: cfg.ConfigOpts) -> python_types.SimpleNamespace:
     """Make ``conf.migcheck`` known, and read each option so that a wrong value is refused now.
 
+    :returns: what each of them says: none is changed while a service runs, and each answer of oslo.config costs as much as a dozen hosts
     :raises oslo_config.cfg.ConfigFileValueError: for a value that its option does not take
     """
     conf.register_opts(OPTS, group=GROUP)
-    for opt in OPTS:
-        getattr(conf[GROUP], opt.dest)
+    return python_types.SimpleNamespace(**{opt.dest: getattr(conf[GROUP], opt.dest) for opt in OPTS})
 
 
 def policy(policies: Mapping[str, str], check: str, fallback: str = WARN) -> str:

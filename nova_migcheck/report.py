@@ -76,7 +76,7 @@ class Report:
         A guest that came after the guests were counted has the CPU of the host where it was started, which nobody here knows.
 
         :param arrived: when the guest came to this host, in seconds since the epoch
-        :param migcheck: ``CONF.migcheck``
+        :param migcheck: ``CONF.migcheck``, or what ``conf.register`` has read of it
         """
         counted = (self.time if self.counted is None else self.counted) - migcheck.round_deadline
         return bool(counted > arrived and abs(now - self.time) <= migcheck.stale_after)

@@ -24,7 +24,7 @@ CONF = nova.conf.CONF
 
 NAMESPACE = 'nova_migcheck.scheduler_filters'
 
-# Rejected hosts that one line of the log names beside those whose reason it holds.
+# Of so many rejected hosts beside those whose reason it holds, one line of the log still tells the names.
 NAMED = 40
 
 
@@ -49,8 +49,8 @@ class MigrationTargetFilter(filters.BaseHostFilter):
 
     def __init__(self) -> None:
         # Not fenced: a wrong option must stop the scheduler at its start.
-        confs.register(CONF)
-        self._policies = Policies.from_conf(CONF.migcheck)
+        self._options = confs.register(CONF)
+        self._policies = Policies.from_conf(self._options)
         self._memory = targets.Memory()
 
     def filter_all(self, filter_obj_list: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
@@ -63,15 +63,13 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             # A boot has none, nor has a rebuild or an unshelve; whatever leaves a host has at least that one.
             if not spec_obj.ignore_hosts:
                 return filter_obj_list
-            # Options are asked for once: each answer costs as much as a dozen hosts.
-            mode = CONF.migcheck.mode
-            if mode == 'off':
+            if self._options.mode == 'off':
                 return filter_obj_list
             hosts = list(filter_obj_list)
         except Exception:
             return self._gave_up(filter_obj_list, spec_obj)
         try:
-            kept, rejected = self._judge_all(hosts, spec_obj, mode == 'enforce')
+            kept, rejected = self._judge_all(hosts, spec_obj, self._options.mode == 'enforce')
         except Exception:
             return self._gave_up(hosts, spec_obj)
         if kept or not rejected:
@@ -81,7 +79,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
 
     def _gave_up(self, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a bug', spec_obj.instance_uuid)
-        return [] if CONF.migcheck.on_error == confs.REJECT and CONF.migcheck.mode == 'enforce' else hosts
+        return [] if self._options.on_error == confs.REJECT and self._options.mode == 'enforce' else hosts
 
     def _judge_all(self, hosts: list[Any], spec_obj: Any, enforce: bool) -> tuple[list[Any], dict[str, list[Any]]]:
         """(hosts kept, check -> hosts that are rejected for it)"""
@@ -89,14 +87,14 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         if move is None:
             return hosts, {}
         now = time.time()
-        guest = targets.guest(spec_obj.instance_uuid, source, move.arrived, now, CONF.migcheck,
+        guest = targets.guest(spec_obj.instance_uuid, source, move.arrived, now, self._options,
                               targets.needs(spec_obj), move.kind == moves.LIVE)
         judge_one = targets.Judge(self._policies, guest, source, now, self._memory)
         kept, rejected = judge_one.sift(hosts)
         if rejected:
-            _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid, enforce)
+            _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid, enforce, self._options.max_logged_hosts)
         if LOG.isEnabledFor(logging.DEBUG):
-            _log_warnings(judge_one, hosts, move, spec_obj.instance_uuid)
+            _log_warnings(judge_one, hosts, move, spec_obj.instance_uuid, self._options.max_logged_hosts)
         return (kept, rejected) if enforce else (hosts, {})
 
     def _leaving(self, spec_obj: Any) -> tuple[Optional[moves.Move], Optional[Report]]:
@@ -109,7 +107,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             if move is None or move.source not in spec_obj.ignore_hosts:
                 return None, None
             if move.kind != moves.LIVE:
-                return move if move.kind in CONF.migcheck.also_for else None, None
+                return move if move.kind in self._options.also_for else None, None
             try:
                 node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, move.source)
                 return move, published.read(node.stats if 'stats' in node else None)
@@ -118,12 +116,13 @@ class MigrationTargetFilter(filters.BaseHostFilter):
                 return move, None
 
 
-def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move, instance: str, enforce: bool) -> None:
+def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move, instance: str, enforce: bool,
+                  limit: int) -> None:
     """One line per check, since a line costs as much as judging a hundred hosts: the reasons of up to a limit of hosts but at least of
     one, where hosts with the same reason stand together, and the names of the others."""
     if not LOG.isEnabledFor(logging.INFO):
         return
-    limit = left = CONF.migcheck.max_logged_hosts
+    left = limit
     for check, hosts in rejected.items():
         count = min(len(hosts), max(1, left)) if limit else 0
         left -= count
@@ -136,18 +135,18 @@ def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], m
             whom, is_ = (f'{len(hosts)} hosts', 'are') if len(hosts) > 1 else ('1 host', 'is')
             parts = [f'{hostnames.fold(names)}: {reason}' for reason, names in of_reason.items()]
         if len(hosts) > count:
-            named = hosts[count:count + NAMED]
-            parts.append(f'{len(hosts) - count} {"more " if count else ""}for {check}: {hostnames.fold([host.host for host in named])}'
-                         + (', …' if len(hosts) > count + len(named) else ''))
+            names = [host.host for host in hosts[count:]] if len(hosts) <= count + NAMED else []
+            parts.append(f'{len(hosts) - count} {"more " if count else ""}for {check}'
+                         + (f': {hostnames.fold(names)}' if names else ', which nova-migcheck explain names'))
         LOG.info('%s %s as target of the %s of instance %s from %s: %s', whom,
                  f'{is_} rejected' if enforce else 'would be rejected ([migcheck] mode = report)', move.kind, instance, move.source,
                  ' | '.join(parts))
 
 
-def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str) -> None:
+def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str, limit: int) -> None:
     """One line per host of which something is to be said, up to the same limit."""
     warned = [host for host in hosts if judge_one(host.stats).warnings]
-    for host in warned[:CONF.migcheck.max_logged_hosts]:
+    for host in warned[:limit]:
         LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
                   _texts(judge_one.in_full(host.stats).warnings))
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import operator
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional, Sequence
@@ -20,6 +22,8 @@ from nova_migcheck.report import Report
 from nova_migcheck.verdict import Guest, Policies, Verdict, between, concerning, judge, judge_fresh, settle
 
 LOG = logging.getLogger(__name__)
+
+_KIND_OF = operator.itemgetter(published.KIND)
 
 
 def needs(request_spec: Any) -> frozenset[str]:
@@ -37,7 +41,7 @@ def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: flo
     :param source: the report of the host that it leaves, None when there is none
     :param arrived: when it came to that host, in seconds since the epoch; 0 when it was started there
     :param now: seconds since the epoch
-    :param migcheck: ``CONF.migcheck``
+    :param migcheck: ``CONF.migcheck``, or what ``conf.register`` has read of it
     :param needs: from :func:`needs`
     :param running: False when it is started anew on the target
     """
@@ -165,10 +169,10 @@ class Judge:
         """(hosts that are accepted, check -> hosts whose first rejection is one of this check), by their ``stats``."""
         if not hosts:
             return [], {}
-        main, kind, oldest, newest, known = published.MAIN, published.KIND, self._oldest, self._newest, self._known.checks.get
+        kind, oldest, newest, known = published.KIND, self._oldest, self._newest, self._known.checks.get
         # Step by step for all hosts, and the first and the last text stand for all between them: statements for each host cost most.
         try:
-            texts = [host.stats.get(main, '') for host in hosts]
+            texts = _texts(hosts)
             first, last = min(texts), max(texts)
             all_fresh = oldest <= first and last < newest
         except (AttributeError, TypeError):  # no dictionary, or no text in it: this must not keep the others from being judged
@@ -176,7 +180,7 @@ class Judge:
             first, last = min(texts), max(texts)
             all_fresh = False
         if all_fresh:
-            found = [known(text[kind]) for text in texts]
+            found = list(map(known, map(_KIND_OF, texts)))
         elif f'{published.VERSION} ' <= first and last < oldest and {text[published.SPACE] for text in texts} == {' '}:
             # Between two texts that begin with the version are only such as do: all have a time (published.is_dated).
             found = [_first(self._stale)] * len(texts)
@@ -184,20 +188,20 @@ class Judge:
             stale, missing, is_dated = _first(self._stale), _first(self._missing), published.is_dated
             found = [missing if not text else known(text[kind]) if oldest <= text < newest else stale if is_dated(text) else missing
                      for text in texts]
-        if None in found:
-            found = [self._find_out(text) if check is None else check for text, check in zip(texts, found)]
-        checks = dict.fromkeys(found)
-        if len(checks) > 1:
-            return ([host for host, check in zip(hosts, found) if not check],
-                    {each: [host for host, check in zip(hosts, found) if check == each] for each in checks if each})
-        return (list(hosts), {}) if not found[0] else ([], {found[0]: list(hosts)})
+        alike = found[0]
+        if alike is not None and found.count(alike) == len(found):
+            return (list(hosts), {}) if not alike else ([], {alike: list(hosts)})
+        found = [self._find_out(text) if check is None else check for text, check in zip(texts, found)]
+        return ([host for host, check in zip(hosts, found) if not check],
+                {each: [host for host, check in zip(hosts, found) if check == each] for each in dict.fromkeys(found) if each})
 
     def _find_out(self, text: str) -> str:
         """The check of the first rejection of a fresh host, '' when there is none."""
         name, checks = text[published.KIND], self._known.checks
         check = checks.get(name)
         if check is None:
-            check = _first(self._look_at(text))
+            # One object for each name: that two are the same one is seen without reading them.
+            check = sys.intern(_first(self._look_at(text)))
             if self._holds_for_its_kind(text):
                 checks[name] = check
         return check
@@ -284,6 +288,18 @@ class Judge:
 def _first(verdict: Verdict) -> str:
     """The check of its first rejection, '' when it accepts."""
     return verdict.rejections[0].check if verdict.rejections else ''
+
+
+def _texts(hosts: Sequence[Any]) -> list[str]:
+    """What each host has published, '' for nothing.
+
+    :raises AttributeError, TypeError: when the ``stats`` of one are no dictionary
+    """
+    main = published.MAIN
+    try:
+        return [host.stats[main] for host in hosts]
+    except KeyError:  # which costs more where some have published and others have not
+        return [host.stats.get(main, '') for host in hosts]
 
 
 def _text(stats: Any) -> Optional[str]:

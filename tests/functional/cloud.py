@@ -34,7 +34,7 @@ from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import fixtures as functional_fixtures
 
-from nova_migcheck import published
+from nova_migcheck import published, scheduler
 from nova_migcheck.finding import Finding
 from tests.functional import in_child, nova_release, per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
@@ -541,9 +541,16 @@ class Cloud(fixtures.Fixture):
         manager.pre_live_migration = noted
 
     def set(self, group: str, option: str, value: Any) -> None:
-        """Change an option of all services, for those who read it anew each time; until the next ``restore``."""
+        """Change an option of all services, for our filter and for those who read it anew each time; until the next ``restore``."""
         CONF.set_override(option, per_host.convert(group, option, value), group)
         self._overridden.append((group, option))
+        self._start_filter_anew()
+
+    def _start_filter_anew(self) -> None:
+        """As a new start of nova-scheduler does: it reads its options once."""
+        for position, one in enumerate(self.scheduler.manager.host_manager.enabled_filters):
+            if isinstance(one, scheduler.MigrationTargetFilter):
+                self.scheduler.manager.host_manager.enabled_filters[position] = scheduler.MigrationTargetFilter()
 
     def restore(self) -> None:
         """As it was when it came up: every host well and its report published, nothing called or logged yet.
@@ -552,9 +559,11 @@ class Cloud(fixtures.Fixture):
         """
         for server in self._servers() - set(self._homes):
             self.delete(server)
-        for group, option in self._overridden:
-            CONF.clear_override(option, group)
-        self._overridden.clear()
+        if self._overridden:
+            for group, option in self._overridden:
+                CONF.clear_override(option, group)
+            self._overridden.clear()
+            self._start_filter_anew()
         moved = [host.name for host in self.hosts.values() if host.forget_migrations()]
         if moved:
             self.publish(*moved)
