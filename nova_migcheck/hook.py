@@ -202,10 +202,11 @@ class Hook:
         accepted, _, facts = told.partition(' ')
         # What it has published, is asked for meanwhile: the conductor takes as long as the look at a path.
         published_by = Call(self._published_by, context, host, instance)
-        looked_at = Call(self._path, host, migrate_data.target_connect_addr, facts, published_by)
+        looked_at = Call(self._path, host, migrate_data.target_connect_addr, facts,
+                         lambda: self._unless_lost(published_by, host, instance))
 
         def decide() -> None:
-            target = published_by.wait(self._longest_path())
+            target = self._unless_lost(published_by, host, instance)
             verdict = self._guest_leaves(instance, target, host, accepted)
             verdict += settle(looked_at.wait(self._longest_path()), self.policies)
             verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
@@ -216,6 +217,15 @@ class Hook:
     def _published_by(self, context: Any, host: str, instance: Any) -> Optional[Report]:
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
         return _read(node.stats if 'stats' in node else None, host, instance)
+
+    def _unless_lost(self, published_by: Call[Optional[Report]], host: str, instance: Any) -> Optional[Report]:
+        """What the target has published. Where the conductor does not say, the path is what there is to decide by."""
+        try:
+            return published_by.wait(self._longest_path())
+        except Exception as e:  # of the conductor, or of the database behind it: any class there is
+            LOG.warning('What %s has published cannot be asked for, only the path to it counts here: %s: %s', host, type(e).__name__, e,
+                        instance=instance)
+            return None
 
     def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
         """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.
@@ -242,10 +252,11 @@ class Hook:
         """Seconds that :meth:`_path` may take: it waits for its turn, and for what it has started."""
         return float(2 * (self._conf.migcheck.round_deadline + 2 * process.GRACE))
 
-    def _path(self, host: str, connect: str, facts: str, published_by: Call[Optional[Report]]) -> list[Finding]:
+    def _path(self, host: str, connect: str, facts: str, published: Callable[[], Optional[Report]]) -> list[Finding]:
         """What the checks of the path find, from here to the target.
 
         :param facts: what the target has told of its networks, as JSON; when that is none, what it has published counts
+        :param published: asks for that
         """
         deadline = self._conf.migcheck.round_deadline
         if not self._path_checks:
@@ -254,17 +265,13 @@ class Hook:
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
             return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
-            known = {'host': host, 'connect': connect, 'migration': _object(facts) or self._migration(published_by)}
+            known = {'host': host, 'connect': connect, 'migration': _object(facts) or _migration(published())}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
             found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
             self._make_ready_soon()
-
-    def _migration(self, published_by: Call[Optional[Report]]) -> dict[str, Any]:
-        target = published_by.wait(self._longest_path())
-        return dict(target.migration) if target else {}
 
     # Both.
 
@@ -320,6 +327,10 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _migration(target: Optional[Report]) -> dict[str, Any]:
+    return dict(target.migration) if target else {}
 
 
 def _has_vtpm(instance: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 
+import oslo_messaging
 import pytest
 from nova import exception
 from nova.virt.libvirt import driver
@@ -262,6 +263,18 @@ class TestOwnBugs:
         cloud.say('compute2', facts={'migration': {'inbound': '10.77.0.13'}})
         (line,) = told(cloud.boot('compute1'))
         assert '"inbound": ' in line and '10.77.0.13' not in line
+
+    def test_without_a_conductor_the_path_decides(self, cloud, monkeypatch):
+        def lost(*_args):
+            raise oslo_messaging.MessagingTimeout('no reply from the conductor')
+        cloud.say_of_paths('compute1', {'compute2': wrong_path('compute2')})
+        monkeypatch.setattr(hook.Hook, '_published_by', lost)
+        migration = cloud.live_migrate(cloud.server('compute1'))
+        assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
+        assert migration.refusals.keys() == {'compute2'}
+        assert migration.refusals['compute2'].startswith('transport: compute2 resolves to 10.0.0.2')
+        assert cloud.log.lines('WARNING', 'What compute3 has published cannot be asked for', 'MessagingTimeout: no reply')
+        assert not cloud.log.lines('ERROR', 'this is a bug')
 
     def test_what_the_source_cannot_tell_keeps_nobody(self, cloud, monkeypatch):
         """Its libvirtd does not answer, and other migrations hold up the checks of the path."""
