@@ -166,6 +166,8 @@ class K10(_Healthy):
     """Local disks on every host, block migration: no shared storage is expected."""
 
     born_after = True
+    # What the source has published of its share counts until its next report.
+    noticed = ('source', 'target')
 
     def set(self) -> None:
         for node in self.cloud.nodes.values():
