@@ -252,11 +252,11 @@ class Hook:
         """Seconds that :meth:`_path` may take: it waits for its turn, and for what it has started."""
         return float(2 * (self._conf.migcheck.round_deadline + 2 * process.GRACE))
 
-    def _path(self, host: str, connect: str, facts: str, published: Callable[[], Optional[Report]]) -> list[Finding]:
+    def _path(self, host: str, connect: str, facts: str, ask: Callable[[], Optional[Report]]) -> list[Finding]:
         """What the checks of the path find, from here to the target.
 
         :param facts: what the target has told of its networks, as JSON; when that is none, what it has published counts
-        :param published: asks for that
+        :param ask: for that
         """
         deadline = self._conf.migcheck.round_deadline
         if not self._path_checks:
@@ -265,7 +265,7 @@ class Hook:
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
             return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
-            known = {'host': host, 'connect': connect, 'migration': _object(facts) or _migration(published())}
+            known = {'host': host, 'connect': connect, 'migration': _object(facts) or _migration(ask())}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
             found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
