@@ -7,7 +7,7 @@ An unknown value stops the service at its start, with oslo.config's own error: :
 from __future__ import annotations
 
 import ipaddress
-import types as python_types
+from types import SimpleNamespace
 from typing import Any, Mapping
 
 from oslo_config import cfg, types
@@ -317,14 +317,14 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return [(GROUP, OPTS)]
 
 
-def register(conf: cfg.ConfigOpts) -> python_types.SimpleNamespace:
+def register(conf: cfg.ConfigOpts) -> SimpleNamespace:
     """Make ``conf.migcheck`` known, and read each option so that a wrong value is refused now.
 
     :returns: what each of them says: none is changed while a service runs, and each answer of oslo.config costs as much as a dozen hosts
     :raises oslo_config.cfg.ConfigFileValueError: for a value that its option does not take
     """
     conf.register_opts(OPTS, group=GROUP)
-    return python_types.SimpleNamespace(**{opt.dest: getattr(conf[GROUP], opt.dest) for opt in OPTS})
+    return SimpleNamespace(**{opt.dest: getattr(conf[GROUP], opt.dest) for opt in OPTS})
 
 
 def policy(policies: Mapping[str, str], check: str, fallback: str = WARN) -> str:

@@ -201,7 +201,7 @@ class Hook:
         host, _, told = mark[len(_HOST_MARK):].partition(' ')
         accepted, _, facts = told.partition(' ')
         # What it has published, is asked for meanwhile: the conductor takes as long as the look at a path.
-        published_by = Call(self._published_by, context, host, instance)
+        published_by = Call(self._published_by, context, host)
         looked_at = Call(self._path, host, migrate_data.target_connect_addr, facts,
                          lambda: self._unless_lost(published_by, host, instance))
 
@@ -214,18 +214,19 @@ class Hook:
             self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
         return decide
 
-    def _published_by(self, context: Any, host: str, instance: Any) -> Optional[Report]:
+    def _published_by(self, context: Any, host: str) -> Any:
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
-        return _read(node.stats if 'stats' in node else None, host, instance)
+        return node.stats if 'stats' in node else None
 
-    def _unless_lost(self, published_by: Call[Optional[Report]], host: str, instance: Any) -> Optional[Report]:
+    def _unless_lost(self, published_by: Call[Any], host: str, instance: Any) -> Optional[Report]:
         """What the target has published. Where the conductor does not say, the path is what there is to decide by."""
         try:
-            return published_by.wait(self._longest_path())
+            stats = published_by.wait(self._longest_path())
         except Exception as e:  # of the conductor, or of the database behind it: any class there is
             LOG.warning('What %s has published cannot be asked for, only the path to it counts here: %s: %s', host, type(e).__name__, e,
                         instance=instance)
             return None
+        return _read(stats, host, instance)
 
     def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
         """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.
