@@ -36,10 +36,12 @@ LIBVIRT = 15.0
 PATHS = 4
 # Seconds after a look at a path until the next process is made ready. Its imports would take a processor from the migration that begins.
 READY_AFTER = 5.0
-# How the destination tells the source its host name, and behind spaces the fingerprint of the CPU that it accepted and, as JSON, the
-# addresses at which it wants migrations to arrive. Nova's own check on the source, which runs when ours has read it, always overwrites this
+# How the destination tells the source its host name, and behind spaces the fingerprint of the CPU that it accepted and, as JSON, what else
+# the source would have to ask the conductor for. Nova's own check on the source, which runs when ours has read it, always overwrites this
 # field; it is the only text of LibvirtLiveMigrateData that nobody reads before.
 _HOST_MARK = 'migcheck:'
+# Findings that it tells so, at most.
+_TOLD = 5
 
 
 class Compared(NamedTuple):
@@ -183,8 +185,9 @@ class Hook:
         """Put into Nova's answer to the source where this host will be contacted; ``pre_live_migration`` sets it anew."""
         migrate_data.target_connect_addr = self._conf.libvirt.live_migration_inbound_addr or self._conf.host
         accepted = fingerprint(compared.cpu) if compared is not None and compared.comparison.compatible else ''
-        facts = json.dumps(self.reporter.report.migration) if self.reporter.report else ''
-        migrate_data.instance_relative_path = f'{_HOST_MARK}{self._conf.host} {accepted} {facts}'
+        report = self.reporter.report
+        told = json.dumps({'migration': report.migration, 'findings': [f.to_dict() for f in report.findings[:_TOLD]]}) if report else ''
+        migrate_data.instance_relative_path = f'{_HOST_MARK}{self._conf.host} {accepted} {told}'
 
     # The source.
 
@@ -198,65 +201,73 @@ class Hook:
         if not mark.startswith(_HOST_MARK):
             LOG.info('The target does not run nova-migcheck: the path to it is not checked', instance=instance)
             return None
-        host, _, told = mark[len(_HOST_MARK):].partition(' ')
-        accepted, _, facts = told.partition(' ')
-        # What it has published, is asked for meanwhile: the conductor takes as long as the look at a path.
-        published_by = Call(self._published_by, context, host)
-        looked_at = Call(self._path, host, migrate_data.target_connect_addr, facts,
-                         lambda: self._unless_lost(published_by, host, instance))
+        host, _, rest = mark[len(_HOST_MARK):].partition(' ')
+        accepted, _, rest = rest.partition(' ')
+        told = _object(rest)
+        looked_at = Call(self._path, host, migrate_data.target_connect_addr, told.get('migration'),
+                         lambda: self._unless_lost(context, host, instance))
 
         def decide() -> None:
-            target = self._unless_lost(published_by, host, instance)
-            verdict = self._guest_leaves(instance, target, host, accepted)
+            verdict = self._guest_leaves(instance, host, accepted, lambda: self._unless_lost(context, host, instance))
             verdict += settle(looked_at.wait(self._longest_path()), self.policies)
             verdict += settle(past.warn(self.watch.pasts(), past.OUT, host, time.time()), self.policies)
             self._settle(context, instance, host, verdict)
-            self.watch.said(instance.uuid, host, (*(target.findings if target else ()), *verdict.rejections, *verdict.warnings))
+            self.watch.said(instance.uuid, host, (*_findings(told.get('findings')), *verdict.rejections, *verdict.warnings))
         return decide
 
     def _published_by(self, context: Any, host: str) -> Any:
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(context, host)
         return node.stats if 'stats' in node else None
 
-    def _unless_lost(self, published_by: Call[Any], host: str, instance: Any) -> Optional[Report]:
-        """What the target has published. Where the conductor does not say, the path is what there is to decide by."""
+    def _unless_lost(self, context: Any, host: str, instance: Any) -> Optional[Report]:
+        """What the target has published, which is asked for when it has not told enough. Where the conductor does not say, the path is
+        what there is to decide by."""
         try:
-            stats = published_by.wait(self._longest_path())
+            stats = Call(self._published_by, context, host).wait(self._longest_path())
         except Exception as e:  # of the conductor, or of the database behind it: any class there is
             LOG.warning('What %s has published cannot be asked for, only the path to it counts here: %s: %s', host, type(e).__name__, e,
                         instance=instance)
             return None
         return _read(stats, host, instance)
 
-    def _guest_leaves(self, instance: Any, target: Optional[Report], host: str, accepted: str) -> Verdict:
+    def _guest_leaves(self, instance: Any, host: str, accepted: str, ask: Callable[[], Optional[Report]]) -> Verdict:
         """The guest's CPU as it is now, against what the target has published: our own report may be a minute older than the guest.
 
         :param accepted: fingerprint of the CPU that the target's own libvirt has accepted, which has the last word
+        :param ask: for what the target has published
         """
-        if target is None or target.cpu is None or 'cpu' not in self.policies.checks:
+        if 'cpu' not in self.policies.checks:
             return Verdict()
+        cpu, trouble = None, ''
+        report = self.reporter.report
         try:
-            cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance)
+            # What this host provides stands in its report, and is asked anew (4 ms) before that speaks against the target.
+            for provided in (report.cpu, None) if accepted and report and report.cpu else (None,):
+                cpu = self._bounded.call(LIBVIRT, self._guest_cpu, instance, provided)
+                if fingerprint(cpu) == accepted:
+                    return Verdict()
         except (TimeoutError, exception.NovaException, hypervisor.CannotSay) as e:
-            return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', f'libvirt on the source cannot say what it is: {e}', '',
-                                   'see libvirtd there')], self.policies)
-        if fingerprint(cpu) == accepted:
+            cpu, trouble = None, f'libvirt on the source cannot say what it is: {e}'
+        target = ask()
+        if target is None or target.cpu is None:
             return Verdict()
+        if cpu is None:
+            return settle([Finding('cpu', Outcome.UNKNOWN, 'guest CPU', trouble, '', 'see libvirtd there')], self.policies)
         return judge(Guest(cpu), None, Report(target.time, cpu=target.cpu), time.time(), self.policies, name=host)
 
-    def _guest_cpu(self, instance: Any) -> cpus.Cpu:
+    def _guest_cpu(self, instance: Any, host: Optional[cpus.Cpu]) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
         xml = self._libvirt.get_guest(instance).get_xml_desc()
-        return hypervisor.guest_cpu(connection, xml, hypervisor.host_cpu(connection, self._conf.libvirt.virt_type))
+        return hypervisor.guest_cpu(connection, xml, host or hypervisor.host_cpu(connection, self._conf.libvirt.virt_type))
 
     def _longest_path(self) -> float:
         """Seconds that :meth:`_path` may take: it waits for its turn, and for what it has started."""
         return float(2 * (self._conf.migcheck.round_deadline + 2 * process.GRACE))
 
-    def _path(self, host: str, connect: str, facts: str, ask: Callable[[], Optional[Report]]) -> list[Finding]:
+    def _path(self, host: str, connect: str, facts: Any, ask: Callable[[], Optional[Report]]) -> list[Finding]:
         """What the checks of the path find, from here to the target.
 
-        :param facts: what the target has told of its networks, as JSON; when that is none, what it has published counts
+        :param facts: what the target has told of its networks; when that is nothing, what it has published counts
         :param ask: for that
         """
         deadline = self._conf.migcheck.round_deadline
@@ -266,9 +277,9 @@ class Hook:
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
             return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
-            known = {'host': host, 'connect': connect, 'migration': _object(facts) or _migration(ask())}
+            known = {'host': host, 'connect': connect, 'migration': facts if facts and isinstance(facts, dict) else _migration(ask())}
             settings = {name: self._reader.read(loaded.check, target=known) for name, loaded in self._path_checks.items() if loaded.check}
-            found = runner.Runner(self._path_checks, self._spare.take()).run(settings, deadline).findings
+            found = runner.Runner(self._path_checks, self._spare.take(), hurry=True).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
@@ -328,6 +339,14 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _findings(told: Any) -> tuple[Finding, ...]:
+    """What the target has told of itself; as much as is understood."""
+    try:
+        return tuple(Finding.from_dict(one) for one in told or ())
+    except (ValueError, TypeError):
+        return ()
 
 
 def _migration(target: Optional[Report]) -> dict[str, Any]:

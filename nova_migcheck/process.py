@@ -100,6 +100,16 @@ class Process:
         while process.poll() is None and time.monotonic() < end:
             time.sleep(_POLL)
 
+    def leave(self) -> None:
+        """Close it when it has ended, without waiting for that: its checks have, and there is not much left to do for it."""
+        def see_it_end() -> None:
+            end = time.monotonic() + GRACE
+            while self.runs and time.monotonic() < end:
+                time.sleep(_POLL)
+            self.close()
+
+        threading.Thread(target=see_it_end, name='migcheck-leave', daemon=True).start()
+
     def close(self) -> None:
         """Kill it, and give back the files."""
         self.kill()

@@ -104,11 +104,13 @@ class Runner:
     """Runs rounds of checks. Not for several threads at once: the caller serialises.
 
     :param waiting: a process that waits for its turn, for the first round; it is then ours
+    :param hurry: whether a migration waits: what has been told counts, and that the process ends is seen to afterwards
     """
 
-    def __init__(self, checks: Mapping[str, Loaded], waiting: Optional[Process] = None) -> None:
+    def __init__(self, checks: Mapping[str, Loaded], waiting: Optional[Process] = None, hurry: bool = False) -> None:
         self.checks = checks
         self._waiting = waiting
+        self._hurry = hurry
         # check -> (pid, start time) of a process that could not be killed. No new one is started beside it.
         self._stuck: dict[str, tuple[int, Optional[str]]] = {}
         self._process: Optional[Process] = None
@@ -165,34 +167,44 @@ class Runner:
 
     def _run(self, process: Process, settings: Mapping[str, Settings], deadline: float, outcome: Round,
              progress: Optional[Progress]) -> None:
+        told_all = False
         try:
             outputs = {name: _Output(name, process.files[name], progress) for name in settings}
             self._process = process
             process.begin({name: self.checks[name].entry for name in settings}, settings, deadline)
             try:
                 # The child keeps the deadline by itself; after that, it is killed from here.
-                self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
+                told_all = self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress or self._hurry else ())
             finally:
-                process.kill()
+                if not told_all:
+                    process.kill()
                 self._process = None
             ended = _json_object(process.ended)
             for output in outputs.values():
                 while output.read():
                     pass
         finally:
-            process.close()
+            if told_all:
+                process.leave()
+            else:
+                process.close()
         for name, output in outputs.items():
             self._account(output, ended.get(name) or {}, deadline, outcome)
 
-    def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> None:
+    def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> bool:
+        """Until it ends. Whether we do not wait for that, as all is told."""
         begun = time.monotonic()
         least = pause = POLL / 64
         while process.runs and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
-            # A round that hangs is not looked at a thousand times: the end of any is noticed within a quarter of its length.
-            pause = min(2 * pause, POLL if outputs else max(least, min((time.monotonic() - begun) / 4, until - time.monotonic())))
+            # A round that hangs is not looked at a thousand times: the end of any is noticed within a part of its length.
+            part = (time.monotonic() - begun) / (10 if self._hurry else 4)
+            pause = min(2 * pause, POLL if outputs and not self._hurry else max(least, min(part, until - time.monotonic())))
             for output in outputs:
                 output.read()
+            if self._hurry and all(output.cpu_seconds is not None for output in outputs):
+                return True
+        return False
 
     def _account(self, output: _Output, ended: Mapping[str, Any], deadline: float, outcome: Round) -> None:
         """What one check did, into the round: what it said, and how it came to its end."""

@@ -96,9 +96,12 @@ def _source(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, 
         data = objects.LibvirtLiveMigrateData(filename='none', block_migration=True, is_volume_backed=False, image_type='default',
                                               disk_available_mb=10_000, disk_over_commit=False)
         if one is ours:
-            one._migcheck.tell_source(data)
+            one._migcheck.tell_source(data, compared)
         return one.check_can_live_migrate_source(context, instance, data, {'block_device_mapping': []})
     node = objects.ComputeNode(stats=texts)
+    # The target accepts the guest, and tells so: nothing has to be asked of a conductor.
+    compared = ours._migcheck.as_destination(context, instance, {'stats': texts})
+    assert compared.comparison.compatible, compared.comparison.reason
     with mock.patch.object(objects.ComputeNode, 'get_first_node_by_host_for_old_compat', lambda *_: node):
         path = ours._migcheck._path_checks
         ours._migcheck._path_checks = {}

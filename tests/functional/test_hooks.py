@@ -283,7 +283,7 @@ class TestOwnBugs:
         busy = threading.BoundedSemaphore(1)
         busy.acquire()
         monkeypatch.setattr(own, '_paths', busy)
-        monkeypatch.setattr(own, '_guest_cpu', lambda _instance: (_ for _ in ()).throw(TimeoutError('no answer within 15 s')))
+        monkeypatch.setattr(own, '_guest_cpu', lambda *_: (_ for _ in ()).throw(TimeoutError('no answer within 15 s')))
         cloud.hosts['compute1'].set('migcheck', 'round_deadline', '1')
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute2')
