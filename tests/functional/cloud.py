@@ -280,20 +280,31 @@ class Bus(fixtures.Fixture):
 
     def _setUp(self) -> None:
         from oslo_messaging._drivers import impl_fake
-        delivered = threading.Condition()
-        deliver = impl_fake.FakeExchange.deliver_message
+        told, count, seen = threading.Condition(), [0], threading.local()
+        deliver, stop = impl_fake.FakeExchange.deliver_message, impl_fake.FakeListener.stop
+
+        def tell() -> None:
+            with told:
+                count[0] += 1
+                told.notify_all()
 
         def deliver_and_tell(exchange: Any, *args: Any, **kwargs: Any) -> None:
             deliver(exchange, *args, **kwargs)
-            with delivered:
-                delivered.notify_all()
+            tell()
+
+        def stop_and_tell(listener: Any) -> None:
+            stop(listener)
+            tell()
 
         def pause(seconds: float) -> None:
-            with delivered:
-                delivered.wait(max(0.0, seconds))
+            with told:
+                # Not for what came since it last looked.
+                told.wait_for(lambda: count[0] != getattr(seen, 'count', -1), 1.0 if seconds >= 0.05 else max(0.0, seconds))
+                seen.count = count[0]
 
         self.useFixture(fixtures.MonkeyPatch(
             'oslo_messaging._drivers.impl_fake.FakeExchange.deliver_message', deliver_and_tell))
+        self.useFixture(fixtures.MonkeyPatch('oslo_messaging._drivers.impl_fake.FakeListener.stop', stop_and_tell))
         self.useFixture(fixtures.MonkeyPatch(
             'oslo_messaging._drivers.impl_fake.time', types.SimpleNamespace(time=time.time, sleep=pause)))
 
@@ -463,6 +474,8 @@ class Cloud(fixtures.Fixture):
             f'{driver}._get_local_gb_info': {'total': 128, 'used': 44, 'free': 84},
             f'{driver}.migrate_disk_and_power_off': '{}',
             f'{driver}.snapshot': None,
+            # A process each time, which was a twentieth of all CPU time.
+            f'{driver}.get_host_uptime': ' 12:00:00 up 3 days,  4:05,  1 user,  load average: 0.00, 0.01, 0.05\n',
             'nova.virt.libvirt.driver.libvirt_utils.is_valid_hostname': True,
             'nova.privsep.utils.supports_direct_io': True,
             'nova.virt.libvirt.host.Host.get_online_cpus': set(range(16)),

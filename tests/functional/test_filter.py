@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 
-from nova_migcheck import published
+from nova import objects
+
+from nova_migcheck import moves, published
 from nova_migcheck.finding import Finding, Outcome
 from tests.functional import nova_release
 from tests.functional.conftest import HOSTS, STANDARD
@@ -141,6 +144,18 @@ class TestEnforce:
         assert re.search(r' 4 hosts would be rejected .*: compute\[\S+\]: endpoint: .* \| 1 more for endpoint: compute\d$', line), line
         # Once by the target and once by the source.
         assert len(cloud.log.lines('nova_migcheck.hook', 'would be refused', 'compute2', 'endpoint')) == 2
+
+    def test_of_a_server_that_has_moved_often_the_newest_records_count(self, cloud):
+        often, ways = str(uuid.uuid4()), [('compute3', 'compute4'), *[('compute1', 'compute2'), ('compute2', 'compute1')] * 15]
+        with cloud.cell() as context:
+            for source, target in ways:
+                objects.Migration(context, instance_uuid=often, status='completed', migration_type='live-migration',
+                                  source_compute=source, dest_compute=target).create()
+            assert moves.under_way(context, often) is None
+            objects.Migration(context, instance_uuid=often, status='accepted', migration_type='live-migration',
+                              source_compute='compute1').create()
+            assert moves.under_way(context, often)[:2] == ('compute1', moves.LIVE)
+            assert len(moves._records(context, often, ['completed'])) == moves._NEWEST
 
     def test_a_report_is_small_and_leaves_what_nova_publishes(self, cloud):
         stats = cloud.stats('compute1')

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import re
 
-from nova_migcheck import published, report
+from nova_migcheck import published, report, scheduler
 from tests.functional.cloud import STOCK
 from tests.functional.conftest import HOSTS, STANDARD
 from tests.functional.hypervisor import Cpu
 
 WITHOUT = ('compute1', 'compute3', 'compute5')
 HALF = {**STANDARD, 'host_conf': {host: {'DEFAULT': STOCK['DEFAULT']} for host in WITHOUT}}
-OLD_SCHEDULER = {**STANDARD, 'conf': {'filter_scheduler': STOCK['filter_scheduler']}}
 
 
 def of_version(stats, version):
@@ -90,9 +89,11 @@ class TestOlderComputes:
 class TestSchedulerWithout:
     """The computes first: as the scheduler has no filter yet, the hook refuses."""
 
-    CLOUD = OLD_SCHEDULER
-
-    def test_the_hook_refuses_and_nova_tries_the_next(self, cloud, unreachable):
+    def test_the_hook_refuses_and_nova_tries_the_next(self, cloud, unreachable, monkeypatch):
+        hosts = cloud.scheduler.manager.host_manager
+        without = [one for one in hosts.enabled_filters if not isinstance(one, scheduler.MigrationTargetFilter)]
+        assert [type(one).__name__ for one in without] == STOCK['filter_scheduler']['enabled_filters'].split(',')
+        monkeypatch.setattr(hosts, 'enabled_filters', without)
         server = cloud.server('compute1')
         cloud.say('compute2', unreachable)
         cloud.hosts['compute3'].hypervisor.cpu = Cpu().without('hle')

@@ -51,6 +51,12 @@ class Hangs(Check):
         while True:
             signal.pause()
 
+class HoldsUp(Check):
+    NAME = 'holdsup'
+    def run(self, settings):
+        os.kill(os.getppid(), signal.SIGSTOP)
+        yield self.ok('thing', 'all is told')
+
 class Dies(Check):
     NAME = 'dies'
     def run(self, settings):
@@ -342,9 +348,16 @@ def test_a_process_that_has_waited_does_the_same(checks, spare):
     assert (len(os.listdir('/proc/self/fd')), len(all_children())) == before
 
 
+def test_who_hurries_has_the_answer_when_all_is_told_and_the_process_is_ended_afterwards(checks, left_behind):
+    before = len(os.listdir('/proc/self/fd'))
+    outcome = runner.Runner(checks, hurry=True).run({'good': Settings(host='compute1'), 'holdsup': Settings()}, 60)
+    assert [f.detail for f in outcome.findings] == ['host compute1, memory None', 'all is told'] and outcome.seconds < 30
+    wait_for(lambda: not left_behind() and len(os.listdir('/proc/self/fd')) == before)
+
+
 def test_what_hangs_in_a_process_that_has_waited_is_killed_at_its_deadline(checks, spare, left_behind):
     spare.refill()
-    outcome = runner.Runner(checks, spare.take()).run({'hangs': Settings(), 'good': Settings()}, 1.0)
+    outcome = runner.Runner(checks, spare.take(), hurry=True).run({'hangs': Settings(), 'good': Settings()}, 1.0)
     assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert 'had not finished after 1 s' in only(outcome, 'hangs')[-1][1] and only(outcome, 'good')[0][0] is Outcome.OK
     assert not left_behind()
