@@ -11,8 +11,8 @@ LIVE = 'live-migration'
 _UNDER_WAY = ('accepted', 'pre-migrating')
 _ENDED_WELL = ('completed',)
 _ENDED_BADLY = ('failed', 'error', 'cancelled')
-# Records that are read, the newest first, as Nova sorts them where there is a limit. A server that moves daily has hundreds, and 200 of them
-# took the scheduler 6 ms.
+# Records that are read: the newest, as Nova sorts them where there is a limit. A server that moves daily has hundreds, and 200 of them took
+# the scheduler 6 ms.
 _NEWEST = 20
 
 
