@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
@@ -162,6 +163,20 @@ class TestCpu:
         assert migration.refusals['compute2'].startswith('cpu: target compute2 lacks hle, rtm that the guest uses')
         # The same CPU will do.
         assert cloud.live_migrate(server, 'compute3').host == 'compute3'
+
+
+    def test_what_the_source_s_report_says_of_its_cpu_is_asked_anew_before_it_speaks_against_a_target(self, cloud, monkeypatch):
+        server, own, asked = cloud.server('compute1'), cloud.hosts['compute1'].driver._migcheck, []
+        guest_cpu = own._guest_cpu
+
+        def by_an_old_report(instance, provided):
+            asked.append('libvirt' if provided is None else 'report')
+            cpu = guest_cpu(instance, provided)
+            return cpu if provided is None else dataclasses.replace(cpu, features=cpu.features | {'avx512er'})
+        monkeypatch.setattr(own, '_guest_cpu', by_an_old_report)
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+        assert asked == ['report', 'libvirt']
 
 
 class TestNovasOwnComparison:
