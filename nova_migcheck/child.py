@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import math
@@ -69,7 +70,7 @@ def main() -> NoReturn:
     _import_once(check['entry'].partition(':')[0] for check in told['checks'].values())
     running: dict[int, str] = {}
     for name, check in told['checks'].items():
-        if name in ready and ready[name].begins():
+        if name in ready and ready[name].begun:
             running[ready[name].pid] = name
             continue
         pid = os.fork()
@@ -98,6 +99,8 @@ def _wait_for_turn(told: Mapping[str, Any]) -> dict[str, _Ready]:
         ready[name] = _Ready(name, told, ready.values())
     if not os.read(told['turn'], 1):
         os._exit(0)  # nova-compute is gone; and they go with us
+    for one in ready.values():
+        one.begin()
     os.close(told['turn'])
     return ready
 
@@ -106,6 +109,8 @@ class _Ready:
     """A process that has rehearsed a check, and waits: a new one would copy each page of ours that it touches while somebody waits."""
 
     def __init__(self, name: str, told: Mapping[str, Any], others: Iterable[_Ready]) -> None:
+        #: False when it was not ready as its turn came, or was dead; it is no longer of use then.
+        self.begun = False
         self._line, its = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
@@ -117,14 +122,11 @@ class _Ready:
             _run(told['checks'][name], lambda: _settings(its, input_, name))
         its.close()
 
-    def begins(self) -> bool:
-        """Let it run. False when it is not ready, or dead; it is no longer of use then."""
-        with self._line as line:
+    def begin(self) -> None:
+        """Let it run, if it is told to."""
+        with self._line as line, contextlib.suppress(OSError):
             line.setblocking(False)
-            try:
-                return bool(line.recv(1)) and line.send(b'.') == 1
-            except OSError:
-                return False
+            self.begun = bool(line.recv(1)) and line.send(b'.') == 1
 
 
 def _settings(line: socket.socket, told: int, name: str) -> Mapping[str, Any]:
@@ -135,8 +137,11 @@ def _settings(line: socket.socket, told: int, name: str) -> Mapping[str, Any]:
         begun = line.recv(1)
     if not begun:
         os._exit(0)
-    settings: Mapping[str, Any] = json.loads(os.pread(told, os.fstat(told).st_size, 0))['checks'][name]['settings']
+    check = json.loads(os.pread(told, os.fstat(told).st_size, 0))['checks'].get(name)
+    if check is None:
+        os._exit(0)
     os.close(told)
+    settings: Mapping[str, Any] = check['settings']
     return settings
 
 
@@ -157,6 +162,8 @@ def _import_once(modules: Iterable[str]) -> None:
             importlib.import_module(module)
         except BaseException:
             continue
+    # The collector would touch each of the objects that are shared with the checks, and the kernel copy its page, while somebody waits.
+    gc.freeze()
 
 
 def start_time(pid: int) -> Optional[str]:
@@ -245,6 +252,7 @@ def _stream(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, A
         if wait:
             with contextlib.suppress(BaseException):  # it will say so when it runs
                 checker.rehearse()
+            gc.freeze()
             settings = wait()
             before = _cpu_seconds()
         else:

@@ -7,6 +7,8 @@ The source's resolver and the source's routes decide where the bytes of a migrat
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import time
 from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
@@ -21,6 +23,7 @@ from nova_migcheck.network.interfaces import HostNetwork, IPAddress, Kernel, Rou
 from nova_migcheck.network.migration import HostMigration
 from nova_migcheck.network.resolver import Answer, resolve
 
+_LOOPBACK = '127.0.0.1'
 _INBOUND = 'live_migration_inbound_addr'
 
 
@@ -36,10 +39,24 @@ class TransportCheck(Check):
         'migcheck': intent.OPTIONS['migcheck'],
     }
 
+    def __init__(self) -> None:
+        self._kernel: Optional[Kernel] = None
+
     def rehearse(self) -> None:
-        """Look at a path to this host itself: of that no name is asked for and no port is tried."""
-        for _ in self.run(Settings(target={'host': 'localhost', 'connect': '127.0.0.1'})):
+        """Look at a path to this host itself: no name is asked for, and the one port that is tried is our own, where nobody listens."""
+        for _ in self.run(Settings(target={'host': 'localhost', 'connect': _LOOPBACK})):
             pass
+        here = ipaddress.ip_address(_LOOPBACK)
+        # It listens to no news of the kernel's: nothing piles up in it.
+        self._kernel = Kernel()
+        route = self._kernel.route(here)
+        if route is not None:
+            self._kernel.network().interface(route.interface)
+        with socket.socket() as taken:
+            taken.bind((_LOOPBACK, 0))
+            port = taken.getsockname()[1]
+            to = migrationuri.Destination(f'qemu+tcp://{_LOOPBACK}/system', 'tcp', _LOOPBACK, port, True, _LOOPBACK)
+            asyncio.run(_probe(to, {_LOOPBACK: [here]}, (port, port), time.monotonic() + 1))
 
     def run(self, settings: Settings) -> Iterator[Result]:
         start = time.monotonic()
@@ -68,7 +85,8 @@ class TransportCheck(Check):
         own = str(settings.get('libvirt', _INBOUND, ''))
         # A name server that is down costs 5 s before the next one is asked: worth a second more.
         answers = resolve(filter(None, (to.connect, to.data, own)), settings.timeout * 1.2)
-        with Kernel() as kernel:
+        ready, self._kernel = self._kernel, None
+        with ready or Kernel() as kernel:
             network = kernel.network()
             if network.isolated:
                 yield self.unknown('interfaces', "only a loopback is to be seen: this is not the host's network namespace",
@@ -102,12 +120,15 @@ class TransportCheck(Check):
     def _client_certificates(self, settings: Settings, to: migrationuri.Destination) -> Iterator[Finding]:
         """What this host presents as a source, where TLS is wanted (T3)."""
         wanted = []
+        native = settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None
+        if to.transport != 'tls' and not native:
+            return
         # Where libvirt's own files say that a target asks for no client certificate, nothing is missing.
         libvirtd_conf, qemu_conf = (libvirtconf.read_if_any(path) for path in (libvirtconf.LIBVIRTD_CONF, libvirtconf.QEMU_CONF))
         if to.transport == 'tls' and not libvirtd_conf.get('tls_no_verify_certificate'):
             wanted.append((tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings)))
         asked = qemu_conf.get('migrate_tls_x509_verify', qemu_conf.get('default_tls_x509_verify', 1))
-        if settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None and asked:
+        if native and asked:
             wanted.append((tlsfiles.of_qemu('client', qemu_conf), settings.origin('libvirt', migrationuri.NATIVE_TLS)))
         for files, origin in wanted:
             for trouble in tlsfiles.troubles(files, visible=libvirtconf.are_libvirtd_s()):
@@ -159,6 +180,7 @@ class _Way:
         self.check, self.target, self.fact, self.kernel, self.network = check, target, fact, kernel, network
         self.hosts, self.meant = hosts, meant
         self.stated = fact.stated or inbound
+        self._routes: dict[IPAddress, Optional[Route]] = {}
 
     def name(self, answer: Answer, origin: str) -> Iterator[Finding]:
         """Every answer for one name (A1, A3, A5, A6, A7)."""
@@ -261,6 +283,11 @@ class _Way:
             'keep one line for the name')
 
     def _route(self, ip: IPAddress) -> Optional[Route]:
+        if ip not in self._routes:
+            self._routes[ip] = self._ask_route(ip)
+        return self._routes[ip]
+
+    def _ask_route(self, ip: IPAddress) -> Optional[Route]:
         route = self.kernel.route(ip)
         meant = {link.index for link in self.meant.interfaces}
         if route is not None and route.interface in meant:
