@@ -68,6 +68,7 @@ def main() -> NoReturn:
     # If the deadline below should ever fail us: SIGALRM's default action ends the process.
     signal.alarm(math.ceil(told['deadline'] + 2 * REAP) + 1)
     _import_once(check['entry'].partition(':')[0] for check in told['checks'].values())
+    _share()
     running: dict[int, str] = {}
     for name, check in told['checks'].items():
         if name in ready and ready[name].begun:
@@ -94,11 +95,13 @@ def main() -> NoReturn:
 def _wait_for_turn(told: Mapping[str, Any]) -> dict[str, _Ready]:
     """What waits for each check that may come to be run."""
     _import_once(told['modules'])
+    _share()
     ready: dict[str, _Ready] = {}
     for name in told['checks']:
         ready[name] = _Ready(name, told, ready.values())
     if not os.read(told['turn'], 1):
         os._exit(0)  # nova-compute is gone; and they go with us
+    # First of all, before we read what is told: they read it themselves, and one that it does not name is gone then.
     for one in ready.values():
         one.begin()
     os.close(told['turn'])
@@ -162,7 +165,11 @@ def _import_once(modules: Iterable[str]) -> None:
             importlib.import_module(module)
         except BaseException:
             continue
-    # The collector would touch each of the objects that are shared with the checks, and the kernel copy its page, while somebody waits.
+
+
+def _share() -> None:
+    """Keep the collector of the processes that are forked from now on from all that there is: it would touch each object, and the kernel
+    copy its page, while somebody waits."""
     gc.freeze()
 
 
@@ -252,7 +259,7 @@ def _stream(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, A
         if wait:
             with contextlib.suppress(BaseException):  # it will say so when it runs
                 checker.rehearse()
-            gc.freeze()
+            gc.freeze()  # as in _share(): what the rehearsal has left is not gone through either
             settings = wait()
             before = _cpu_seconds()
         else:

@@ -119,10 +119,10 @@ class TransportCheck(Check):
 
     def _client_certificates(self, settings: Settings, to: migrationuri.Destination) -> Iterator[Finding]:
         """What this host presents as a source, where TLS is wanted (T3)."""
-        wanted = []
         native = settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None
         if to.transport != 'tls' and not native:
             return
+        wanted = []
         # Where libvirt's own files say that a target asks for no client certificate, nothing is missing.
         libvirtd_conf, qemu_conf = (libvirtconf.read_if_any(path) for path in (libvirtconf.LIBVIRTD_CONF, libvirtconf.QEMU_CONF))
         if to.transport == 'tls' and not libvirtd_conf.get('tls_no_verify_certificate'):
