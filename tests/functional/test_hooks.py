@@ -305,3 +305,46 @@ class TestOwnBugs:
         assert (migration.status, migration.host) == ('completed', 'compute2')
         assert cloud.log.lines('WARNING', 'libvirt on the source cannot say what it is: no answer within 15 s')
         assert cloud.log.lines('WARNING', '4 other migrations held up the check of the path for 1 s')
+
+
+class TestJustBroken:
+    """The fault is younger than the target's last report, which says that all is well."""
+
+    SHARED = {'storage': {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances', 'type': 'nfs4',
+                          'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['nfs1'],
+                          'export': '/export', 'inode': 128}}
+    LOCAL = {'storage': {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/', 'type': 'ext4',
+                         'shared': False}}
+
+    @pytest.fixture
+    def cloud(self, shared_cloud):
+        """As an operator has it: recheck_after is the default."""
+        shared_cloud.restore()
+        for name in ('compute1', 'compute2'):
+            shared_cloud.say(name, facts=self.SHARED)
+        shared_cloud.check('compute1', 'compute2')
+        return shared_cloud
+
+    def refused(self, cloud):
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+        return migration.refusals['compute2']
+
+    def test_the_share_was_unmounted_a_moment_ago(self, cloud, monkeypatch):
+        cloud.say('compute2', facts=self.LOCAL)
+        own = cloud.hosts['compute2'].driver._migcheck.reporter
+        monkeypatch.setattr(own, '_mounts', own._mounts + b'1 2 0:3 / /instances rw - nfs4 nfs1:/export rw\n')
+        assert self.refused(cloud).startswith('storage: /instances is on ext4')
+
+    def test_a_report_that_is_older_than_ten_seconds_is_made_again(self, cloud, monkeypatch, unreachable):
+        cloud.say('compute2', unreachable, facts=self.SHARED)
+        own = cloud.hosts['compute2'].driver._migcheck.reporter
+        monkeypatch.setattr(own, '_at', own._at - 10)
+        assert self.refused(cloud).startswith('endpoint: http://192.0.2.5:8780')
+
+    def test_the_same_share_is_accepted(self, cloud, monkeypatch):
+        own = cloud.hosts['compute2'].driver._migcheck.reporter
+        monkeypatch.setattr(own, '_mounts', own._mounts + b'1 2 0:3 / /elsewhere rw - tmpfs tmpfs rw\n')
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts

@@ -57,7 +57,6 @@ def watching(host: LibvirtHost, fact: Mapping[str, Any], state_path: pathlib.Pat
 def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: str, calls: Connection) -> None:
     import libvirt
 
-    from nova_migcheck.aftermath import past
     from nova_migcheck.aftermath.watch import Departure, Watch
     inside.enter(pid)
     libvirt.registerErrorHandler(lambda context, error: None, None)
