@@ -14,7 +14,6 @@ from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET, Fault
 from tests.lab.cloud.service import until
 from tests.lab.cloud.user import Migration, Server
 
-
 # Seconds after the fault within which the migration is asked for, with --at-once.
 AT_ONCE = 3.0
 
