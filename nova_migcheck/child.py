@@ -11,7 +11,6 @@ its own that :mod:`nova_migcheck.runner` holds too. All of them are memory files
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import importlib
@@ -20,12 +19,11 @@ import math
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional
+from typing import Any, Iterable, Mapping, NoReturn, Optional
 
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.finding import Finding
@@ -49,20 +47,11 @@ class _TooMuch(Exception):
 
 
 def main() -> NoReturn:
-    """Run what standard input says, write how each check ended to the status file, and be gone with all descendants.
-
-    With an argument, which is JSON, get ready for that and wait until a pipe says that it is time::
-
-        {"turn": FD, "modules": [NAME...], "status": FD, "checks": {NAME: {"entry": ENTRY, "out": FD}...}}
-    """
+    """Run what standard input says, write how each check ended, and end with all descendants."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    ready: dict[str, _Ready] = {}
-    if sys.argv[1:]:
-        ready = _wait_for_turn(json.loads(sys.argv[1]))
-    else:
-        # The death of the *thread* that started us, which waits for us. One that only made us ready may long be gone.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The signal comes with the death of the thread that started us, which waits for us.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     told = json.load(sys.stdin)
     deadline = time.monotonic() + told['deadline']
     # If the deadline below should ever fail us: SIGALRM's default action ends the process.
@@ -71,9 +60,6 @@ def main() -> NoReturn:
     _share()
     running: dict[int, str] = {}
     for name, check in told['checks'].items():
-        if name in ready and ready[name].begun:
-            running[ready[name].pid] = name
-            continue
         pid = os.fork()
         if pid == 0:
             _alone(name, told)
@@ -92,73 +78,17 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _wait_for_turn(told: Mapping[str, Any]) -> dict[str, _Ready]:
-    """What waits for each check that may come to be run."""
-    _import_once(told['modules'])
-    _share()
-    ready: dict[str, _Ready] = {}
-    for name in told['checks']:
-        ready[name] = _Ready(name, told, ready.values())
-    if not os.read(told['turn'], 1):
-        os._exit(0)  # nova-compute is gone; and they go with us
-    # First of all, before we read what is told: they read it themselves, and one that it does not name is gone then.
-    for one in ready.values():
-        one.begin()
-    os.close(told['turn'])
-    return ready
-
-
-class _Ready:
-    """A process that has rehearsed a check, and waits: a new one would copy each page of ours that it touches while somebody waits."""
-
-    def __init__(self, name: str, told: Mapping[str, Any], others: Iterable[_Ready]) -> None:
-        #: False when it was not ready as its turn came, or was dead; it is no longer of use then.
-        self.begun = False
-        self._line, its = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(told['turn'])
-            for one in (self, *others):
-                one._line.close()
-            _alone(name, told)
-            input_ = os.dup(0)
-            _run(told['checks'][name], lambda: _settings(its, input_, name))
-        its.close()
-
-    def begin(self) -> None:
-        """Let it run, if it is told to."""
-        with self._line as line, contextlib.suppress(OSError):
-            line.setblocking(False)
-            self.begun = bool(line.recv(1)) and line.send(b'.') == 1
-
-
-def _settings(line: socket.socket, told: int, name: str) -> Mapping[str, Any]:
-    """Wait until it is time, and read what one check is told then. Whoever gave up on us has another one, which writes where we would."""
-    begun = b''
-    with line, contextlib.suppress(OSError):
-        line.send(b'.')
-        begun = line.recv(1)
-    if not begun:
-        os._exit(0)
-    check = json.loads(os.pread(told, os.fstat(told).st_size, 0))['checks'].get(name)
-    if check is None:
-        os._exit(0)
-    os.close(told)
-    settings: Mapping[str, Any] = check['settings']
-    return settings
-
-
 def _alone(name: str, told: Mapping[str, Any]) -> None:
-    """What another check writes is its own, and so is how all of them ended."""
+    """Close the other checks' output files and the status file."""
     for fd in (told['status'], *(other['out'] for check, other in told['checks'].items() if check != name)):
         os.close(fd)
 
 
 def _import_once(modules: Iterable[str]) -> None:
-    """What all checks import costs as much as what they do: once, and not in each of them.
+    """Import the checks' modules once, before forking.
 
-    Only their own modules, which nova-compute has imported too; what is heavy they import when they run, unless we have waited. One that
-    breaks here does so again in its own process, where that is told.
+    A check imports what is heavy when it runs. A module that breaks here does so again in the
+    process of its check, which reports it.
     """
     for module in modules:
         try:
@@ -168,8 +98,7 @@ def _import_once(modules: Iterable[str]) -> None:
 
 
 def _share() -> None:
-    """Keep the collector of the processes that are forked from now on from all that there is: it would touch each object, and the kernel
-    copy its page, while somebody waits."""
+    """Keep the garbage collector of forked processes from touching, and so copying, our pages."""
     gc.freeze()
 
 
@@ -219,7 +148,10 @@ def _kill_descendants() -> None:
 
 
 def _reap_orphans() -> None:
-    """Take leave of the dead that are not checks: after us they would be init's, which in a container may be nova-compute itself."""
+    """Reap remaining orphans, which would otherwise be reparented to PID 1.
+
+    In a container that may be nova-compute itself.
+    """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -227,11 +159,8 @@ def _reap_orphans() -> None:
         pass
 
 
-def _run(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, Any]]] = None) -> NoReturn:
-    """One check, in its own process.
-
-    :param wait: returns what it is told, when it is time
-    """
+def _run(check: Mapping[str, Any]) -> NoReturn:
+    """Run one check, in its own process."""
     status = 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -244,27 +173,19 @@ def _run(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, Any]
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
-        _stream(check, wait)
+        _stream(check)
         status = 0
     finally:
         os._exit(status)
 
 
-def _stream(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, Any]]]) -> None:
+def _stream(check: Mapping[str, Any]) -> None:
     out = check['out']
     written = lines = 0
     try:
         module, _, attribute = check['entry'].partition(':')
         checker = getattr(importlib.import_module(module), attribute)()
-        if wait:
-            with contextlib.suppress(BaseException):  # it will say so when it runs
-                checker.rehearse()
-            gc.freeze()  # as in _share(): what the rehearsal has left is not gone through either
-            settings = wait()
-            before = _cpu_seconds()
-        else:
-            settings, before = check['settings'], 0.0
-        for result in checker.run(Settings(**settings)):
+        for result in checker.run(Settings(**check['settings'])):
             line = _line(result)
             written += len(line)
             lines += 1
@@ -278,7 +199,7 @@ def _stream(check: Mapping[str, Any], wait: Optional[Callable[[], Mapping[str, A
         where = traceback.format_exc(limit=-5)
         _write(out, json.dumps({'raised': f'{type(e).__name__}: {e}'[:500], 'traceback': where[-2000:]}) + '\n')
     else:
-        _write(out, json.dumps({'end': round(_cpu_seconds() - before, 4)}) + '\n')
+        _write(out, json.dumps({'end': round(_cpu_seconds(), 4)}) + '\n')
 
 
 def _cpu_seconds() -> float:

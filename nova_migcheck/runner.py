@@ -108,7 +108,7 @@ def _flaw(check: Any) -> str:
         return 'its entry point is not a nova_migcheck.checks.base.Check'
     if check.WHEN not in ('host', 'path'):
         return f'WHEN is {check.WHEN!r}, neither "host" nor "path"'
-    lists = {'HEAVY': check.HEAVY, 'AUTH_GROUPS': check.AUTH_GROUPS}
+    lists = {'AUTH_GROUPS': check.AUTH_GROUPS}
     if not isinstance(check.OPTIONS, Mapping):
         return f'OPTIONS is {check.OPTIONS!r}, and not a mapping'
     lists.update((f'OPTIONS of [{group}]', names) for group, names in check.OPTIONS.items())
@@ -119,16 +119,10 @@ def _flaw(check: Any) -> str:
 
 
 class Runner:
-    """Runs rounds of checks. Not for several threads at once: the caller serialises.
+    """Runs rounds of checks. Not for several threads at once: the caller serialises."""
 
-    :param waiting: a process that waits for its turn, for the first round; it is then ours
-    :param hurry: whether a migration waits: what has been told counts, and that the process ends is seen to afterwards
-    """
-
-    def __init__(self, checks: Mapping[str, Loaded], waiting: Optional[Process] = None, hurry: bool = False) -> None:
+    def __init__(self, checks: Mapping[str, Loaded]) -> None:
         self.checks = checks
-        self._waiting = waiting
-        self._hurry = hurry
         # check -> (pid, start time) of a process that could not be killed. No new one is started beside it.
         self._stuck: dict[str, tuple[int, Optional[str]]] = {}
         self._process: Optional[Process] = None
@@ -158,12 +152,8 @@ class Runner:
                     'find what it waits for: ls -l /proc/PID/fd, cat /proc/PID/stack'))
             else:
                 runnable[name] = told
-        process, self._waiting = self._waiting, None
-        if process is not None and not (runnable and not self._stopped and process.names.issuperset(runnable)):
-            process.close()
-            process = None
         if runnable and not self._stopped:
-            self._run(process or Process(runnable), runnable, deadline, outcome, progress)
+            self._run(Process(runnable), runnable, deadline, outcome, progress)
         order = list(settings)
         outcome.findings.sort(key=lambda f: order.index(f.check) if f.check in order else len(order))
         outcome.seconds = time.monotonic() - begun
@@ -185,44 +175,37 @@ class Runner:
 
     def _run(self, process: Process, settings: Mapping[str, Settings], deadline: float, outcome: Round,
              progress: Optional[Progress]) -> None:
-        told_all = False
         try:
             outputs = {name: _Output(name, process.files[name], progress) for name in settings}
             self._process = process
             process.begin({name: self.checks[name].entry for name in settings}, settings, deadline)
             try:
                 # The child keeps the deadline by itself; after that, it is killed from here.
-                told_all = self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress or self._hurry else ())
+                self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
             finally:
-                if not told_all:
-                    process.kill()
+                process.kill()
                 self._process = None
             ended = _json_object(process.ended)
             for output in outputs.values():
                 while output.read():
                     pass
         finally:
-            if told_all:
-                process.leave()
-            else:
-                process.close()
+            process.close()
         for name, output in outputs.items():
             self._account(output, ended.get(name) or {}, deadline, outcome)
 
-    def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> bool:
-        """Until it ends. Whether we do not wait for that, as all is told."""
+    def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> None:
+        """Wait until the process ends or the time is over, and read outputs as they come."""
         begun = time.monotonic()
         least = pause = POLL / 64
         while process.runs and time.monotonic() < until and not self._stopped:
             time.sleep(pause)
-            # A round that hangs is not looked at a thousand times: the end of any is noticed within a part of its length.
-            part = (time.monotonic() - begun) / (10 if self._hurry else 4)
-            pause = min(2 * pause, POLL if outputs and not self._hurry else max(least, min(part, until - time.monotonic())))
+            # Back off: poll at most at a fraction of the elapsed time.
+            now = time.monotonic()
+            longest = POLL if outputs else max(least, min((now - begun) / 8, until - now))
+            pause = min(2 * pause, longest)
             for output in outputs:
                 output.read()
-            if self._hurry and all(output.cpu_seconds is not None for output in outputs):
-                return True
-        return False
 
     def _account(self, output: _Output, ended: Mapping[str, Any], deadline: float, outcome: Round) -> None:
         """What one check did, into the round: what it said, and how it came to its end."""

@@ -73,8 +73,6 @@ class Check(abc.ABC):
     #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
     #: ``path``: run on the source when a migration is decided, about the way from here to the target.
     WHEN: ClassVar[str] = 'host'
-    #: Modules that :meth:`run` imports, for a process that has time to import them before.
-    HEAVY: ClassVar[Sequence[str]] = ()
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
     #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
@@ -86,12 +84,6 @@ class Check(abc.ABC):
 
         It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes one ``unknown``
         finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
-        """
-
-    def rehearse(self) -> None:  # noqa: B027  nothing is a good answer
-        """Do what makes :meth:`run` quick in this process, which waits until it is asked for; for a check of ``WHEN = 'path'``.
-
-        It must end soon, and ask nothing and nobody that a run may not ask; what it raises is forgotten.
         """
 
     def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',

@@ -7,8 +7,6 @@ The source's resolver and the source's routes decide where the bytes of a migrat
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import time
 from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
@@ -32,31 +30,11 @@ class TransportCheck(Check):
 
     NAME = 'transport'
     WHEN = 'path'
-    HEAVY = ('pyroute2',)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
         'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS),
         'migcheck': intent.OPTIONS['migcheck'],
     }
-
-    def __init__(self) -> None:
-        self._kernel: Optional[Kernel] = None
-
-    def rehearse(self) -> None:
-        """Look at a path to this host itself: no name is asked for, and the one port that is tried is our own, where nobody listens."""
-        for _ in self.run(Settings(target={'host': 'localhost', 'connect': _LOOPBACK})):
-            pass
-        here = ipaddress.ip_address(_LOOPBACK)
-        # It listens to no news of the kernel's: nothing piles up in it.
-        self._kernel = Kernel()
-        route = self._kernel.route(here)
-        if route is not None:
-            self._kernel.network().interface(route.interface)
-        with socket.socket() as taken:
-            taken.bind((_LOOPBACK, 0))
-            port = taken.getsockname()[1]
-            to = migrationuri.Destination(f'qemu+tcp://{_LOOPBACK}/system', 'tcp', _LOOPBACK, port, True, _LOOPBACK)
-            asyncio.run(_probe(to, {_LOOPBACK: [here]}, (port, port), time.monotonic() + 1))
 
     def run(self, settings: Settings) -> Iterator[Result]:
         start = time.monotonic()
@@ -85,8 +63,7 @@ class TransportCheck(Check):
         own = str(settings.get('libvirt', _INBOUND, ''))
         # A name server that is down costs 5 s before the next one is asked: worth a second more.
         answers = resolve(filter(None, (to.connect, to.data, own)), settings.timeout * 1.2)
-        ready, self._kernel = self._kernel, None
-        with ready or Kernel() as kernel:
+        with Kernel() as kernel:
             network = kernel.network()
             if network.isolated:
                 yield self.unknown('interfaces', "only a loopback is to be seen: this is not the host's network namespace",

@@ -53,13 +53,11 @@ class Lifecycle:
         return made
 
     def start(self) -> None:
-        """Begin to check this host, and be ready to check paths."""
+        """Begin to check this host, and to watch migrations."""
         self.reporter.start()
         self.watch.start()
-        self.source.start()
 
     def stop(self) -> None:
         """End what :meth:`start` began."""
         self.watch.stop()
         self.reporter.stop()
-        self.source.stop()

@@ -16,13 +16,11 @@ from nova_migcheck.aftermath import past
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.bounded import Bounded, Call
 from nova_migcheck.compute.destination import CONDUCTOR, HOST_MARK, LIBVIRT, read_report
-from nova_migcheck.compute.fence import fenced
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.guests import fingerprint
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.process import Spare
 from nova_migcheck.report import Report
 from nova_migcheck.settings import Reader
 from nova_migcheck.verdict import Guest, Policies, Verdict, judge, settle
@@ -32,9 +30,6 @@ LOG = logging.getLogger('nova_migcheck.hook')
 
 # Maximum number of concurrent path checks on a source host.
 PATHS = 4
-# Seconds after a path check until the next process is made ready. Starting it earlier would
-# compete with the migration for CPU.
-READY_AFTER = 5.0
 
 
 class Source:
@@ -58,31 +53,6 @@ class Source:
         self._checks = checks
         self._bounded = Bounded()
         self._paths = threading.BoundedSemaphore(PATHS)
-        there = {name: one for name, one in checks.items() if one.check}
-        self._spare = Spare({name: one.entry for name, one in there.items()}, [
-            module for one in there.values() if one.check
-            for module in (one.check.__module__, *one.check.HEAVY)])
-        self._soon: Optional[threading.Timer] = None
-
-    def start(self) -> None:
-        """Be ready to check a path."""
-        self._make_ready()
-
-    def stop(self) -> None:
-        """End what :meth:`start` began."""
-        self._spare.stop()
-        if self._soon is not None:
-            self._soon.cancel()
-
-    def _make_ready(self) -> None:
-        with fenced('making a process ready for the next check of a path'):
-            self._spare.refill()
-
-    def _make_ready_soon(self) -> None:
-        if self._soon is None or not self._soon.is_alive():
-            self._soon = threading.Timer(READY_AFTER, self._make_ready)
-            self._soon.daemon = True
-            self._soon.start()
 
     def begin(self, context: Any, instance: Any, migrate_data: Any) -> Optional[Callable[[], None]]:
         """Begin to check the path from here to where ``migrate_data`` says.
@@ -193,9 +163,7 @@ class Source:
                      'migration': dict(target.migration) if target else {}}
             settings = {name: self._reader.read(loaded.check, target=known)
                         for name, loaded in self._checks.items() if loaded.check}
-            found = runner.Runner(self._checks, self._spare.take(), hurry=True).run(
-                settings, deadline).findings
+            found = runner.Runner(self._checks).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
-            self._make_ready_soon()

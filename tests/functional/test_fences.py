@@ -190,7 +190,7 @@ class TestStart:
             assert report.cpu is not None
             (finding,) = report.findings
             assert (finding.check, finding.outcome) == ('evil', Outcome.UNKNOWN)
-            assert 'the check cannot be loaded: HEAVY is None' in finding.detail
+            assert 'the check cannot be loaded: AUTH_GROUPS is None' in finding.detail
         finally:
             cloud.cleanUp()
 

@@ -100,7 +100,7 @@ class Evil(Check):
 
     NAME = 'evil'
     WHEN = 'path'
-    HEAVY = None  # type: ignore[assignment]
+    AUTH_GROUPS = None  # type: ignore[assignment]
     OPTIONS = {'libvirt': None}  # type: ignore[dict-item]
 
     def run(self, settings: Settings) -> Iterator[Result]:

@@ -2,7 +2,6 @@
 """Rounds of checks, in their real processes: what a bad check does is done to itself only."""
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -111,31 +110,6 @@ class Forks(Check):
                 os._exit(0)
         yield self.ok('forked', 'and forgot about it')
 
-class Rehearses(Check):
-    NAME = 'rehearses'
-    rehearsed = 0
-    def rehearse(self):
-        end = time.process_time() + 0.3
-        while time.process_time() < end:
-            self.rehearsed += 1
-    def run(self, settings):
-        yield self.ok('rehearsed', f'{self.rehearsed > 0}, host {settings.host}')
-
-class Stumbles(Rehearses):
-    NAME = 'stumbles'
-    def rehearse(self):
-        super().rehearse()
-        raise RuntimeError('on purpose')
-
-class Dawdles(Rehearses):
-    NAME = 'dawdles'
-    def rehearse(self):
-        time.sleep(600)
-
-class Falls(Rehearses):
-    NAME = 'falls'
-    def rehearse(self):
-        os._exit(3)
 '''
 
 
@@ -315,113 +289,3 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline, 'it did not come to be'
         time.sleep(0.02)
-
-
-def ready_in(pid):
-    """The processes that have rehearsed a check, or are about to."""
-    with open(f'/proc/{pid}/task/{pid}/children') as children:
-        return [int(one) for one in children.read().split()]
-
-
-@pytest.fixture
-def spare(checks):
-    spare = process.Spare({name: checks[name].entry for name in ('good', 'hangs', 'rehearses', 'stumbles', 'dawdles', 'falls')},
-                          ['badchecks', 'xml.dom.minidom', 'no.such.module'])
-    yield spare
-    spare.stop()
-
-
-def test_a_process_that_has_waited_does_the_same(checks, spare):
-    """Also when the thread that made it ready is no more; and what it held is given back."""
-    before = len(os.listdir('/proc/self/fd')), len(all_children())
-    ready = threading.Thread(target=spare.refill)
-    ready.start()
-    ready.join()
-    waiting = spare.take()
-    assert waiting is not None and waiting.runs and spare.take() is None
-    loop = runner.Runner(checks, waiting)
-    settings = {'good': Settings(host='compute1')}
-    for _ in range(2):
-        outcome = loop.run(settings, 20)
-        assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')] and outcome.facts == {'cpu': {'a': 1}}
-    assert not waiting.runs
-    assert (len(os.listdir('/proc/self/fd')), len(all_children())) == before
-
-
-def test_who_hurries_has_the_answer_when_all_is_told_and_the_process_is_ended_afterwards(checks, left_behind):
-    before = len(os.listdir('/proc/self/fd'))
-    outcome = runner.Runner(checks, hurry=True).run({'good': Settings(host='compute1'), 'holdsup': Settings()}, 60)
-    assert [f.detail for f in outcome.findings] == ['host compute1, memory None', 'all is told'] and outcome.seconds < 30
-    wait_for(lambda: not left_behind() and len(os.listdir('/proc/self/fd')) == before)
-
-
-def test_what_hangs_in_a_process_that_has_waited_is_killed_at_its_deadline(checks, spare, left_behind):
-    spare.refill()
-    outcome = runner.Runner(checks, spare.take(), hurry=True).run({'hangs': Settings(), 'good': Settings()}, 1.0)
-    assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
-    assert 'had not finished after 1 s' in only(outcome, 'hangs')[-1][1] and only(outcome, 'good')[0][0] is Outcome.OK
-    assert not left_behind()
-
-
-def have_rehearsed(pid):
-    """Whether two have used 0.3 s of CPU each, and all of them wait or are dead (proc(5): state, utime, stime)."""
-    states, ticks = [], 0
-    for one in ready_in(pid):
-        with open(f'/proc/{one}/stat') as stat:
-            fields = stat.read().rpartition(')')[2].split()
-        states.append(fields[0])
-        ticks += int(fields[11]) + int(fields[12])
-    return set(states) <= {'S', 'Z'} and ticks >= 0.5 * os.sysconf('SC_CLK_TCK')
-
-
-@pytest.mark.parametrize('name, rehearsed', [('rehearses', True), ('stumbles', True), ('dawdles', False), ('falls', False)])
-def test_what_has_been_rehearsed_need_not_be_done_again_and_what_was_not_is_done_anew(checks, spare, left_behind, name, rehearsed):
-    """It does not count as the check's CPU: nobody waited for it. That one has not come to its end keeps nobody."""
-    spare.refill()
-    pid = spare._waiting._popen.pid
-    wait_for(lambda: have_rehearsed(pid))
-    outcome = runner.Runner(checks, spare.take()).run({name: Settings(host='compute1')}, 20)
-    assert only(outcome, name) == [(Outcome.OK, f'{rehearsed}, host compute1')]
-    assert outcome.cpu_seconds[name] < 0.25 and outcome.seconds < 15 and not left_behind()
-
-
-@pytest.mark.parametrize('names', [['raises'], ['good', 'raises'], ['no-such-check']])
-def test_a_process_that_waits_for_other_checks_is_ended(checks, spare, left_behind, names):
-    spare.refill()
-    waiting = spare.take()
-    settings = {name: Settings() for name in names}
-    outcome = runner.Runner({**checks, **runner.load(['no-such-check'])}, waiting).run(settings, 20)
-    assert {f.check for f in outcome.findings} == set(names) and not waiting.runs and not left_behind()
-
-
-def test_a_process_that_was_killed_while_it_waited_is_not_taken(spare, left_behind):
-    spare.refill()
-    waiting = spare._waiting
-    waiting.kill()
-    assert spare.take() is None
-    spare.refill()
-    assert spare._waiting is not waiting and spare._waiting.runs
-    spare.stop()
-    spare.refill()
-    assert spare._waiting is None and not left_behind()
-
-
-def test_a_process_that_is_killed_after_it_was_taken_is_replaced(checks, spare, left_behind):
-    spare.refill()
-    waiting = spare.take()
-    waiting.kill()
-    outcome = runner.Runner(checks, waiting).run({'good': Settings(host='compute1')}, 20)
-    assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')] and not left_behind()
-
-
-def test_a_process_that_waits_ends_with_whom_it_waits_for():
-    """nova-compute may be killed by a signal that it cannot answer."""
-    told = 'import os, time; from nova_migcheck import process; s = process.Spare({"x": "os:getcwd"}, []); s.refill(); ' \
-           'print(s._waiting._popen.pid, flush=True); time.sleep(60)'
-    with subprocess.Popen([sys.executable, '-c', told], stdout=subprocess.PIPE, text=True) as nova:
-        pid = int(nova.stdout.readline())
-        wait_for(lambda: ready_in(pid))
-        began = {one: child.start_time(one) for one in (pid, *ready_in(pid))}
-        assert len(began) == 2 and None not in began.values()
-        nova.kill()
-    wait_for(lambda: all(child.start_time(one) != since for one, since in began.items()))
