@@ -11,7 +11,7 @@ import dataclasses
 from typing import ClassVar, Iterator, Mapping, Sequence
 
 from nova_migcheck.checks.base import Check, Result, Settings
-from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.finding import Finding
 from nova_migcheck.libvirtd import conf as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import tlsfiles

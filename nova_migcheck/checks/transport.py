@@ -128,8 +128,8 @@ class TransportCheck(Check):
         if to.transport == 'tls':
             # One that is absent was not presented: where that was accepted, the target wants none.
             accepted = any(not service.problem and not service.unsure for service in services)
-            wanted = not accepted and target.libvirt_verifies is not False
-            yield from self._present(tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings), wanted)
+            yield from self._present(tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings),
+                                     not accepted and target.libvirt_verifies is not False)
         if settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None:
             qemu_conf = libvirtconf.read_if_any(libvirtconf.QEMU_CONF)
             # Where the target's report does not say, hosts are taken to be alike, but that is no proof.

@@ -31,6 +31,17 @@ auth_unix_ro = "none"
 auth_unix_rw = "none"
 """
 
+_QEMU_CONF = """
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = [ ]
+cgroup_controllers = [ ]
+stdio_handler = "file"
+"""
+
 _START = """
 set -eu
 for directory in run lib cache log; do mkdir -p {root}/$directory; done
@@ -47,7 +58,10 @@ PROXY, GUESTS = '/usr/sbin/virtproxyd', '/usr/sbin/virtqemud'
 
 
 class ModularHost(fixtures.Fixture):
-    """The daemons of one host. Its ``/etc/libvirt`` is the host's own."""
+    """The daemons of one host. Its ``/etc/libvirt`` is the host's own.
+
+    ``uri`` is where its guests can be asked for.
+    """
 
     def __init__(self, host: Namespace) -> None:
         super().__init__()
@@ -56,7 +70,8 @@ class ModularHost(fixtures.Fixture):
     def _setUp(self) -> None:
         self.root = pathlib.Path(tempfile.mkdtemp(prefix='modular-'))
         self.addCleanup(shutil.rmtree, self.root, ignore_errors=True)
-        self.host.write('/etc/libvirt/qemu.conf', 'user = "root"\n')
+        self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'
+        self.host.write('/etc/libvirt/qemu.conf', _QEMU_CONF)
         # As packages have it: a file that nothing reads any more, and that names nothing.
         self.host.write('/etc/libvirt/libvirtd.conf', '#ca_file = "/etc/pki/CA/cacert.pem"\n')
 

@@ -7,17 +7,18 @@ What stands in for virtproxyd where it is not installed: see :mod:`tests.lab.mod
 from __future__ import annotations
 
 import subprocess
-from typing import Any, Iterator, Optional
+from typing import Iterator, Optional
 
 import pytest
 
 from nova_migcheck.finding import Outcome
 from tests.lab import certificates, libvirtd, namespaces
+from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.modular import ModularHost, Process
 from tests.lab.namespaces import Found, Namespace
-from tests.lab.two_hosts import TRANSPORT, TwoHosts, settings
+from tests.lab.two_hosts import TwoHosts, settings
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.libvirt]
 
 AUTHORITY = certificates.authority()
 GOOD = certificates.issue('node2', ['node2-mig'], AUTHORITY)
@@ -272,3 +273,22 @@ def test_the_daemon_that_does_not_answer_is_named(node2: Namespace) -> None:
                                   settings('node2', connection_uri=uri)).one(Outcome.UNKNOWN)
         assert finding.detail.startswith(f'{running} does not answer: ')
         assert finding.remedy == f'start {running}, or correct [libvirt] connection_uri'
+
+
+# A migration.
+
+@pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+def test_a_migration_to_virtproxyd(hosts: TwoHosts, modular: ModularHost, scheme: str) -> None:
+    """What the checks call healthy arrives."""
+    modular.start(**named(hosts.target, GOOD))
+    install(hosts.source, CLIENT, 'client')
+    options = {**INBOUND, 'live_migration_scheme': scheme}
+    fact = hosts.address(**options).facts['migration']
+    assert not hosts.transport('node2-mig', fact, **options).text
+    with LibvirtHost(hosts.source) as source:
+        source.guest('traveller')
+        source.migrate('traveller', 'node2-mig', scheme)
+        assert source.guests() == []
+        guests = hosts.target.run('virsh', '-c', modular.uri, 'list', '--name').split()
+        hosts.target.run('virsh', '-c', modular.uri, 'destroy', 'traveller')
+        assert guests == ['traveller']
