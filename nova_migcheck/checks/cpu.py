@@ -25,6 +25,7 @@ from typing import Any, Iterator, Optional, Union
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
 from nova_migcheck.cpu import Cpu, hypervisor
 from nova_migcheck.cpu.guests import GuestCpus
+from nova_migcheck.libvirtd import daemon
 
 _DEFAULT_URIS = {'kvm': 'qemu:///system', 'qemu': 'qemu:///system'}
 _DONE = object()
@@ -56,9 +57,10 @@ class CpuCheck(Check):
             try:
                 result = results.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                yield self.unknown(uri, f'libvirtd has not answered within {settings.timeout:g} s',
+                name, remedy = _daemon()
+                yield self.unknown(uri, f'{name} has not answered within {settings.timeout:g} s',
                                    settings.origin('libvirt', 'connection_uri'),
-                                   'look at libvirtd (or virtqemud) and its log; restart it if it hangs')
+                                   f'look at {remedy} and its log; restart it if it hangs')
                 return
             if result is _DONE:
                 return
@@ -91,8 +93,9 @@ class CpuCheck(Check):
             # capabilities are given to writers only.
             conn = libvirt.openAuth(uri, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
         except libvirt.libvirtError as error:
-            yield self.unknown(uri, f'libvirtd does not answer: {error}', origin,
-                               'start libvirtd (or virtqemud), or correct [libvirt] connection_uri')
+            name, remedy = _daemon()
+            yield self.unknown(uri, f'{name} does not answer: {error}', origin,
+                               f'start {remedy}, or correct [libvirt] connection_uri')
             return
         try:
             yield None
@@ -117,8 +120,9 @@ class CpuCheck(Check):
             yield self.ok(uri, f'{virt_type}: {host.vendor or "unknown vendor"} {host.model}, {len(host.features)} '
                                f'features; {len(found)} guests', origin)
         except libvirt.libvirtError as error:
-            yield self.unknown(uri, f'libvirtd broke off: {error}', origin,
-                               'look at libvirtd (or virtqemud) and its log')
+            name, remedy = _daemon()
+            yield self.unknown(uri, f'{name} broke off: {error}', origin,
+                               f'look at {remedy} and its log')
         finally:
             with contextlib.suppress(libvirt.libvirtError):
                 conn.close()
@@ -170,6 +174,12 @@ class _Guests:
         guests = {uuid: [domain_id, said if isinstance(said, str) else numbers.setdefault(said, len(numbers))]
                   for uuid, (domain_id, said) in self._known.items()}
         return {'cpus': [cpu.to_dict() for cpu in numbers], 'guests': guests}
+
+
+def _daemon() -> tuple[str, str]:
+    """Return the name of the daemon that is asked, for a finding and for its remedy."""
+    name = daemon.of_guests()
+    return (name, name) if name else ('libvirtd', 'libvirtd (or virtqemud)')
 
 
 def _live_xml(domain: Any) -> Optional[str]:

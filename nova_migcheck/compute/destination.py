@@ -112,7 +112,7 @@ class Destination:
                 self._libvirt.get_connection(), cpu, cpu.virt))
         except (TimeoutError, exception.HypervisorUnavailable) as e:
             asked = cpus.Comparison(
-                cpus.UNKNOWN, reason=f'cannot say: libvirtd gave no answer: {e}')
+                cpus.UNKNOWN, reason=f'cannot say: libvirt gave no answer: {e}')
         if target is None or target.cpu is None:
             return asked
         counted = cpus.compare(cpu, target.cpu)

@@ -126,7 +126,7 @@ class Source:
                 return Verdict()
             unknown = Finding('cpu', Outcome.UNKNOWN, 'guest CPU',
                               f'libvirt on the source cannot say what it is: {e}', '',
-                              'see libvirtd on the source')
+                              'see libvirt on the source')
             return settle([unknown], self._policies)
         if target is None or target.cpu is None:
             return Verdict()

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few lines of libvirt's own ``qemu.conf`` and ``libvirtd.conf`` that say where a migration goes."""
+"""The few lines of libvirt's own ``qemu.conf``, ``libvirtd.conf`` and ``virtproxyd.conf`` that concern a migration."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Mapping, Union
+from typing import Mapping, Optional, Union
 
 QEMU_CONF = '/etc/libvirt/qemu.conf'
 LIBVIRTD_CONF = '/etc/libvirt/libvirtd.conf'
+VIRTPROXYD_CONF = '/etc/libvirt/virtproxyd.conf'
 
 # migration_port_min and migration_port_max when qemu.conf does not say (src/qemu/qemu_conf.h)
 DEFAULT_PORTS = (49152, 49215)
@@ -42,6 +43,18 @@ def read_if_any(path: str) -> dict[str, Union[int, str]]:
         return {}
 
 
+def read_libvirtd_s(path: str) -> Optional[dict[str, Union[int, str]]]:
+    """Return what libvirt itself reads there; None when that cannot be told from here."""
+    if not are_libvirtd_s():
+        return None
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return {}
+    except OSError:
+        return None
+
+
 def are_libvirtd_s() -> bool:
     """Whether the files in this file system are those that libvirtd reads, so that one which is missing is missing there too.
 
@@ -49,6 +62,11 @@ def are_libvirtd_s() -> bool:
     the container nova-libvirt.
     """
     return os.path.exists(QEMU_CONF) and not any(name in os.environ for name in _OF_CONTAINERS)
+
+
+def qemu_verifies(qemu_conf: Mapping[str, Union[int, str]]) -> bool:
+    """Return whether QEMU as a target refuses a source without a certificate of its own."""
+    return bool(qemu_conf.get('migrate_tls_x509_verify', qemu_conf.get('default_tls_x509_verify', 1)))
 
 
 def migration_ports(qemu_conf: Mapping[str, Union[int, str]]) -> tuple[int, int]:

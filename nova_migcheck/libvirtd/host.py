@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host's libvirtd calls the host: the name by which a migration's QEMU is reached where no address is set."""
+"""What libvirt on this host calls the host: the name by which a migration's QEMU is reached where no address is set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nova_migcheck.checks.base import Settings
 
 
 def name(settings: Settings) -> str:
-    """What libvirtd calls this host; '' where there is no libvirt to ask, which other checks say."""
+    """What libvirt calls this host; '' where there is no libvirt to ask, which other checks say."""
     try:
         import libvirt
     except ImportError:

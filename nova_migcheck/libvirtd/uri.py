@@ -2,7 +2,7 @@
 """By which names Nova and libvirt on a source reach a target.
 
 It follows ``_live_migration_uri`` and ``_migrate_uri`` of ``nova/virt/libvirt/driver.py`` (the same in 27 to 34) and, where
-Nova gives no data URI, libvirt's ``qemuMigrationDstPrepareDirect``, which takes the host name of the target's libvirtd.
+Nova gives no data URI, libvirt's ``qemuMigrationDstPrepareDirect``, which takes the host name by which the target's libvirt knows itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Destination:
     """Where a migration to one target goes.
 
     :param uri: libvirt's URI of the target
-    :param connect: the name in it, for the connection of libvirtd to libvirtd
+    :param connect: the name in it, for the connection from daemon to daemon
     :param transport: ``tcp``, ``tls``, ``ssh``, …
     :param port: of that connection; None when the transport has none that is known
     :param port_given: whether the URI names it
@@ -53,7 +53,7 @@ def destination(settings: Settings, connect: str, inbound: bool, libvirt_host: s
 
     :param connect: ``target_connect_addr``, or the target's name in Nova when that is unset
     :param inbound: whether ``live_migration_inbound_addr`` is set on the target
-    :param libvirt_host: the host name of the target's libvirtd, '' when unknown
+    :param libvirt_host: what libvirt on the target calls that host, '' when unknown
     :raises ValueError: when Nova itself could make no URI of the options, or nobody could connect to it
     """
     virt_type = settings.get('libvirt', 'virt_type', 'kvm')
