@@ -18,7 +18,8 @@ LONGEST = (
     'functional/test_migration_path.py', 'lab/test_modular.py',
     'lab/test_attacks.py', 'lab/test_transport.py', 'lab/test_endpoint.py', 'lab/test_libvirt_cpu.py', 'lab/test_address.py',
     'lab/test_stopped_libvirtd.py', 'cli/test_page.py', 'cli/test_commands.py', 'cli/test_bad_input.py', 'cli/test_check.py',
-    'unit/test_runner.py', 'lab/test_migration_path.py', 'lab/test_storage_mounts.py', 'lab/test_aftermath.py', 'cli/test_agreement.py',
+    'unit/rounds/test_runner.py', 'lab/test_migration_path.py', 'lab/test_storage_mounts.py',
+    'lab/test_aftermath.py', 'cli/test_agreement.py',
     'lab/test_tls.py', 'unit/test_aftermath.py')
 
 

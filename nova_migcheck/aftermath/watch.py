@@ -16,16 +16,17 @@ from typing import Any, Callable, Optional, Protocol
 
 from oslo_log import log as logging
 
-from nova_migcheck import moves
 from nova_migcheck.aftermath import job as jobs
-from nova_migcheck.aftermath import past, traffic
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck.aftermath import traffic
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.tally import Tally
-from nova_migcheck.bounded import Bounded, is_exit
+from nova_migcheck.deadline import Bounded, is_exit
 from nova_migcheck.finding import Finding, printable, without_credentials
 from nova_migcheck.network.intent import MY_IP
-from nova_migcheck.report import Report
+from nova_migcheck.novadb import moves
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar, Iterator, Mapping, Optional, Sequence
 
-from nova_migcheck.bounded import Call
 from nova_migcheck.checks.base import Check, Fact, Result, Settings
+from nova_migcheck.deadline import Call
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
-from nova_migcheck.libvirtd import host as libvirthost
+from nova_migcheck.libvirtd import hostname as libvirthost
 from nova_migcheck.libvirtd import uri as migrationuri
 from nova_migcheck.network import intent
 from nova_migcheck.network import migration as networks
@@ -53,7 +53,7 @@ class AddressCheck(Check):
         try:
             libvirt_host = libvirt_host or asked.wait(max(0.1, deadline - time.monotonic()))
         except TimeoutError:
-            daemon = daemons.of_guests() or daemons.LIBVIRTD
+            daemon = daemons.of_guests() or networks.LIBVIRTD
             yield self.unknown(daemon, f'it did not say its host name within {settings.timeout:g} s',
                                remedy=f'look at {daemon} on this host')
         # As Nova does, which puts libvirt's host name in.
@@ -76,7 +76,7 @@ class AddressCheck(Check):
             else:
                 yield from host.own_names([answers[name] for name in dict.fromkeys((settings.host, libvirt_host)) if name])
                 if libvirt_host.startswith('localhost'):
-                    daemon = daemons.of_guests() or daemons.LIBVIRTD
+                    daemon = daemons.of_guests() or networks.LIBVIRTD
                     yield self.failure(libvirt_host, f"{daemon}'s host name is {libvirt_host}: it refuses migrations",
                                        'host name of this host', f'give this host a name, or set [libvirt] {_INBOUND}')
             yield from host.shared_subnets()

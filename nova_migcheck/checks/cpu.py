@@ -7,7 +7,7 @@ Two facts for the comparison that is made when a migration is decided:
     :meth:`nova_migcheck.cpu.Cpu.to_dict` of what the hypervisor gives to a guest of ``[libvirt] virt_type``. It is
     asked anew in each round (about 3 ms): it changes when libvirtd restarts, QEMU is upgraded or the microcode is.
 ``guests``
-    :meth:`nova_migcheck.cpu.guests.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
+    :meth:`nova_migcheck.cpu.population.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
 
 A guest's XML is read once: what it said is kept by UUID and libvirt's domain ID, which a guest gets anew at each start.
 So for a host-passthrough guest what the host provided when it was first seen is kept too, and a host that has lost a
@@ -24,7 +24,7 @@ from typing import Any, Iterator, Optional, Union
 
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
 from nova_migcheck.cpu import Cpu, hypervisor
-from nova_migcheck.cpu.guests import GuestCpus
+from nova_migcheck.cpu.population import GuestCpus
 from nova_migcheck.libvirtd import daemon
 
 _DEFAULT_URIS = {'kvm': 'qemu:///system', 'qemu': 'qemu:///system'}

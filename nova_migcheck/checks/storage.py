@@ -17,7 +17,7 @@ import time
 from typing import Any, Iterator, Mapping, Optional
 
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
-from nova_migcheck.child import start_time
+from nova_migcheck.processes import start_time
 from nova_migcheck.storage import mounts
 from nova_migcheck.storage.comparison import SCOPE
 

@@ -12,7 +12,7 @@ from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
 from nova_migcheck.checks.base import Check, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import tlsfiles, tlsprobe
 from nova_migcheck.libvirtd import uri as migrationuri

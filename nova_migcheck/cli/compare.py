@@ -11,7 +11,7 @@ from cliff import columns, show
 
 from nova_migcheck import cpu
 from nova_migcheck.cli import listing, main
-from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.models import CpuMap

@@ -11,15 +11,17 @@ from nova import exception, objects
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
-from nova_migcheck import moves, published
 from nova_migcheck.aftermath.watch import Watch
-from nova_migcheck.bounded import Bounded, Call
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
-from nova_migcheck.cpu.guests import fingerprint
-from nova_migcheck.report import Report
-from nova_migcheck.verdict import Guest, Policies, between, judge
+from nova_migcheck.cpu.population import fingerprint
+from nova_migcheck.deadline import Bounded, Call
+from nova_migcheck.judging.verdict import Guest, between, judge
+from nova_migcheck.novadb import moves
+from nova_migcheck.policies import Policies
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 
 # The name under which operators know this part in the log of nova-compute.
 LOG = logging.getLogger('nova_migcheck.hook')

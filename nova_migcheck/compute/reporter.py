@@ -10,15 +10,15 @@ from typing import Any, Mapping, Optional
 
 from oslo_log import log as logging
 
-from nova_migcheck import process, published, runner
-from nova_migcheck import report as reports
-from nova_migcheck.aftermath import past
-from nova_migcheck.aftermath.past import Past
-from nova_migcheck.bounded import is_exit
+from nova_migcheck.deadline import is_exit
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.known import Known
-from nova_migcheck.report import Report
-from nova_migcheck.settings import Reader
+from nova_migcheck.report import past, published
+from nova_migcheck.report import report as reports
+from nova_migcheck.report.carryover import Carryover
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
+from nova_migcheck.rounds import process, runner
+from nova_migcheck.rounds.reader import Reader
 from nova_migcheck.storage import mounts
 
 # The name under which operators know it.
@@ -43,7 +43,7 @@ class Reporter:
         self._pasts: tuple[Past, ...] = ()
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
-        self._known = Known()
+        self._carryover = Carryover()
         # As the checks made it, and with what the migrations since then add to it.
         self._checked: Optional[Report] = None
         self._report: Optional[Report] = None
@@ -147,7 +147,7 @@ class Reporter:
         if self._stop.is_set():
             return
         self._memory.update(outcome.memory)
-        findings, facts, guests_age = self._known.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        findings, facts, guests_age = self._carryover.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
         now = time.time()
         self._publish(reports.build(now, findings, facts, None if guests_age is None else now - guests_age))
         self._at, self._mounts = time.monotonic(), table

@@ -11,7 +11,7 @@ import re
 from typing import Any, Optional, Union
 
 from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, hides, lacks
-from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import xml as cpuxml
 

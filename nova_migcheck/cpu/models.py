@@ -8,7 +8,7 @@ import pathlib
 import xml.etree.ElementTree as ElementTree
 from typing import Iterator, Optional, Union
 
-from nova_migcheck.cpu.guest import UnknownModel
+from nova_migcheck.cpu.definition import UnknownModel
 
 #: Where distributions put them; ``NOVA_MIGCHECK_CPU_MAP`` names another directory.
 DIRECTORY = '/usr/share/libvirt/cpu_map'

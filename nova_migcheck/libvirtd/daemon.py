@@ -15,12 +15,12 @@ import glob
 import os
 from typing import Iterator, Optional, Sequence
 
-from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import configfiles as libvirtconf
+from nova_migcheck.network.migration import LIBVIRTD, LISTENERS, VIRTPROXYD
 
-LIBVIRTD, VIRTPROXYD, VIRTQEMUD = 'libvirtd', 'virtproxyd', 'virtqemud'
+VIRTQEMUD = 'virtqemud'
 # A daemon that runs, and the one that then listens for other hosts: systemd may start virtproxyd at the first connection only.
 _LISTENER = {LIBVIRTD: LIBVIRTD, VIRTPROXYD: VIRTPROXYD, VIRTQEMUD: VIRTPROXYD}
-LISTENERS = (LIBVIRTD, VIRTPROXYD)
 
 _SOCKETS = '/run/libvirt'
 _SOCKET_UNITS = '/etc/systemd/system/sockets.target.wants'

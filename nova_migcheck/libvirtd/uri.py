@@ -12,7 +12,7 @@ import ipaddress
 import urllib.parse
 from typing import Optional
 
-from nova_migcheck.checks.base import Settings
+from nova_migcheck.checksettings import Settings
 
 NATIVE_TLS = 'live_migration_with_native_tls'
 # The options that decide, for a check's OPTIONS.

@@ -11,11 +11,15 @@ import ipaddress
 from typing import Any, Iterable, Mapping, Optional
 
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd.conf import DEFAULT_PORTS
-from nova_migcheck.libvirtd.daemon import LISTENERS
 from nova_migcheck.network.interfaces import IPAddress, IPNetwork
 
 CHECK = 'address'
+
+# migration_port_min and migration_port_max of qemu.conf by default (src/qemu/qemu_conf.h).
+DEFAULT_PORTS = (49152, 49215)
+
+# The daemons of libvirt that take connections from other hosts.
+LIBVIRTD, VIRTPROXYD = LISTENERS = ('libvirtd', 'virtproxyd')
 
 # A migration host has a handful of addresses; the fact travels in a database column with each host.
 MAX_ADDRESSES = 8

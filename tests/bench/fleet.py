@@ -9,12 +9,12 @@ import random
 import time
 from typing import Any, Sequence
 
-from nova_migcheck import published
-from nova_migcheck.aftermath.past import PUBLISHED, Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.network.migration import HostMigration
-from nova_migcheck.report import Group, Report
+from nova_migcheck.report import published
+from nova_migcheck.report.past import PUBLISHED, Past
+from nova_migcheck.report.report import Group, Report
 
 # A server of the Cascade Lake generation, as libvirt 9 lists what its KVM provides.
 _WORDS = (

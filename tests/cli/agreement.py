@@ -18,11 +18,14 @@ from nova import context as nova_context
 from nova import exception, objects
 from nova.scheduler import host_manager
 
-from nova_migcheck import fleet, matrix, published, scheduler
+from nova_migcheck import scheduler
 from nova_migcheck.cli import explain
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.report import Group, Report, shorten
-from nova_migcheck.verdict import Policies
+from nova_migcheck.judging import matrix
+from nova_migcheck.novadb import fleet
+from nova_migcheck.policies import Policies
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Group, Report, shorten
 from tests.cli import fleet_files
 
 NUMBERS = {'cell1': range(1, 6), 'cell2': range(101, 102)}

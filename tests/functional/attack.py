@@ -19,11 +19,12 @@ import json
 import threading
 import time
 
-from nova_migcheck import published, runner
-from nova_migcheck import report as reports
-from nova_migcheck.bounded import Bounded
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.checks.storage import StorageCheck
+from nova_migcheck.deadline import Bounded
+from nova_migcheck.report import published
+from nova_migcheck.report import report as reports
+from nova_migcheck.rounds import runner
 from tests.attack_checks import ALL, ENDLESS
 
 LOADED = {c.NAME: runner.Loaded(c.NAME, c, f'{c.__module__}:{c.__name__}') for c in (*ALL, StorageCheck)}

@@ -14,10 +14,10 @@ from nova import exception
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import driver as nova_driver
 
-from nova_migcheck import published
 from nova_migcheck.compute import driver, lifecycle, refusal
 from nova_migcheck.compute.fence import fenced
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import published
 from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
 

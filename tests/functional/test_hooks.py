@@ -11,11 +11,11 @@ import pytest
 from nova import exception
 from nova.virt.libvirt import driver
 
-from nova_migcheck import targets
 from nova_migcheck.compute import source
 from nova_migcheck.compute.destination import Destination
 from nova_migcheck.compute.source import Source
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.judging import targets
 from tests.functional import nova_release
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import strategies as st
 from nova import exception, objects
 
-from nova_migcheck import published, report
 from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import published, report
 from nova_migcheck.scheduler import MigrationTargetFilter
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 
-from nova_migcheck import published, report, scheduler
+from nova_migcheck import scheduler
+from nova_migcheck.report import published, report
 from tests.functional.cloud import STOCK
 from tests.functional.conftest import HOSTS, STANDARD
 from tests.functional.hypervisor import Cpu

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from nova_migcheck import published, report
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import published, report
 
 DEAD = Finding('endpoint', Outcome.FAILURE, 'http://192.0.2.5:8780', 'connection refused')
 

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from nova_migcheck.finding import Finding
-from nova_migcheck.report import Report
+from nova_migcheck.judging.verdict import Guest, judge
+from nova_migcheck.policies import Policies
+from nova_migcheck.report.report import Report
 from nova_migcheck.storage import comparison as storages
-from nova_migcheck.verdict import Guest, Policies, judge
 from tests.lab import SLACK, mount_namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(mount_namespace.missing()), reason=mount_namespace.missing() or 'all there')]

@@ -15,7 +15,7 @@ import types
 from multiprocessing.connection import Connection
 from typing import Any, Iterator, Mapping, Optional
 
-from nova_migcheck.report import Report
+from nova_migcheck.report.report import Report
 from tests.lab import inside
 from tests.lab.libvirt_host import LibvirtHost
 

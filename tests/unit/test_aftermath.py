@@ -9,11 +9,12 @@ import pytest
 from hypothesis import strategies as st
 
 from nova_migcheck.aftermath import job as jobs
-from nova_migcheck.aftermath import past, tally, traffic, watch
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck.aftermath import tally, traffic, watch
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Interfaces
-from nova_migcheck.report import Report
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
 from tests import FUZZ
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.checks.tls import TlsCheck
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import tlsfiles
 from tests.lab import certificates
