@@ -147,12 +147,14 @@ class Hook:
     def _compare_here(self, cpu: cpus.Cpu, target: Optional[Report], instance: Any) -> Optional[cpus.Comparison]:
         """Ask this host's libvirt about the guest's own CPU. It has the last word over our arithmetic."""
         try:
-            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_hypervisor(self._libvirt.get_connection(), cpu, cpu.virt))
+            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_and_count(self._libvirt.get_connection(), cpu,
+                                                                                 target.cpu if target else None))
         except (TimeoutError, exception.HypervisorUnavailable) as e:
             asked = cpus.Comparison(cpus.UNKNOWN, reason=f'cannot say: libvirtd gave no answer: {e}')
         if target is None or target.cpu is None:
             return asked
-        counted = cpus.compare(cpu, target.cpu)
+        # Where libvirt accepts it knows the names in the guest's definition, whatever was published of what it knows.
+        counted = cpus.compare(dataclasses.replace(cpu, spelled=frozenset()) if asked.compatible else cpu, target.cpu)
         if asked.outcome == cpus.UNKNOWN:
             return counted if counted.outcome != cpus.UNKNOWN else asked
         if asked.compatible:
@@ -257,8 +259,9 @@ class Hook:
 
     def _guest_cpu(self, instance: Any, host: Optional[cpus.Cpu]) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
-        xml = self._libvirt.get_guest(instance).get_xml_desc()
-        return hypervisor.guest_cpu(connection, xml, host or hypervisor.host_cpu(connection, self._conf.libvirt.virt_type))
+        guest = self._libvirt.get_guest(instance)
+        return hypervisor.guest_cpu(connection, guest.get_xml_desc(), host or hypervisor.host_cpu(connection, self._conf.libvirt.virt_type),
+                                    asked=lambda: guest.get_xml_desc(dump_migratable=True))
 
     def _longest_path(self) -> float:
         """Seconds that :meth:`_path` may take: it waits for its turn, and for what it has started."""
@@ -321,7 +324,8 @@ class Hook:
 
 def _beyond_libvirt(guest: cpus.Cpu, host: cpus.Cpu) -> cpus.Cpu:
     """What libvirt's comparison of a guest's CPU does not look at: the TSC's frequency, and with what the host runs its guests."""
-    return dataclasses.replace(guest, vendor=None, model=host.model, features=frozenset(), forbids=frozenset(), at_most=None)
+    return dataclasses.replace(guest, vendor=None, model=host.model, features=frozenset(), forbids=frozenset(), at_most=None,
+                               spelled=frozenset())
 
 
 def _read(stats: Any, whose: str, instance: Any) -> Optional[Report]:

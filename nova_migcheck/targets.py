@@ -16,6 +16,7 @@ from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck import published
+from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu.bits import Interner, Masked
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
@@ -136,7 +137,9 @@ class Memory:
         found = self._kinds.get(name)
         if found is None:
             report, site = published.read_common(text)
-            found = Kind(report, site, self._masked(report.cpu), report.cpu is None or bool(report.cpu.tsc_scaling))
+            cpu = report.cpu
+            knows = cpunames.known_by(cpu.libvirt, cpu.cpu_map) if cpu else frozenset[str]()
+            found = Kind(report, site, self._masked(cpu, knows), cpu is None or bool(cpu.tsc_scaling))
             with self._lock:
                 if len(self._kinds) >= self.KINDS:
                     self._kinds.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Optional
+from typing import Iterable, Optional
 from xml.sax.saxutils import quoteattr
 
 from nova_migcheck.cpu import X86, Cpu
@@ -20,7 +20,8 @@ from nova_migcheck.cpu import names as cpunames
 MAX_XML = 4 * 1024 * 1024
 
 _DOCTYPE = re.compile(r'<!\s*(DOCTYPE|ENTITY)', re.IGNORECASE)
-_POLICIES = ('force', 'require', 'optional', 'disable', 'forbid')
+#: What a definition may say of a feature.
+POLICIES = ('force', 'require', 'optional', 'disable', 'forbid')
 #: Modes of a guest that has the CPU of the host that it runs on.
 HOSTS_OWN = ('host-passthrough', 'maximum')
 # The smallest model of x86, and what it means: the same to every libvirt.
@@ -102,6 +103,12 @@ def guest_to_xml(cpu: Cpu) -> str:
     return ''.join([*lines, '</cpu>'])
 
 
+def naming(model: Optional[str], features: Iterable[str]) -> str:
+    """A guest's ``<cpu>`` element of a model, by default the smallest, that needs none of ``features``, only names them."""
+    named = ''.join(f'<feature policy="optional" name={quoteattr(name)}/>' for name in features)
+    return f'<cpu mode="custom" match="exact"><model fallback="forbid">{_text(model or _SMALLEST)}</model>{named}</cpu>'
+
+
 def host_to_xml(arch: str, model: str) -> str:
     """A host's ``<cpu>`` element with nothing but a model, as ``virConnectBaselineCPU`` takes it."""
     return f'<cpu><arch>{_text(arch)}</arch><model>{_text(model)}</model></cpu>'
@@ -122,7 +129,7 @@ def _read_cpu(element: ElementTree.Element) -> Definition:
     features: dict[str, str] = {}
     for feature in element.findall('feature'):
         name, policy = feature.get('name', ''), feature.get('policy', 'require')
-        if not name or policy not in _POLICIES:
+        if not name or policy not in POLICIES:
             raise ValueError(f'a <feature> of the <cpu> has no name, or a policy {policy[:64]!r} that libvirt does not '
                              'have')
         if name in features:
