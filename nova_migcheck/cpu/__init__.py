@@ -6,7 +6,7 @@ sets of it with ``models`` and ``names``, ``hypervisor`` asks a libvirt connecti
 """
 
 from nova_migcheck.cpu.comparison import (COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, compare, compare_tsc, hides, lacks,
-                                          unreadable)
+                                          naming, unreadable)
 
 __all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare', 'compare_tsc', 'hides', 'lacks',
-           'unreadable']
+           'naming', 'unreadable']

@@ -150,15 +150,19 @@ def unreadable(names: Iterable[str], guest: Cpu, libvirt: Optional[int]) -> Comp
     :param libvirt: version of the host's libvirt
     """
     return Comparison(
-        INCOMPATIBLE, reason=f'has libvirt {cpunames.version_text(libvirt)}, which does not know {_said(names, guest)} of the guest '
+        INCOMPATIBLE, reason=f'has libvirt {cpunames.version_text(libvirt)}, which does not know {naming(names, guest.model)} of the guest '
                              f'(libvirt {cpunames.version_text(guest.libvirt)})',
         remedy='choose a target whose libvirt knows it, or start the server anew with a CPU model that both know: nova-migcheck baseline')
 
 
-def _said(names: Iterable[str], guest: Cpu) -> str:
-    """``CPU model EPYC-v4 and CPU features a, b``; of many features only the first."""
-    features = sorted(name for name in names if name != guest.model)
-    said = [f'CPU model {guest.model}'] if guest.model in names else []
+def naming(names: Iterable[str], model: Optional[str]) -> str:
+    """``CPU model EPYC-v4 and CPU features a, b``; of many features only the first.
+
+    :param model: the guest's; all other names are those of features
+    """
+    found = set(names)
+    said = [f'CPU model {model}'] if model in found else []
+    features = sorted(found - {model or ''})
     if features:
         more = f' and {len(features) - _SHOWN} more' if len(features) > _SHOWN else ''
         said.append(f'CPU feature{"s" if len(features) > 1 else ""} {", ".join(features[:_SHOWN])}{more}')
@@ -206,7 +210,7 @@ def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None
         return Comparison(UNKNOWN, reason=f'cannot say whether it has {", ".join(sorted(nameless))}: its {libvirt} '
                                           'knows no such CPU feature')
     if doubtful:
-        return Comparison(UNKNOWN, reason=f'does not say whether its {libvirt} knows {_said(doubtful, guest)}')
+        return Comparison(UNKNOWN, reason=f'does not say whether its {libvirt} knows {naming(doubtful, guest.model)}')
     return Comparison(UNKNOWN, reason=hides(unsaid)) if unsaid else tsc
 
 

@@ -61,6 +61,18 @@ class CpuMap:
             return None
         return found[0] if found else None
 
+    def decides(self, model: str, arch: str) -> bool:
+        """Whether libvirt compares a definition of this model by these files, and not by what QEMU says.
+
+        Up to 10.9 it compares all so; since then those that are marked, which are the older ones.
+        """
+        try:
+            models = self._read(arch)[0]
+        except OSError:
+            return False
+        marked = any(element.find('check') is not None for element in models.values())
+        return model in models and (not marked or models[model].find("check[@partial='compat']") is not None)
+
     def expand(self, model: str, arch: str) -> frozenset[str]:
         """The features of a model.
 

@@ -138,6 +138,22 @@ def is_listed(name: str) -> bool:
     return name in _SINCE
 
 
+def known_with(models: Iterable[str]) -> dict[int, frozenset[str]]:
+    """The releases of :data:`RELEASES` that may have offered these models on a host, and all names that each knows.
+
+    A release offers those models that it knows and QEMU too. Each QEMU since 6.0 has EPYC-Milan and the
+    first version of each model; of older ones, whose models every libvirt knows, nothing is told. Of
+    releases that know the same names only the first is told.
+    """
+    offered = frozenset(models)
+    found = {}
+    for version, known in _BY_DIGEST.values() if beyond(offered) else ():
+        first_versions = {name for name in known if name.endswith('-v1') and name[:-3] in offered}
+        if offered <= known and first_versions <= offered:
+            found[version] = known
+    return found
+
+
 def version_text(libvirt: Optional[int]) -> str:
     """``9.0.0`` for 9000000."""
     if libvirt is None:
