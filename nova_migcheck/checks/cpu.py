@@ -17,6 +17,7 @@ feature since does not make it forgotten.
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -30,6 +31,7 @@ from nova_migcheck.libvirtd import daemon
 _DEFAULT_URIS = {'kvm': 'qemu:///system', 'qemu': 'qemu:///system'}
 _DONE = object()
 _LIST_DOMAINS_ACTIVE = 1  # virConnectListAllDomainsFlags
+_XML_MIGRATABLE = 8  # virDomainXMLFlags
 # virConnectCredentialType: authname, echoprompt, realm, passphrase, noechoprompt, external
 _CREDENTIALS = [2, 6, 8, 5, 7, 9]
 
@@ -161,7 +163,8 @@ class _Guests:
                 if xml is None:
                     continue
                 try:
-                    known = domain_id, hypervisor.guest_cpu(conn, xml, host, expand)
+                    known = domain_id, hypervisor.guest_cpu(
+                        conn, xml, host, expand, functools.partial(_live_xml, domain, _XML_MIGRATABLE))
                 except hypervisor.CannotSay as error:
                     known = domain_id, str(error)
             running[uuid] = known
@@ -182,11 +185,11 @@ def _daemon() -> tuple[str, str]:
     return (name, name) if name else ('libvirtd', 'libvirtd (or virtqemud)')
 
 
-def _live_xml(domain: Any) -> Optional[str]:
+def _live_xml(domain: Any, flags: int = 0) -> Optional[str]:
     """The XML of a guest as it runs, None when it has just ended."""
     import libvirt
     try:
-        return str(domain.XMLDesc(0))
+        return str(domain.XMLDesc(flags))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None

@@ -110,14 +110,16 @@ class Destination:
                       ) -> cpus.Comparison:
         """Ask this host's libvirt about the guest's CPU. It overrules our own arithmetic."""
         try:
-            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_hypervisor(
-                self._libvirt.get_connection(), cpu, cpu.virt))
+            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_and_count(
+                self._libvirt.get_connection(), cpu, target.cpu if target else None))
         except (TimeoutError, exception.HypervisorUnavailable) as e:
             asked = cpus.Comparison(
                 cpus.UNKNOWN, reason=f'cannot say: libvirt gave no answer: {e}')
         if target is None or target.cpu is None:
             return asked
-        counted = cpus.compare(cpu, target.cpu)
+        # Where libvirt accepts, it knows the names in the guest's definition.
+        spelled = frozenset[str]() if asked.compatible else cpu.spelled
+        counted = cpus.compare(dataclasses.replace(cpu, spelled=spelled), target.cpu)
         if asked.outcome == cpus.UNKNOWN:
             return counted if counted.outcome != cpus.UNKNOWN else asked
         if asked.compatible:
@@ -200,7 +202,7 @@ class Destination:
 def _beyond_libvirt(guest: cpus.Cpu, host: cpus.Cpu) -> cpus.Cpu:
     """Return what libvirt's comparison does not look at: TSC frequency and virt type."""
     return dataclasses.replace(guest, vendor=None, model=host.model, features=frozenset(),
-                               forbids=frozenset(), at_most=None)
+                               forbids=frozenset(), at_most=None, spelled=frozenset())
 
 
 def read_report(stats: Any, whose: str, instance: Any) -> Optional[Report]:

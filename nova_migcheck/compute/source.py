@@ -137,10 +137,12 @@ class Source:
 
     def _guest_cpu(self, instance: Any, host: Optional[cpus.Cpu]) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
-        xml = self._libvirt.get_guest(instance).get_xml_desc()
+        guest = self._libvirt.get_guest(instance)
         if host is None:
             host = hypervisor.host_cpu(connection, self._conf.libvirt.virt_type)
-        return hypervisor.guest_cpu(connection, xml, host)
+        return hypervisor.guest_cpu(
+            connection, guest.get_xml_desc(), host,
+            asked=lambda: guest.get_xml_desc(dump_migratable=True))
 
     def _longest(self) -> float:
         """Return the seconds after which whatever a decision waits for has ended.

@@ -8,13 +8,20 @@ names``, which raises :class:`UnknownModel`: :meth:`nova_migcheck.cpu.models.Cpu
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Callable, Optional
 
-from nova_migcheck.cpu import Cpu
+from nova_migcheck.cpu import X86, Cpu
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu.xml import HOSTS_OWN, Definition, Undefined
 
 Expand = Callable[[str, str], frozenset[str]]
+#: model -> the features that it got after it was released; None when nobody says:
+#: :meth:`nova_migcheck.cpu.models.CpuMap.added`
+Added = Callable[[str], Optional[frozenset[str]]]
+#: The features that the definition names with which a guest was started.
+Asked = Callable[[], frozenset[str]]
 
 #: A guest that takes the host's CPU gets these only when its definition requires them by name: QEMU leaves out what
 #: it cannot migrate (its CPU property ``migratable``), although the domain capabilities list it.
@@ -24,6 +31,8 @@ NOT_BY_DEFAULT = frozenset({'invtsc'})
 #: enabling it for ``-cpu host``, from which libvirt learns what the host can do. So every running EPYC host-model guest
 #: "lacks" it on its own host by libvirt's comparison, and migrates well.
 ALWAYS_FROM_KVM = frozenset({'topoext'})
+
+_VERSIONED = re.compile(r'-v[0-9]+$')
 
 
 class UnknownModel(LookupError):
@@ -64,12 +73,50 @@ def passthrough_features(definition: Definition, host: frozenset[str]) -> frozen
     return (given | definition.named('require')) - definition.named('disable', 'forbid')
 
 
-def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None, libvirt: Optional[int] = None) -> Cpu:
+def spelled(definition: Definition, expand: Expand, added: Optional[Added] = None,
+            asked: Optional[Asked] = None) -> frozenset[str]:
+    """Return the names of its model and of features, under whatever policy, in a definition that not
+    every libvirt knows.
+
+    They travel with the guest, and the target's libvirt must know them. Two kinds of features are
+    left out. A libvirt that knows the model knows what belongs to it: that never grows from release
+    to release. And what was added to a model later, libvirt leaves out of what it sends.
+
+    :param added: without it all features of VMX count as added to a model without a version; up to
+        libvirt 12.9 there are no others
+    :param asked: called only where it matters; without it the guest was asked for without features
+        that were added to its model
+    """
+    names = cpunames.beyond(name for name, _policy in definition.features)
+    whole = definition.mode == 'custom' or definition.document == 'domainCapabilities'
+    if definition.model is None or not whole:
+        return names
+    if names:
+        later = _added(definition.model, names, added)
+        kept = later & asked() if later and asked is not None else frozenset[str]()
+        with contextlib.suppress(UnknownModel):  # then nothing is known to belong to it
+            names -= _model(definition, expand)
+        names = (names - later) | kept
+    return names | cpunames.beyond([definition.model])
+
+
+def _added(model: str, names: frozenset[str], added: Optional[Added]) -> frozenset[str]:
+    """Those of ``names`` that were added to a model."""
+    found = added(model) if added is not None else None
+    if found is not None:
+        return names & found
+    return frozenset(name for name in names if name.startswith('vmx-') and not _VERSIONED.search(model))
+
+
+def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None, libvirt: Optional[int] = None,
+          added: Optional[Added] = None, asked: Optional[Asked] = None) -> Cpu:
     """The CPU of a running guest.
 
     :param own_host: the host that it runs on: what a host-passthrough guest has, and the bound for a guest that libvirt
         did not verify (``check='none'``: QEMU left out silently what the host lacks)
     :param libvirt: version of the libvirt that wrote the definition
+    :param added: as for :func:`spelled`
+    :param asked: as for :func:`spelled`
     :raises Undefined: when the definition takes the CPU of its host and that is not given
     :raises UnknownModel: from ``expand``
     """
@@ -93,7 +140,8 @@ def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None
         features -= definition.named('forbid') | (ALWAYS_FROM_KVM if virt == 'kvm' else frozenset())
     return Cpu(arch=arch, virt=virt, vendor=vendor, model=model, features=features, libvirt=libvirt, at_most=at_most,
                tsc_hz=_needed_tsc(definition, virt, features, own_host),
-               forbids=definition.named('forbid') if definition.mode == 'custom' else frozenset())
+               forbids=definition.named('forbid') if definition.mode == 'custom' else frozenset(),
+               spelled=spelled(definition, expand, added, asked) if arch in X86 else frozenset())
 
 
 def host(definition: Definition, expand: Expand, libvirt: Optional[int] = None) -> Cpu:

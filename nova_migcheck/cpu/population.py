@@ -20,13 +20,42 @@ def guest_by_default(host: Cpu) -> Cpu:
     """
     dropped = NOT_BY_DEFAULT | (ALWAYS_FROM_KVM if host.virt == 'kvm' else frozenset())
     return dataclasses.replace(host, features=host.features - dropped, hidden=frozenset(), tsc_hz=None,
-                               tsc_scaling=None)
+                               tsc_scaling=None, cpu_map=None)
 
 
 def fingerprint(cpu: Cpu) -> str:
     """16 hexadecimal digits that are the same for two CPUs between which no comparison makes a difference."""
     said = json.dumps(_key(cpu).to_dict(), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
+    """A guest's CPU as JSON that tells its difference from the host's: a guest lives on a host that provides nearly all it uses."""
+    packed = guest.to_dict()
+    if host:
+        del packed['features']
+        packed['+'] = ' '.join(sorted(guest.features - host.features))
+        packed['-'] = ' '.join(sorted(host.features - guest.features))
+        if guest.spelled == host.spelled:
+            packed.pop('spelled', None)
+        else:
+            packed.setdefault('spelled', '')
+    return packed
+
+
+def unpack(packed: Any, host: Optional[Cpu]) -> Cpu:
+    """Read what :func:`pack` wrote; as the version before it wrote it, which knew no ``spelled``, too.
+
+    :raises Exception: of any class, when it is not that
+    """
+    packed = dict(packed)
+    if 'features' not in packed:
+        if host is None:
+            raise ValueError('a guest is described by a host that is not')
+        more, less = packed.pop('+').split(), packed.pop('-').split()
+        packed['features'] = ' '.join((host.features | set(more)) - set(less))
+        packed.setdefault('spelled', ' '.join(host.spelled))
+    return Cpu.from_dict(packed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +80,17 @@ class GuestCpus:
         :param guests: UUID -> CPU of each running guest, None where it could not be told
         :param from_host: whether guests are configured to take the host's CPU, and nothing added to it or taken away
         """
-        default: Optional[Cpu] = guest_by_default(host)
+        foretold = guest_by_default(host)
+        default: Optional[Cpu] = foretold
         counts = collections.Counter(_key(cpu) for cpu in guests.values()
                                      if cpu is not None and (cpu.arch, cpu.virt) == (host.arch, host.virt))
         if not counts and not from_host:
             default = None
-        elif counts and not (from_host and _key(guest_by_default(host)) in counts):
+        elif counts and not (from_host and _key(foretold) in counts):
+            # Those first that are as foretold but for what their definitions spell out.
+            alike = [key for key in counts if from_host and dataclasses.replace(key, spelled=foretold.spelled) == _key(foretold)]
             # The same of equals in each round.
-            most = min(counts, key=lambda key: (-counts[key], sorted(key.features), str(key.vendor)))
+            most = min(alike or counts, key=lambda key: (-counts[key], sorted(key.features), str(key.vendor), sorted(key.spelled)))
             default = next(cpu for cpu in guests.values() if cpu is not None and _key(cpu) == most)
         usual = _key(default) if default is not None else None
         return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != usual})

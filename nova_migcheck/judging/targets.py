@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional, Sequence
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu.bits import Interner, Masked
 from nova_migcheck.finding import Finding
 from nova_migcheck.judging.verdict import (
@@ -145,7 +146,9 @@ class Memory:
         found = self._kinds.get(name)
         if found is None:
             report, site = published.read_common(text)
-            found = Kind(report, site, self._masked(report.cpu), report.cpu is None or bool(report.cpu.tsc_scaling))
+            cpu = report.cpu
+            knows = cpunames.known_by(cpu.libvirt, cpu.cpu_map) if cpu else frozenset[str]()
+            found = Kind(report, site, self._masked(cpu, knows), cpu is None or bool(cpu.tsc_scaling))
             with self._lock:
                 if len(self._kinds) >= self.KINDS:
                     self._kinds.clear()

@@ -135,8 +135,8 @@ def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compar
         return Verdict()
     outcome = Outcome.FAILURE if compared.outcome == cpus.INCOMPATIBLE else Outcome.UNKNOWN
     whom = f'target {name}' if name else 'target'
-    return settle([Finding('cpu', outcome, whom, f'{whom} {compared.reason}', 'libvirt domain capabilities',
-                           'choose another target, or give all hosts one CPU: nova-migcheck baseline')], policies)
+    remedy = compared.remedy or 'choose another target, or give all hosts one CPU: nova-migcheck baseline'
+    return settle([Finding('cpu', outcome, whom, f'{whom} {compared.reason}', 'libvirt domain capabilities', remedy)], policies)
 
 
 def _by(meaning: str, finding: Finding) -> Verdict:

@@ -33,6 +33,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
 
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.dictionary import NAMES_1
+from nova_migcheck.cpu.population import pack, unpack
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import past
 from nova_migcheck.report.report import OWN_KEYS, Group, Report, summarise
@@ -187,9 +188,9 @@ def _text(report: Report) -> str:
         # Measured by each kernel anew: with it, no two hosts would have the same CPU.
         own['tsc_hz'] = report.cpu.tsc_hz
     if report.default_guest:
-        own['default'] = _pack(report.default_guest, report.cpu)
+        own['default'] = pack(report.default_guest, report.cpu)
     if report.groups:
-        own['guests'] = [[_pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
+        own['guests'] = [[pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
     if report.counted is not None:
         own['counted'] = report.counted
     if report.migrations:
@@ -242,8 +243,8 @@ def _read(text: Any) -> Report:
     if counted is not None and counted.__class__ is not int:
         raise Unreadable('the time at which its guests were counted is none')
     return Report(
-        time, findings, cpu, _unpack(own['default'], cpu) if 'default' in own else None,
-        tuple(Group(_unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
+        time, findings, cpu, unpack(own['default'], cpu) if 'default' in own else None,
+        tuple(Group(unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
         _fact('migration', own, site), _fact('storage', own, site), dropped, counted, past.read(own.get('past')), site_text)
 
 
@@ -287,26 +288,6 @@ def _read_packed(packed: str) -> tuple[Optional[Cpu], str]:
         raise Unreadable(f'what is common is larger than {_MAX_COMMON} bytes, or cut')
     cpu, _, site = data.decode().partition('\n')
     return Cpu.from_dict(json.loads(cpu)) if cpu else None, site
-
-
-def _pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
-    """A guest's CPU as its difference from the host's: a guest lives on a host that provides nearly all it uses."""
-    packed = guest.to_dict()
-    if host:
-        del packed['features']
-        packed['+'] = ' '.join(sorted(guest.features - host.features))
-        packed['-'] = ' '.join(sorted(host.features - guest.features))
-    return packed
-
-
-def _unpack(packed: Any, host: Optional[Cpu]) -> Cpu:
-    packed = dict(packed)
-    if 'features' not in packed:
-        if host is None:
-            raise Unreadable('a guest is described by a host that is not')
-        more, less = packed.pop('+').split(), packed.pop('-').split()
-        packed['features'] = ' '.join((host.features | set(more)) - set(less))
-    return Cpu.from_dict(packed)
 
 
 def _json(value: Any) -> str:
