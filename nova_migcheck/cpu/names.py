@@ -42,12 +42,19 @@ ALIASES = {
 
 
 #: The bits of Intel's register IA32_ARCH_CAPABILITIES, and the feature that announces it.
-ARCH_CAPABILITIES = frozenset(["arch-capabilities", "fb-clear", "fbsdp-no", "gds-no", "ibrs-all", "its-no", "mds-no", "pbrsb-no", "pschange-mc-no", "psdp-no", "rdctl-no", "rfds-clear", "rfds-no", "rsba", "sbdr-ssdp-no", "skip-l1dfl-vmentry", "ssb-no", "taa-no", "tsx-ctrl"])
+ARCH_CAPABILITIES = frozenset("""
+    arch-capabilities fb-clear fbsdp-no gds-no ibrs-all its-no mds-no pbrsb-no pschange-mc-no psdp-no rdctl-no
+    rfds-clear rfds-no rsba sbdr-ssdp-no skip-l1dfl-vmentry ssb-no taa-no tsx-ctrl
+""".split())
 
 # libvirt's release notes (10.2.0): the features of VMX have names since 9.10.0. The first of RELEASES that has them is 11.3.0.
 _VMX, _VMX_SINCE, _VMX_FIRST = 'vmx-', 9_010_000, 11_003_000
 # The features that 7.0.0, the oldest of RELEASES, knows and 6.0.0 does not.
-_SINCE_7_0 = frozenset(["amd-no-ssb", "amd-stibp", "avx512-bf16", "cldemote", "clzero", "core-capability", "decodeassists", "flushbyasid", "fsrm", "ibs", "lbrv", "mds-no", "movdir64b", "movdiri", "pause-filter", "pfthreshold", "pschange-mc-no", "rsba", "split-lock-detect", "svm-lock", "taa-no", "tsc-scale", "tsx-ctrl", "vmcb-clean", "waitpkg", "xsaveerptr"])
+_SINCE_7_0 = frozenset("""
+    amd-no-ssb amd-stibp avx512-bf16 cldemote clzero core-capability decodeassists flushbyasid fsrm ibs lbrv mds-no
+    movdir64b movdiri pause-filter pfthreshold pschange-mc-no rsba split-lock-detect svm-lock taa-no tsc-scale tsx-ctrl
+    vmcb-clean waitpkg xsaveerptr
+""".split())
 
 
 def canonical(names: Iterable[str]) -> frozenset[str]:
