@@ -54,8 +54,9 @@ class AddressCheck(Check):
             libvirt_host = libvirt_host or asked.wait(max(0.1, deadline - time.monotonic()))
         except TimeoutError:
             daemon = daemons.of_guests() or networks.LIBVIRTD
-            yield self.unknown(daemon, f'it did not say its host name within {settings.timeout:g} s',
-                               remedy=f'look at {daemon} on this host')
+            yield self.unknown(
+                daemon, f'it did not say its host name within {settings.timeout:g} s',
+                remedy=f'look at {daemon} on this host')
         # As Nova does, which puts libvirt's host name in.
         cold = cold.replace('%s', libvirt_host) if libvirt_host or '%s' not in cold else ''
         late = [name for name in (libvirt_host, cold) if name and name not in answers]
@@ -77,8 +78,9 @@ class AddressCheck(Check):
                 yield from host.own_names([answers[name] for name in dict.fromkeys((settings.host, libvirt_host)) if name])
                 if libvirt_host.startswith('localhost'):
                     daemon = daemons.of_guests() or networks.LIBVIRTD
-                    yield self.failure(libvirt_host, f"{daemon}'s host name is {libvirt_host}: it refuses migrations",
-                                       'host name of this host', f'give this host a name, or set [libvirt] {_INBOUND}')
+                    yield self.failure(
+                        libvirt_host, f"{daemon}'s host name is {libvirt_host}: it refuses migrations",
+                        'host name of this host', f'give this host a name, or set [libvirt] {_INBOUND}')
             yield from host.shared_subnets()
             if cold and cold != inbound:
                 yield from host.cold(answers[cold])

@@ -35,7 +35,7 @@ class _Wanted:
 
 
 class TlsCheck(Check):
-    """The server certificates of libvirt (scheme ``tls``) and of QEMU (``live_migration_with_native_tls``)."""
+    """The server certificates of libvirt (scheme ``tls``) and of QEMU (native TLS)."""
 
     NAME = 'tls'
     WHEN = 'host'
@@ -52,7 +52,8 @@ class TlsCheck(Check):
             wanted += _of_libvirt(to, migrationuri.tls_origin(settings))
         if settings.get('libvirt', migrationuri.NATIVE_TLS):
             files = tlsfiles.of_qemu('server', libvirtconf.read_if_any(libvirtconf.QEMU_CONF))
-            wanted.append(_Wanted(files, [to.data] if to.data else [], settings.origin('libvirt', migrationuri.NATIVE_TLS)))
+            wanted.append(_Wanted(files, [to.data] if to.data else [],
+                                  settings.origin('libvirt', migrationuri.NATIVE_TLS)))
         for one in wanted:
             yield from self._look(one)
 
@@ -61,27 +62,35 @@ class TlsCheck(Check):
         for trouble in tlsfiles.troubles(one.files, one.names, libvirtconf.are_libvirtd_s()):
             wrong = True
             if one.doubt:
-                yield self.unknown(trouble.path, f'{trouble.detail}; {one.doubt}', one.origin, f'{one.remedy}, or {trouble.remedy}')
+                yield self.unknown(trouble.path, f'{trouble.detail}; {one.doubt}', one.origin,
+                                   f'{one.remedy}, or {trouble.remedy}')
             else:
-                yield self.found(trouble.outcome, trouble.path, trouble.detail, one.origin, trouble.remedy)
+                yield self.found(trouble.outcome, trouble.path, trouble.detail, one.origin,
+                                 trouble.remedy)
         if not wrong:
-            yield self.ok(one.files.certificate, f'{one.files.whose} certificate is good', one.origin)
+            yield self.ok(one.files.certificate, f'{one.files.whose} certificate is good',
+                          one.origin)
 
 
 def _of_libvirt(to: migrationuri.Destination, origin: str) -> list[_Wanted]:
-    """The files of the daemon that serves the port; of each that may, where that cannot be told and they name different ones."""
+    """Return the files of the daemon that serves the port.
+
+    Where it cannot be told which one does, and they name different files, return those of each.
+    """
     serving = daemons.of_port(to.port)
     whose = serving[0].name if len(serving) == 1 else 'libvirt'
     found = [_of_daemon(daemon, whose, to, origin) for daemon in serving]
     if len({(one.files, one.doubt) for one in found}) == 1:
         return found[:1]
     names = ' or '.join(daemon.name for daemon in serving)
-    return [dataclasses.replace(one, doubt=f'it cannot be told whether {names} serves port {to.port}',
-                                remedy='remove the settings of the one that does not')
+    doubt = f'it cannot be told whether {names} serves port {to.port}'
+    remedy = 'remove the settings of the one that does not'
+    return [dataclasses.replace(one, doubt=doubt, remedy=remedy)
             for one in {one.files: one for one in found}.values()]
 
 
-def _of_daemon(daemon: daemons.Daemon, whose: str, to: migrationuri.Destination, origin: str) -> _Wanted:
+def _of_daemon(daemon: daemons.Daemon, whose: str, to: migrationuri.Destination,
+               origin: str) -> _Wanted:
     doubt = remedy = ''
     try:
         conf = libvirtconf.read(daemon.conf)

@@ -53,8 +53,9 @@ class TransportCheck(Check):
                                'correct the [libvirt] options')
             return
         if to.data == '':
-            yield self.unknown(name, f"{name} has no {_INBOUND}, and its libvirt's host name, to which QEMU will connect, is "
-                               'not known here', remedy=f'set [libvirt] {_INBOUND} on {name}')
+            yield self.unknown(
+                name, f"{name} has no {_INBOUND}, and its libvirt's host name, to which QEMU will "
+                'connect, is not known here', remedy=f'set [libvirt] {_INBOUND} on {name}')
         hosts = HostsFile()
         try:
             hosts = HostsFile.read()
@@ -95,8 +96,9 @@ class TransportCheck(Check):
         for address, probes in found.items():
             yield self._qemu(to, address, probes, target)
 
-    def _client_certificates(self, settings: Settings, to: migrationuri.Destination, target: HostMigration,
-                             services: Sequence[probe.Service]) -> Iterator[Finding]:
+    def _client_certificates(
+            self, settings: Settings, to: migrationuri.Destination, target: HostMigration,
+            services: Sequence[probe.Service]) -> Iterator[Finding]:
         """What this host presents as a source, where TLS is wanted (T3).
 
         Whether it needs a certificate at all is the target's setting. One that it has must be good
@@ -105,11 +107,12 @@ class TransportCheck(Check):
         if to.transport == 'tls':
             # One that is absent was not presented: where that was accepted, the target wants none.
             accepted = any(not service.problem and not service.unsure for service in services)
-            yield from self._present(tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings),
-                                     not accepted and target.libvirt_verifies is not False)
+            yield from self._present(
+                tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings),
+                not accepted and target.libvirt_verifies is not False)
         if settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None:
             qemu_conf = libvirtconf.read_if_any(libvirtconf.QEMU_CONF)
-            # Where the target's report does not say, hosts are taken to be alike, but that is no proof.
+            # Where the target's report does not say, its setting is taken to be this host's.
             wanted = target.qemu_verifies
             if wanted is None and libvirtconf.qemu_verifies(qemu_conf):
                 wanted = True
@@ -119,16 +122,23 @@ class TransportCheck(Check):
     def _present(self, files: tlsfiles.TlsFiles, origin: str, wanted: Optional[bool]) -> Iterator[Finding]:
         """Judge this host's files.
 
-        :param wanted: whether the target refuses a source that has none; None when that is not known
+        :param wanted: whether the target refuses a source that has none; None when unknown
         """
         for trouble in tlsfiles.troubles(files, visible=libvirtconf.are_libvirtd_s()):
             if trouble.absent and wanted is None:
-                yield self.unknown(trouble.path, f'{trouble.detail}; it is not known whether the target wants it', origin, trouble.remedy)
+                yield self.unknown(
+                    trouble.path, f'{trouble.detail}; it is not known whether the target wants it',
+                    origin, trouble.remedy)
             elif wanted or not trouble.absent:
-                yield self.found(trouble.outcome, trouble.path, trouble.detail, origin, trouble.remedy)
+                yield self.found(trouble.outcome, trouble.path, trouble.detail, origin,
+                                 trouble.remedy)
 
-    def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service], listening: str) -> Iterator[Finding]:
-        """libvirt tries the addresses one after the other: one that is refused costs nothing, a silent one minutes.
+    def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service],
+                 listening: str) -> Iterator[Finding]:
+        """Judge libvirt's port on each address.
+
+        libvirt tries one address after the other: one that is refused costs nothing, a silent one
+        minutes.
 
         :param listening: what should listen there, in words
         """
@@ -149,8 +159,8 @@ class TransportCheck(Check):
             comes_first = not good or position < services.index(good[0])
             outcome = Outcome.FAILURE if not good or (waits and comes_first) else Outcome.WARNING
             yield self.found(outcome, at, f'libvirt at {to.connect}, {at}: {service.problem}', to.uri,
-                             f'see that {listening} on the target listens there and that no firewall is between'
-                             if not good else f'let {to.connect} resolve only to addresses that answer')
+                             f'see that {listening} on the target listens there and that no '
+                             'firewall is between' if not good else f'let {to.connect} resolve only to addresses that answer')
 
     def _qemu(self, to: migrationuri.Destination, address: IPAddress, probes: Sequence[probe.Probe],
               target: HostMigration) -> Finding:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few lines of libvirt's own ``qemu.conf``, ``libvirtd.conf`` and ``virtproxyd.conf`` that concern a migration."""
+"""The few lines of libvirt's own configuration files that concern a migration."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def are_libvirtd_s() -> bool:
 
 def qemu_verifies(qemu_conf: Mapping[str, Union[int, str]]) -> bool:
     """Return whether QEMU as a target refuses a source without a certificate of its own."""
-    return bool(qemu_conf.get('migrate_tls_x509_verify', qemu_conf.get('default_tls_x509_verify', 1)))
+    by_default = qemu_conf.get('default_tls_x509_verify', 1)
+    return bool(qemu_conf.get('migrate_tls_x509_verify', by_default))
 
 
 def migration_ports(qemu_conf: Mapping[str, Union[int, str]]) -> tuple[int, int]:

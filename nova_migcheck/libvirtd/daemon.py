@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of libvirt's daemons are on this host: the monolithic libvirtd, or the modular virtqemud and virtproxyd.
+"""Which libvirt daemons are on this host: the monolithic libvirtd, or virtqemud and virtproxyd.
 
-virtqemud runs the guests and listens on no port. virtproxyd listens for other hosts and passes on to virtqemud what they say; its
-TLS settings are in virtproxyd.conf, and libvirtd.conf means nothing to it (https://libvirt.org/daemons.html).
+virtqemud runs the guests and listens on no port. virtproxyd listens for other hosts and passes
+on what they say. It reads virtproxyd.conf and not libvirtd.conf (https://libvirt.org/daemons.html).
 
-Nothing here needs privileges. Where nova-compute is in a container, what it cannot see is no evidence.
+Nothing here needs privileges. What nova-compute cannot see from its container is no evidence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.network.migration import LIBVIRTD, LISTENERS, VIRTPROXYD
 
 VIRTQEMUD = 'virtqemud'
-# A daemon that runs, and the one that then listens for other hosts: systemd may start virtproxyd at the first connection only.
+# A daemon that runs, and the one that then listens for other hosts. systemd starts virtproxyd only
+# when somebody connects.
 _LISTENER = {LIBVIRTD: LIBVIRTD, VIRTPROXYD: VIRTPROXYD, VIRTQEMUD: VIRTPROXYD}
 
 _SOCKETS = '/run/libvirt'
@@ -39,17 +40,18 @@ class Daemon:
 
 
 def of_port(port: Optional[int]) -> tuple[Daemon, ...]:
-    """Return the daemon that serves a TCP port of this host, or each that may, where that cannot be told."""
+    """Return the daemon that serves a TCP port of this host; both where that cannot be told."""
     running = list(_running())
     names = {_LISTENER[name] for _pid, name in running}
     if len(names) > 1:
-        names = {name for pid, name in running if name in LISTENERS and _listens(pid, port)} or names
+        holding = {name for pid, name in running if name in LISTENERS and _listens(pid, port)}
+        names = holding or names
     names = names or _by_sockets() or _by_units() or _by_files()
     return tuple(Daemon(name, _conf(name, running)) for name in sorted(names))
 
 
 def of_guests() -> str:
-    """Return the name of the daemon that runs this host's guests, ``libvirtd`` or ``virtqemud``; '' when that cannot be told."""
+    """Return the daemon that runs the guests, libvirtd or virtqemud; '' when it cannot be told."""
     listeners = {_LISTENER[name] for _pid, name in _running()} or _by_sockets()
     if len(listeners) != 1:
         return ''
@@ -57,7 +59,7 @@ def of_guests() -> str:
 
 
 def verifies_clients(daemons: Sequence[Daemon]) -> Optional[bool]:
-    """Return whether a client needs a good certificate of its own for TLS; None when that cannot be told."""
+    """Return whether a client needs a certificate of its own; None when that cannot be told."""
     files = [libvirtconf.read_libvirtd_s(daemon.conf) for daemon in daemons]
     said = {None if conf is None else not conf.get('tls_no_verify_certificate') for conf in files}
     return said.pop() if len(said) == 1 else None
@@ -76,7 +78,10 @@ def listening(name: str, transport: str) -> str:
 
 
 def _running() -> Iterator[tuple[int, str]]:
-    """Process ID and name of each daemon that runs as root in this network namespace; a user's own one has another user ID."""
+    """Yield process ID and name of the system's daemons in this network namespace.
+
+    They run as root. A user's own daemon (``qemu:///session``) has the same name.
+    """
     for path in glob.iglob('/proc/[0-9]*/comm'):
         process = os.path.dirname(path)
         with contextlib.suppress(OSError):  # it has just ended
@@ -94,13 +99,14 @@ def _listens(pid: int, port: Optional[int]) -> bool:
         process = psutil.Process(pid)
         # psutil before 6 has another name for it
         connections = getattr(process, 'net_connections', None) or process.connections
-        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections('tcp'))
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port
+                   for one in connections('tcp'))
     except psutil.Error:
         return False
 
 
 def _by_sockets() -> set[str]:
-    """Judge by the sockets at which local clients find their daemon, as libvirt's own client library does."""
+    """Judge by the sockets for local clients, as libvirt's own client library does."""
     if os.path.exists(f'{_SOCKETS}/{VIRTQEMUD}-sock'):
         return {VIRTPROXYD}
     return {LIBVIRTD} if os.path.exists(f'{_SOCKETS}/libvirt-sock') else set()
@@ -117,15 +123,15 @@ def _by_files() -> set[str]:
 
 
 def _conf(name: str, running: Sequence[tuple[int, str]]) -> str:
-    """Return the file that a running daemon was told to read, or the one that it reads by default."""
+    """Return the file that a running daemon was told to read, or else its default."""
     for pid, other in running:
         if other == name:
             with contextlib.suppress(OSError):
                 with open(f'/proc/{pid}/cmdline', errors='replace') as file:
                     arguments = file.read().split('\0')
                 for argument, following in zip(arguments, arguments[1:]):
-                    option, _equals, path = argument.partition('=')
-                    path = path if option == '--config' and path else following if argument in ('-f', '--config') else ''
-                    if os.path.isabs(path):
+                    option, equals, value = argument.partition('=')
+                    path = value if equals else following
+                    if option in ('-f', '--config') and os.path.isabs(path):
                         return path
     return libvirtconf.LIBVIRTD_CONF if name == LIBVIRTD else libvirtconf.VIRTPROXYD_CONF

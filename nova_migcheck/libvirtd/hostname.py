@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt on this host calls the host: the name by which a migration's QEMU is reached where no address is set."""
+"""What libvirt calls this host: where QEMU is reached when no address is set for migrations."""
 
 from __future__ import annotations
 

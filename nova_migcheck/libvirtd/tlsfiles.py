@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates that a migration over TLS needs, in the places where libvirt's daemons and QEMU look for them.
+"""The certificates that a migration over TLS needs, where libvirt's daemons and QEMU look for them.
 
-Places and names: https://libvirt.org/kbase/tlscerts.html and the comments in qemu.conf, libvirtd.conf and virtproxyd.conf.
+Places and names: https://libvirt.org/kbase/tlscerts.html, and the comments in qemu.conf,
+libvirtd.conf and virtproxyd.conf.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class TlsFiles:
 class Trouble:
     """What is wrong with one file, and how sure that is.
 
-    :param absent: whether it is a certificate or a key that is not there, or cannot be seen from here
+    :param absent: whether it is a certificate or a key that is missing or not seen from here
     """
 
     outcome: Outcome
@@ -192,7 +193,8 @@ def _key(files: TlsFiles, certificate: x509.Certificate, visible: bool) -> Itera
 def _unreadable(files: TlsFiles, path: str, e: OSError, visible: bool) -> Trouble:
     absent = path != files.authority
     if isinstance(e, FileNotFoundError) and visible:
-        return Trouble(Outcome.FAILURE, path, f'{files.whose} TLS file {path} is missing', 'install it, or switch TLS off', absent)
+        return Trouble(Outcome.FAILURE, path, f'{files.whose} TLS file {path} is missing',
+                       'install it, or switch TLS off', absent)
     return Trouble(Outcome.UNKNOWN, path, f'{files.whose} TLS file {path} cannot be read from here: {e.strerror}',
                    'let nova-compute see the certificates of libvirt (not the keys)', absent)
 

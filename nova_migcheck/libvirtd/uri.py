@@ -2,7 +2,8 @@
 """By which names Nova and libvirt on a source reach a target.
 
 It follows ``_live_migration_uri`` and ``_migrate_uri`` of ``nova/virt/libvirt/driver.py`` (the same in 27 to 34) and, where
-Nova gives no data URI, libvirt's ``qemuMigrationDstPrepareDirect``, which takes the host name by which the target's libvirt knows itself.
+Nova gives no data URI, libvirt's ``qemuMigrationDstPrepareDirect``, which takes the host name that the
+target's libvirt has for itself.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class HostMigration:
     """The ``migration`` fact of one host.
 
     :param host: ``[DEFAULT] host``
-    :param libvirt_host: what its libvirt puts into a data URI when no inbound address is set; '' when unknown
+    :param libvirt_host: what its libvirt puts into a data URI when no inbound address is set; ''
+        when unknown
     :param inbound: ``[libvirt] live_migration_inbound_addr``; '' when unset
     :param addresses: every address of the host that a migration may use
     :param others: its other addresses, each with its interface
@@ -43,8 +44,8 @@ class HostMigration:
     :param mtu: bytes; of the interfaces meant, when they agree
     :param option_networks: ``[migcheck] migration_networks``
     :param qemu_ports: first and last port on which its QEMU may listen for a migration
-    :param daemon: the daemon of libvirt's that serves the port for migrations to it; '' when unknown
-    :param libvirt_verifies: whether that one wants a certificate of its clients, for TLS; None when unknown
+    :param daemon: the libvirt daemon that serves the port for migrations to it; '' when unknown
+    :param libvirt_verifies: whether that daemon wants a certificate of its clients; None when unknown
     :param qemu_verifies: whether its QEMU does, for native TLS; None when unknown
     """
 
@@ -96,7 +97,8 @@ class HostMigration:
             qemu_ports=(ports[0], ports[1]) if isinstance(ports, (list, tuple)) and len(ports) == 2 and
             all(_is_number(port) for port in ports) and 0 < ports[0] <= ports[1] < 65536 else DEFAULT_PORTS,
             daemon=daemon if daemon in LISTENERS else '',
-            libvirt_verifies=_bool(value.get('libvirt_verifies')), qemu_verifies=_bool(value.get('qemu_verifies')))
+            libvirt_verifies=_bool(value.get('libvirt_verifies')),
+            qemu_verifies=_bool(value.get('qemu_verifies')))
 
 
 def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:

@@ -119,7 +119,10 @@ async def path(address: IPAddress, port: int, deadline: float) -> Probe:
 
 
 async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
-    """Ask libvirt, over plain TCP, how it wants to be logged in to. A hung daemon accepts, and never answers."""
+    """Ask libvirt over plain TCP how it wants to be logged in to.
+
+    A hung daemon accepts the connection and never answers.
+    """
     async with connected(address, port, deadline) as (probe, sock):
         if probe.reach is not Reach.OPEN:
             return Service(probe, probe.detail)

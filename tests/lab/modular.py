@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host with libvirt's modular daemons: virtproxyd listens for other hosts, virtqemud runs the guests.
+"""A host with modular daemons: virtproxyd listens for other hosts, virtqemud runs the guests.
 
-Debian 12 and 13 ship neither. Both are compiled from the source of the monolithic libvirtd, with other
-names and parts of it left out (``src/remote/meson.build``). So where there is no ``/usr/sbin/virtproxyd``,
-a copy of libvirtd with that name and virtproxyd.conf takes its place: the code that reads the settings,
-listens, and shakes hands is the same. Where there is one, it and virtqemud run.
+Debian 12 and 13 ship neither. Both are compiled from the source of the monolithic libvirtd, with
+other names and parts of it left out (``src/remote/meson.build``). So where there is no
+``/usr/sbin/virtproxyd``, a copy of libvirtd with that name and virtproxyd.conf takes its place: the
+code that reads the settings, listens, and shakes hands is the same. Where there is one, it and
+virtqemud run.
 """
 
 from __future__ import annotations
@@ -83,10 +84,12 @@ class ModularHost(fixtures.Fixture):
         """
         lines = [f'{name} = "{value}"' if isinstance(value, str) else f'{name} = {value}'
                  for name, value in conf.items()]
-        self.host.write('/etc/libvirt/virtproxyd.conf', _CONF.format(tls=int(tls)) + '\n'.join(lines) + '\n')
+        self.host.write('/etc/libvirt/virtproxyd.conf',
+                        _CONF.format(tls=int(tls)) + '\n'.join(lines) + '\n')
         others, command = '', f'{PROXY} --pid-file {self.root}/virtproxyd.pid'
         if os.path.exists(PROXY):
-            self.host.write('/etc/libvirt/virtqemud.conf', 'auth_unix_ro = "none"\nauth_unix_rw = "none"\n')
+            self.host.write('/etc/libvirt/virtqemud.conf',
+                            'auth_unix_ro = "none"\nauth_unix_rw = "none"\n')
             others = f'{GUESTS} --daemon --pid-file {self.root}/virtqemud.pid'
             self.addCleanup(self._end, self.root / 'virtqemud.pid')
         else:
@@ -96,7 +99,8 @@ class ModularHost(fixtures.Fixture):
         script = _START.format(root=self.root, others=others, command=command)
         with open(self.root / 'err', 'wb') as errors:
             process = subprocess.Popen(
-                self.host.inside('unshare', '--mount', '--propagation', 'private', 'sh', '-c', script),
+                self.host.inside('unshare', '--mount', '--propagation', 'private', 'sh', '-c',
+                                 script),
                 stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         self.addCleanup(process.wait, 20)
         self.addCleanup(process.terminate)
@@ -121,7 +125,8 @@ class Process(fixtures.Fixture):
     :param arguments: its command line
     """
 
-    def __init__(self, host: Namespace, daemon: str, user: int = 0, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, host: Namespace, daemon: str, user: int = 0,
+                 arguments: Sequence[str] = ()) -> None:
         super().__init__()
         self.host, self.daemon, self.user, self.arguments = host, daemon, user, arguments
 
@@ -132,8 +137,9 @@ class Process(fixtures.Fixture):
         # tail takes what comes after "--" for names of files, which need not be there.
         shutil.copy('/usr/bin/tail', directory / self.daemon)
         process = subprocess.Popen(
-            self.host.inside('setpriv', f'--reuid={self.user}', '--clear-groups', str(directory / self.daemon),
-                             '--follow', '/dev/null', '--', *self.arguments),
+            self.host.inside('setpriv', f'--reuid={self.user}', '--clear-groups',
+                             str(directory / self.daemon), '--follow', '/dev/null', '--',
+                             *self.arguments),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait, 10)
         self.addCleanup(process.kill)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A target with virtproxyd and virtqemud: whose settings count, and what libvirt itself makes of them.
+"""A target with virtproxyd and virtqemud: whose settings count, and what libvirt makes of them.
 
 What stands in for virtproxyd where it is not installed: see :mod:`tests.lab.modular`.
 """
@@ -16,7 +16,7 @@ from tests.lab import certificates, libvirtd, namespaces
 from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.modular import ModularHost, Process
 from tests.lab.namespaces import Found, Namespace
-from tests.lab.two_hosts import TwoHosts, settings
+from tests.lab.two_hosts import ADDRESS, TwoHosts, settings
 
 pytestmark = [pytest.mark.root, pytest.mark.libvirt]
 
@@ -68,27 +68,31 @@ def conf(settings: dict[str, str]) -> str:
 
 def tls(host: Namespace, user: int = 0) -> Found:
     """The tls check of a target."""
-    return host.check('nova_migcheck.checks.tls:TlsCheck', settings('node2', **INBOUND, **TLS), user=user)
+    return host.check('nova_migcheck.checks.tls:TlsCheck', settings('node2', **INBOUND, **TLS),
+                      user=user)
 
 
 def libvirt_says(hosts: TwoHosts, transport: str = 'tls') -> str:
     """Connect from the source as libvirt does for a migration; the error, '' when it answers."""
-    done = subprocess.run(hosts.source.inside('virsh', '-c', f'qemu+{transport}://node2-mig/system', 'hostname'),
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        hosts.source.inside('virsh', '-c', f'qemu+{transport}://node2-mig/system', 'hostname'),
+        capture_output=True, text=True, timeout=60)
     return '' if done.returncode == 0 else done.stderr
 
 
 # The certificates that virtproxyd.conf names.
 
 @pytest.mark.parametrize('user', [0, NOVA])
-def test_good_certificates_that_virtproxyd_conf_names(hosts: TwoHosts, modular: ModularHost, user: int) -> None:
+def test_good_certificates_that_virtproxyd_conf_names(hosts: TwoHosts, modular: ModularHost,
+                                                      user: int) -> None:
     """There is none in the default places, and libvirtd.conf names none."""
     modular.start(**named(hosts.target, GOOD))
     install(hosts.source, CLIENT, 'client')
     found = tls(hosts.target, user)
     assert not found.text
     (healthy,) = found.findings
-    assert healthy.subject == '/etc/pki/modular/cert.pem' and healthy.detail == "virtproxyd's certificate is good"
+    assert healthy.subject == '/etc/pki/modular/cert.pem'
+    assert healthy.detail == "virtproxyd's certificate is good"
     assert '/etc/libvirt/virtproxyd.conf' in healthy.origin
     fact = hosts.address(**INBOUND, **TLS).facts['migration']
     assert not hosts.transport('node2-mig', fact, **TLS).text
@@ -96,7 +100,8 @@ def test_good_certificates_that_virtproxyd_conf_names(hosts: TwoHosts, modular: 
 
 
 @pytest.mark.parametrize('user', [0, NOVA])
-def test_expired_certificate_that_virtproxyd_conf_names(hosts: TwoHosts, modular: ModularHost, user: int) -> None:
+def test_expired_certificate_that_virtproxyd_conf_names(hosts: TwoHosts, modular: ModularHost,
+                                                        user: int) -> None:
     """The one in the default place, which libvirtd would use, is good."""
     modular.start(**named(hosts.target, EXPIRED), tls_no_sanity_certificate=1)
     install(hosts.target, GOOD)
@@ -111,7 +116,7 @@ def test_expired_certificate_that_virtproxyd_conf_names(hosts: TwoHosts, modular
 
 
 def test_default_certificates(hosts: TwoHosts, modular: ModularHost) -> None:
-    """virtproxyd looks for them where libvirtd does. What libvirtd.conf names does not concern it."""
+    """virtproxyd looks for them where libvirtd does, and libvirtd.conf does not concern it."""
     install(hosts.target, GOOD)
     modular.start()
     hosts.target.write('/etc/libvirt/libvirtd.conf', conf(named(hosts.target, EXPIRED)))
@@ -127,25 +132,29 @@ def test_default_certificates(hosts: TwoHosts, modular: ModularHost) -> None:
     # libvirt on the source does not use such a certificate, whatever the target wants.
     (certificates.issue('node1', ['node1'], AUTHORITY, days=-3), False, False),
 ])
-def test_client_certificate(hosts: TwoHosts, modular: ModularHost, client: Optional[certificates.Certificate],
-                            verifies: bool, well: bool) -> None:
+def test_client_certificate(hosts: TwoHosts, modular: ModularHost,
+                            client: Optional[certificates.Certificate], verifies: bool,
+                            well: bool) -> None:
     modular.start(**named(hosts.target, GOOD), tls_no_verify_certificate=int(not verifies))
     install(hosts.source, client or CLIENT, 'client')
     if client is None:
-        hosts.source.run('rm', '/etc/pki/libvirt/clientcert.pem', '/etc/pki/libvirt/private/clientkey.pem')
+        hosts.source.run('rm', '/etc/pki/libvirt/clientcert.pem',
+                         '/etc/pki/libvirt/private/clientkey.pem')
     # The source's own files say the contrary.
     hosts.source.write('/etc/libvirt/qemu.conf', '')
     for name in ('libvirtd', 'virtproxyd'):
-        hosts.source.write(f'/etc/libvirt/{name}.conf', f'tls_no_verify_certificate = {int(verifies)}\n')
+        hosts.source.write(f'/etc/libvirt/{name}.conf',
+                           f'tls_no_verify_certificate = {int(verifies)}\n')
     fact = hosts.address(**INBOUND, **TLS).facts['migration']
     assert (fact['daemon'], fact['libvirt_verifies']) == ('virtproxyd', verifies)
-    older = {key: value for key, value in fact.items() if key not in ('daemon', 'libvirt_verifies', 'qemu_verifies')}
+    newer = ('daemon', 'libvirt_verifies', 'qemu_verifies')
+    older = {key: value for key, value in fact.items() if key not in newer}
     for known in (fact, older):
         found = hosts.transport('node2-mig', known, **TLS)
         if well:
             assert not found.text
         else:
-            assert '/etc/pki/libvirt/clientcert.pem' in ''.join(failure.subject for failure in found.failures)
+            assert '/etc/pki/libvirt/clientcert.pem' in [one.subject for one in found.failures]
     assert (libvirt_says(hosts) == '') == well
 
 
@@ -163,20 +172,26 @@ def test_authority_that_is_missing_on_the_source(hosts: TwoHosts, modular: Modul
     modular.start(**named(hosts.target, GOOD), tls_no_verify_certificate=1)
     hosts.source.write('/etc/libvirt/qemu.conf', '')
     fact = hosts.address(**INBOUND, **TLS).facts['migration']
-    assert '/etc/pki/CA/cacert.pem' in hosts.transport('node2-mig', fact, **TLS).one(Outcome.FAILURE).detail
+    failure = hosts.transport('node2-mig', fact, **TLS).one(Outcome.FAILURE)
+    assert failure.subject == '/etc/pki/CA/cacert.pem'
     assert '/etc/pki/CA/cacert.pem' in libvirt_says(hosts)
 
 
-@pytest.mark.parametrize('said, outcome', [(True, Outcome.FAILURE), (False, None), (None, Outcome.UNKNOWN)])
-def test_client_certificate_of_qemu(hosts: TwoHosts, said: Optional[bool], outcome: Optional[Outcome]) -> None:
+@pytest.mark.parametrize('said, outcome', [
+    (True, Outcome.FAILURE), (False, None), (None, Outcome.UNKNOWN)])
+def test_client_certificate_of_qemu(hosts: TwoHosts, said: Optional[bool],
+                                    outcome: Optional[Outcome]) -> None:
     """Native TLS: the same, in qemu.conf. An older report says nothing of it."""
     hosts.listen()
-    hosts.source.write('/etc/libvirt/qemu.conf', f'migrate_tls_x509_verify = {int(said is False)}\n')
+    hosts.source.write('/etc/libvirt/qemu.conf',
+                       f'migrate_tls_x509_verify = {int(said is False)}\n')
     hosts.source.write('/etc/pki/qemu/ca-cert.pem', AUTHORITY.pem)
-    hosts.target.write('/etc/libvirt/qemu.conf', f'default_tls_x509_verify = {int(said is True)}\n')
+    hosts.target.write('/etc/libvirt/qemu.conf',
+                       f'default_tls_x509_verify = {int(said is True)}\n')
     fact = hosts.address(**INBOUND).facts['migration']
     assert fact['qemu_verifies'] is (said is True)
-    found = hosts.transport('node2-mig', {**fact, 'qemu_verifies': said}, live_migration_with_native_tls=True)
+    known, native = {**fact, 'qemu_verifies': said}, {'live_migration_with_native_tls': True}
+    found = hosts.transport('node2-mig', known, **native)
     if outcome is None:
         assert not found.text
     else:
@@ -185,7 +200,7 @@ def test_client_certificate_of_qemu(hosts: TwoHosts, said: Optional[bool], outco
     expired = certificates.issue('node1', ['node1'], AUTHORITY, days=-3)
     for name, text in (('cert', expired.pem), ('key', expired.key)):
         hosts.source.write(f'/etc/pki/qemu/client-{name}.pem', text)
-    found = hosts.transport('node2-mig', {**fact, 'qemu_verifies': said}, live_migration_with_native_tls=True)
+    found = hosts.transport('node2-mig', known, **native)
     assert '/etc/pki/qemu/client-cert.pem' in found.one(Outcome.FAILURE).subject
 
 
@@ -194,14 +209,14 @@ def test_client_certificate_of_qemu(hosts: TwoHosts, said: Optional[bool], outco
 @pytest.mark.parametrize('user', [0, NOVA])
 def test_tcp(hosts: TwoHosts, modular: ModularHost, user: int) -> None:
     modular.start(tls=False)
-    fact = hosts.target.check('nova_migcheck.checks.address:AddressCheck',
-                              settings('node2', my_ip='10.66.0.12', **INBOUND), user=user).facts['migration']
+    fact = hosts.target.check(ADDRESS, settings('node2', my_ip='10.66.0.12', **INBOUND),
+                              user=user).facts['migration']
     assert fact['daemon'] == 'virtproxyd'
     assert not hosts.transport('node2-mig', fact).text
     assert libvirt_says(hosts, 'tcp') == ''
     hosts.target.drop('tcp dport 16509', 'reject with tcp reset')
     failure = hosts.transport('node2-mig', fact).one(Outcome.FAILURE)
-    assert 'see that virtproxyd (virtproxyd-tcp.socket) on the target listens there' in failure.remedy
+    assert failure.remedy.startswith('see that virtproxyd (virtproxyd-tcp.socket) on the target')
     assert 'Connection refused' in libvirt_says(hosts, 'tcp')
 
 
@@ -213,13 +228,14 @@ def test_who_should_listen(hosts: TwoHosts, scheme: str, daemon: Optional[str], 
     options = ({'live_migration_uri': 'qemu+ssh://%s:22/system'} if scheme == 'ssh'
                else {'live_migration_scheme': scheme})
     found = hosts.transport('node2-mig', {'daemon': daemon}, **options)
-    assert any(f'see that {words} on the target listens there' in one.remedy for one in found.failures), found.text
+    remedy = f'see that {words} on the target listens there'
+    assert any(remedy in one.remedy for one in found.failures), found.text
 
 
 # Which daemon serves the port.
 
 def test_both_daemons_run(hosts: TwoHosts, modular: ModularHost) -> None:
-    """Root sees who listens. Others do not, and then a bad certificate of one of them is no failure."""
+    """Root sees who listens. Others do not: then a bad certificate of one of them is no failure."""
     install(hosts.target, EXPIRED)
     modular.start(**named(hosts.target, GOOD))
     with Process(hosts.target, 'libvirtd'):
@@ -260,7 +276,8 @@ def test_a_daemon_of_another_network_namespace(node2: Namespace) -> None:
 def test_a_file_that_the_command_line_names(node2: Namespace) -> None:
     node2.write('/etc/libvirt/libvirtd.conf', 'cert_file = "/etc/pki/default.pem"\n')
     node2.write('/etc/libvirt/of-my-own.conf', conf(named(node2, GOOD)))
-    with Process(node2, 'libvirtd', arguments=('--listen', '--config', '/etc/libvirt/of-my-own.conf')):
+    arguments = ('--listen', '--config', '/etc/libvirt/of-my-own.conf')
+    with Process(node2, 'libvirtd', arguments=arguments):
         assert not tls(node2).text
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which daemon is there, by the evidence of files; by processes and ports in tests/lab/test_modular.py."""
+"""Which daemon is there, as files tell it. Processes and ports are in tests/lab/test_modular.py."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FILES = ('libvirtd.conf', 'virtproxyd.conf')
 @pytest.fixture
 def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A host with a qemu.conf, on which nothing runs."""
-    for name, path in (('QEMU_CONF', 'qemu.conf'), ('LIBVIRTD_CONF', 'libvirtd.conf'), ('VIRTPROXYD_CONF', 'virtproxyd.conf')):
-        monkeypatch.setattr(libvirtconf, name, str(tmp_path / path))
+    for name in ('qemu', 'libvirtd', 'virtproxyd'):
+        monkeypatch.setattr(libvirtconf, f'{name.upper()}_CONF', str(tmp_path / f'{name}.conf'))
     for name, path in (('_SOCKETS', 'run'), ('_SOCKET_UNITS', 'units')):
         monkeypatch.setattr(daemons, name, str(tmp_path / path))
         (tmp_path / path).mkdir()
@@ -55,7 +55,8 @@ def findings() -> list[Finding]:
 
 
 @pytest.mark.parametrize('files, expected', [
-    ((), ['libvirtd']), (FILES[:1], ['libvirtd']), (FILES[1:], ['virtproxyd']), (FILES, ['libvirtd', 'virtproxyd'])])
+    ((), ['libvirtd']), (FILES[:1], ['libvirtd']), (FILES[1:], ['virtproxyd']),
+    (FILES, ['libvirtd', 'virtproxyd'])])
 def test_files(host: pathlib.Path, files: tuple, expected: list) -> None:
     for name in files:
         (host / name).touch()
@@ -79,7 +80,8 @@ def test_units(host: pathlib.Path, units: list, expected: list) -> None:
 
 
 @pytest.mark.parametrize('sockets, listens, guests', [
-    (['libvirt-sock'], 'libvirtd', 'libvirtd'), (['libvirt-sock', 'virtqemud-sock'], 'virtproxyd', 'virtqemud')])
+    (['libvirt-sock'], 'libvirtd', 'libvirtd'),
+    (['libvirt-sock', 'virtqemud-sock'], 'virtproxyd', 'virtqemud')])
 def test_sockets(host: pathlib.Path, sockets: list, listens: str, guests: str) -> None:
     """They go before the units."""
     for name in ('libvirtd', 'virtproxyd'):
@@ -98,8 +100,10 @@ def test_no_daemon_and_no_qemu_conf_to_be_seen(host: pathlib.Path) -> None:
     assert daemons.verifies_clients(serving) is None
 
 
-@pytest.mark.parametrize('libvirtd, virtproxyd, expected', [(0, 0, True), (1, 1, False), (0, 1, None), (1, 0, None)])
-def test_clients_where_either_daemon_may_serve(host: pathlib.Path, libvirtd: int, virtproxyd: int, expected: object) -> None:
+@pytest.mark.parametrize('libvirtd, virtproxyd, expected', [
+    (0, 0, True), (1, 1, False), (0, 1, None), (1, 0, None)])
+def test_clients_where_either_daemon_may_serve(host: pathlib.Path, libvirtd: int, virtproxyd: int,
+                                               expected: object) -> None:
     for name, value in zip(FILES, (libvirtd, virtproxyd)):
         (host / name).write_text(f'tls_no_verify_certificate = {value}\n')
     assert daemons.verifies_clients(daemons.of_port(16514)) is expected
@@ -110,19 +114,21 @@ def test_clients_where_either_daemon_may_serve(host: pathlib.Path, libvirtd: int
     ((GOOD, EXPIRED), [Outcome.OK, Outcome.UNKNOWN]),
     ((EXPIRED, EXPIRED), [Outcome.UNKNOWN, Outcome.UNKNOWN]),
 ])
-def test_two_files_that_differ_fail_nothing(host: pathlib.Path, certificates_of: tuple, outcomes: list) -> None:
+def test_two_files_that_differ_fail_nothing(host: pathlib.Path, certificates_of: tuple,
+                                            outcomes: list) -> None:
     for name, own in zip(FILES, certificates_of):
         (host / name).write_text(named(host, f'of-{name}', own))
     found = findings()
     assert [finding.outcome for finding in found] == outcomes
     for finding in found:
         if finding.outcome is Outcome.UNKNOWN:
-            assert 'it cannot be told whether libvirtd or virtproxyd serves port 16514' in finding.detail
+            assert 'whether libvirtd or virtproxyd serves port 16514' in finding.detail
             assert 'remove the settings of the one that does not' in finding.remedy
 
 
 @pytest.mark.parametrize('own, outcome', [(GOOD, Outcome.OK), (EXPIRED, Outcome.FAILURE)])
-def test_two_files_that_agree(host: pathlib.Path, own: certificates.Certificate, outcome: Outcome) -> None:
+def test_two_files_that_agree(host: pathlib.Path, own: certificates.Certificate,
+                              outcome: Outcome) -> None:
     lines = named(host, 'both', own)
     for name in FILES:
         (host / name).write_text(lines)
@@ -131,23 +137,26 @@ def test_two_files_that_agree(host: pathlib.Path, own: certificates.Certificate,
 
 
 @pytest.mark.parametrize('own, outcome', [(GOOD, Outcome.OK), (EXPIRED, Outcome.UNKNOWN)])
-def test_a_file_that_cannot_be_read(host: pathlib.Path, own: certificates.Certificate, outcome: Outcome) -> None:
+def test_a_file_that_cannot_be_read(host: pathlib.Path, own: certificates.Certificate,
+                                    outcome: Outcome) -> None:
     """It may name another certificate than the one in the default place."""
     (host / 'virtproxyd.conf').mkdir()  # root could read any file
     named(host, 'pki', own)
-    for name, path in (('ca', 'CA/cacert.pem'), ('cert', 'libvirt/servercert.pem'), ('key', 'libvirt/private/serverkey.pem')):
+    for name, path in (('ca', 'CA/cacert.pem'), ('cert', 'libvirt/servercert.pem'),
+                       ('key', 'libvirt/private/serverkey.pem')):
         (host / 'pki' / path).parent.mkdir(parents=True, exist_ok=True)
         (host / 'pki' / name).rename(host / 'pki' / path)
     (finding,) = findings()
     assert finding.outcome is outcome
     if outcome is Outcome.UNKNOWN:
-        assert f'{host}/virtproxyd.conf, which may name other files, cannot be read' in finding.detail
+        assert f'{host}/virtproxyd.conf, which may name other files' in finding.detail
         assert f'let nova-compute read {host}/virtproxyd.conf' in finding.remedy
 
 
 @pytest.mark.parametrize('name, transport, words', [
     ('libvirtd', 'tls', 'libvirtd'), ('virtproxyd', 'tls', 'virtproxyd (virtproxyd-tls.socket)'),
-    ('virtproxyd', 'tcp', 'virtproxyd (virtproxyd-tcp.socket)'), ('', 'tcp', 'libvirtd or virtproxyd'),
+    ('virtproxyd', 'tcp', 'virtproxyd (virtproxyd-tcp.socket)'),
+    ('', 'tcp', 'libvirtd or virtproxyd'),
     ('virtproxyd', 'ssh', 'sshd')])
 def test_what_should_listen(name: str, transport: str, words: str) -> None:
     assert daemons.listening(name, transport) == words

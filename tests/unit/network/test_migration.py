@@ -80,7 +80,8 @@ def test_fact_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize('value', [None, 'a daemon', 7, ['libvirtd'], 1])
 def test_of_the_daemon_only_what_is_known_is_taken(value: Any) -> None:
     """Older reports say nothing of it."""
-    fact = HostMigration.from_json(host('a', daemon=value, libvirt_verifies=value, qemu_verifies=value))
+    fact = HostMigration.from_json(
+        host('a', daemon=value, libvirt_verifies=value, qemu_verifies=value))
     assert (fact.daemon, fact.libvirt_verifies, fact.qemu_verifies) == ('', None, None)
     assert HostMigration.from_json(host('a')).daemon == ''
 
