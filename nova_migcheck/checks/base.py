@@ -5,17 +5,36 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Iterator, Mapping, Sequence, Union
+from typing import Any, Callable, ClassVar, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Finding, Outcome
 
-__all__ = ['Check', 'Fact', 'Keep', 'Result', 'Settings']
+__all__ = ['Check', 'Fact', 'Keep', 'Offer', 'Result', 'Settings']
+
+
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """Declares a fact that a check publishes about its host.
+
+    :param name: of the fact, unique among all checks
+    :param per_host: its keys that differ on every host. They are not compared: what is alike on
+        many hosts is judged once for all of them
+    :param keep: when a report is too large, the fact with the smallest number leaves it first
+    :param between: compares the facts of the source and of the target, without the keys of
+        ``per_host``, and returns findings about the target; none when they fit. Either may be
+        anything, since it comes from another host. Pure: it runs in nova-scheduler
+    """
+
+    name: str
+    per_host: tuple[str, ...] = ()
+    keep: int = 0
+    between: Optional[Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[Finding]]] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """Something about this host that another host's check will be compared with. ``value`` must be JSON."""
+    """The value of an :class:`Offer`, a JSON object."""
 
     name: str
     value: Any
@@ -48,6 +67,8 @@ class Check(abc.ABC):
     WHEN: ClassVar[str] = 'host'
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: The facts that it publishes.
+    OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
     AUTH_GROUPS: ClassVar[Sequence[str]] = ()
 

@@ -156,7 +156,7 @@ class Destination:
         """
         if target is None:
             return frozenset()
-        findings = (*target.findings, *(between(source, target) if source else ()))
+        findings = (*target.findings, *(between(source, target, self._policies) if source else ()))
         if not any(finding.scope for finding in findings):
             return frozenset()
         needs = set()

@@ -162,8 +162,8 @@ class Source:
             return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
             target = published.wait(self._longest())
-            known = {'host': host, 'connect': connect,
-                     'migration': dict(target.migration) if target else {}}
+            facts = target.facts if target else {}
+            known = {**facts, 'host': host, 'connect': connect}
             settings = {name: self._reader.read(loaded.check, target=known)
                         for name, loaded in self._checks.items() if loaded.check}
             found = runner.Runner(self._checks).run(settings, deadline).findings

@@ -275,7 +275,7 @@ class Judge:
     def _judge_kind(self, known: Known, name: str, kind: Kind) -> Verdict:
         together = self._together.get(kind.site)
         if together is None and self._source is not None:
-            together = self._together[kind.site] = between(self._source, kind.report)
+            together = self._together[kind.site] = between(self._source, kind.report, self._policies)
         return known.add(name, judge_fresh(known.guest, self._source, kind.report, self._policies, together=together))
 
     def _with_frequency(self, hz: int, text: str, verdict: Verdict) -> Verdict:

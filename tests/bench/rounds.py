@@ -25,6 +25,7 @@ from nova_migcheck.report import published
 from nova_migcheck.report import report as reports
 from nova_migcheck.rounds import reader, runner
 from tests.bench.measure import Row, in_turns, tell
+from tests.facts import BUILT_IN
 from tests.lab.libvirtd import Libvirtd
 
 # What runs this as a process of its own; it is __main__ there.
@@ -68,7 +69,7 @@ class Round:
             outcome = self.runner.run({name: self.reader.read(one.check, self.memory.get(name)) for name, one in self.loaded.items()},
                                       self.conf.migcheck.round_deadline)
             self.memory.update(outcome.memory)
-            published.write(reports.build(time.time(), outcome.findings, outcome.facts))
+            published.write(reports.build(time.time(), outcome.findings, outcome.facts, BUILT_IN))
             own.append(time.process_time() - mine)
             walls.append(time.monotonic() - begun)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
