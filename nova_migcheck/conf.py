@@ -74,16 +74,16 @@ OPTS = [
         help="""
 Whether to reject an unsafe target.
 
-Start with ``report`` when you enable the package in a cloud that is in use. Read the log for a week,
-then set ``enforce``. nova-scheduler and nova-compute each read this option from their own nova.conf:
-set the same value for all of them.
+Start with ``report`` when you enable the package in a cloud that is in use. Read the log for a
+week, then set ``enforce``. nova-scheduler and nova-compute each read this option from their own
+nova.conf: set the same value for all of them.
 """),
     cfg.ListOpt(
         'checks',
         default=['address', 'cpu', 'endpoint', 'storage', 'tls', 'transport'],
         help="""
-The checks to run, by the names of their ``nova_migcheck.checks`` entry points. A check that cannot be
-loaded is reported as a finding and does not reject anything by itself.
+The checks to run, by the names of their ``nova_migcheck.checks`` entry points. A check that
+cannot be loaded is reported as a finding and does not reject anything by itself.
 
 Related options:
 
@@ -95,9 +95,9 @@ Related options:
         default='reject',
         sample_default='reject',
         help="""
-What to do when a check of the target failed: ``reject``, ``warn`` or ``ignore``. The policy holds for
-all checks and can be followed by exceptions: ``reject,endpoint:warn``. The default is the purpose of
-the package: a target with a known fault is not used.
+What to do when a check of the target failed: ``reject``, ``warn`` or ``ignore``. The policy holds
+for all checks and can be followed by exceptions: ``reject,endpoint:warn``. The default is the
+purpose of the package: a target with a known fault is not used.
 """),
     cfg.Opt(
         'on_unknown',
@@ -114,9 +114,9 @@ default does not reject the target, because an unknown result is not a fault.
         default='warn',
         sample_default='warn',
         help="""
-What to do when the target has published no report, in the same form as ``on_failure``. The strictest
-policy among the enabled checks applies. The default allows migrations while the package is being
-rolled out.
+What to do when the target has published no report, in the same form as ``on_failure``. The
+strictest policy among the enabled checks applies. The default allows migrations while the package
+is being rolled out.
 """),
     cfg.Opt(
         'on_stale',
@@ -124,9 +124,9 @@ rolled out.
         default='warn',
         sample_default='warn',
         help="""
-What to do when the target's report is older than ``stale_after``, in the same form as ``on_failure``.
-The strictest policy among the enabled checks applies. The content of a stale report is not used.
-nova-compute on the target runs its checks again in any case.
+What to do when the target's report is older than ``stale_after``, in the same form as
+``on_failure``. The strictest policy among the enabled checks applies. The content of a stale
+report is not used. nova-compute on the target runs its checks again in any case.
 """),
     cfg.StrOpt(
         'on_error',
@@ -136,16 +136,17 @@ nova-compute on the target runs its checks again in any case.
             ('reject', 'Reject the target.'),
         ],
         help="""
-What to do when this package itself fails because of a bug. The default does no harm to migrations.
+What to do when this package itself fails because of a bug. The default does no harm to
+migrations.
 """),
     cfg.IntOpt(
         'check_interval',
         default=60,
         min=10,
         help="""
-Seconds between two rounds of checks on a compute host. The default matches nova-compute's resource
-audit (``update_resources_interval``, 60 s), which sends the report to the scheduler. A shorter
-interval does not reach the scheduler any earlier.
+Seconds between two rounds of checks on a compute host. The default matches nova-compute's
+resource audit (``update_resources_interval``, 60 s), which sends the report to the scheduler. A
+shorter interval does not reach the scheduler any earlier.
 """),
     cfg.FloatOpt(
         'probe_timeout',
@@ -153,9 +154,9 @@ interval does not reach the scheduler any earlier.
         min=0.1,
         max=60,
         help="""
-Seconds to wait for one network answer: a name lookup, a connection, a reply. The checks wait for all
-of them at the same time. The default is long enough for any local network and short enough for an
-operator who waits for the result.
+Seconds to wait for one network answer: a name lookup, a connection, a reply. The checks wait for
+all of them at the same time. The default is long enough for any local network and short enough
+for an operator who waits for the result.
 
 Related options:
 
@@ -168,8 +169,8 @@ Related options:
         max=300,
         help="""
 Seconds after which a round of checks is killed. A check that had not finished is then reported as
-``unknown``. This is also the longest time that the checks can add to one decision of nova-compute. The
-default allows for a first resolver timeout of 5 s and one ``probe_timeout``.
+``unknown``. This is also the longest time that the checks can add to one decision of
+nova-compute. The default allows for a first resolver timeout of 5 s and one ``probe_timeout``.
 
 Related options:
 
@@ -181,10 +182,10 @@ Related options:
         min=0,
         help="""
 Seconds. The target runs its checks again before it decides about a migration if its own report is
-older than this, or if something was mounted or unmounted since. A round takes 0.3 s if all is well; a
-service that does not answer costs ``probe_timeout``. Decisions at the same time share one round. The
-default limits what can change unnoticed: with 90 s, a share that had just been unmounted was missed,
-and Nova deleted the disk on it. 0 always runs the checks again.
+older than this, or if something was mounted or unmounted since. A round takes 0.3 s if all is
+well; a service that does not answer costs ``probe_timeout``. Decisions at the same time share one
+round. The default limits what can change unnoticed: with 90 s, a share that had just been
+unmounted was missed, and Nova deleted the disk on it. 0 always runs the checks again.
 """),
     cfg.IntOpt(
         'stale_after',
@@ -193,8 +194,8 @@ and Nova deleted the disk on it. 0 always runs the checks again.
         help="""
 Seconds after which nova-scheduler no longer uses a report. The default is five times the default
 ``check_interval``, because Nova stores a report only once per ``update_resources_interval``. On a
-compute host it also limits how long the failures of a check still count after the check was killed at
-``round_deadline`` or broke.
+compute host it also limits how long the failures of a check still count after the check was
+killed at ``round_deadline`` or broke.
 
 Related options:
 
@@ -205,19 +206,19 @@ Related options:
         item_type=types.String(choices=['migration', 'resize', 'evacuation']),
         default=[],
         help="""
-Other operations, besides live migration, for which nova-scheduler judges targets by their reports:
-``migration`` (cold), ``resize``, ``evacuation``. The CPU of the running guest is not compared for
-them, because the guest is started again.
+Other operations, besides live migration, for which nova-scheduler judges targets by their
+reports: ``migration`` (cold), ``resize``, ``evacuation``. The CPU of the running guest is not
+compared for them, because the guest is started again.
 """),
     cfg.ListOpt(
         'migration_networks',
         item_type=_Network(),
         default=[],
         help="""
-The networks for live migrations, in CIDR notation, IPv4 or IPv6. A migration address outside of them
-is rejected. If it is empty, the interface is expected to be ``migration_interface``; if that is empty
-too, the interface with the address ``[libvirt] live_migration_inbound_addr`` if that is an address,
-else the one with ``[DEFAULT] my_ip``.
+The networks for live migrations, in CIDR notation, IPv4 or IPv6. A migration address outside of
+them is rejected. If it is empty, the interface is expected to be ``migration_interface``; if that
+is empty too, the interface with the address ``[libvirt] live_migration_inbound_addr`` if that is
+an address, else the one with ``[DEFAULT] my_ip``.
 """),
     cfg.StrOpt(
         'migration_interface',
@@ -237,20 +238,21 @@ Without it, Nova mixes up the reasons if two hosts refuse.
         default=3,
         min=0,
         help="""
-Maximum number of rejected hosts whose reason nova-scheduler logs per request, but at least one for
-each check that rejects hosts; 0 for none. There is one log line per check, in which hosts with the
-same reason are listed together. The other hosts are named without a reason if there are at most 40 of
-them, else counted. The default keeps the log readable when a thousand hosts are rejected for
-different reasons. ``nova-migcheck explain`` lists all of them.
+Maximum number of rejected hosts whose reason nova-scheduler logs per request, but at least one
+for each check that rejects hosts; 0 for none. There is one log line per check, in which hosts
+with the same reason are listed together. The other hosts are named without a reason if there are
+at most 40 of them, else counted. The default keeps the log readable when a thousand hosts are
+rejected for different reasons. ``nova-migcheck explain`` lists all of them.
 """),
     cfg.StrOpt(
         'nova_cpu_check',
         default='keep',
         choices=[
-            ('keep', "Run Nova's own comparison as Nova is configured. If it rejects a CPU that this "
-                     'package found compatible, the log and the event of the refusal say so.'),
-            ('replace', "Skip Nova's comparison of the two hosts for one call if this package found "
-                        "the guest's own CPU compatible."),
+            ('keep', "Run Nova's own comparison as Nova is configured. If it rejects a CPU that "
+                     'this package found compatible, the log and the event of the refusal say '
+                     'so.'),
+            ('replace', "Skip Nova's comparison of the two hosts for one call if this package "
+                        "found the guest's own CPU compatible."),
         ],
         help="""
 What to do about Nova's own comparison of CPUs on the target, which rejects identical hosts for a
@@ -264,20 +266,23 @@ Related options:
         'instances_shared',
         default='auto',
         choices=[
-            ('auto', 'Decide by the source of a migration: disks on a shared file system only go to a '
-                     'host with the same one; local disks may go anywhere, as a block migration.'),
-            ('yes', 'It must be on a shared file system. A host where it is not is no target, wherever '
-                    'the server comes from.'),
+            ('auto', 'Decide by the source of a migration: disks on a shared file system only go '
+                     'to a host with the same one; local disks may go anywhere, as a block '
+                     'migration.'),
+            ('yes', 'It must be on a shared file system. A host where it is not is no target, '
+                    'wherever the server comes from.'),
             ('no', 'Do not compare it with that of other hosts.'),
         ],
         help="""
-Whether the instances directory of this host is on a file system that it shares with other hosts. It
-does not matter for servers whose disks are all volumes, nor with ``[libvirt] images_type = rbd``.
+Whether the instances directory of this host is on a file system that it shares with other hosts.
+It does not matter for servers whose disks are all volumes, nor with ``[libvirt] images_type =
+rbd``.
 
-The default detects a share that was not mounted after a reboot: stock Nova treats such a host as one
-with local disks, copies the disks into its own directory and deletes them from the share. Set ``no``
-on a host to which servers are moved off the share on purpose. Requesting a block migration does not
-have that effect, because with block migration Nova itself refuses every host that has the share.
+The default detects a share that was not mounted after a reboot: stock Nova treats such a host as
+one with local disks, copies the disks into its own directory and deletes them from the share. Set
+``no`` on a host to which servers are moved off the share on purpose. Requesting a block migration
+does not have that effect, because with block migration Nova itself refuses every host that has
+the share.
 
 Related options:
 
@@ -303,31 +308,31 @@ Related options:
         default=['identity', 'placement', 'network', 'message-queue', 'block-storage:volumes',
                  'key-manager:encryption'],
         help="""
-The services that a target must reach for a live migration: ``identity``, ``placement``, ``network``,
-``message-queue``, ``block-storage``, ``key-manager``, ``image``, ``notifications``, ``memcached``,
-``extra`` (see ``extra_endpoints``). With ``:volumes`` or ``:encryption`` appended, a service is
-required only for servers that have volumes, or encrypted ones. A service that is not listed is a
-warning if it is unreachable. The default is what Nova itself uses during a live migration. If a
-message queue has several hosts, one that answers is enough.
+The services that a target must reach for a live migration: ``identity``, ``placement``,
+``network``, ``message-queue``, ``block-storage``, ``key-manager``, ``image``, ``notifications``,
+``memcached``, ``extra`` (see ``extra_endpoints``). With ``:volumes`` or ``:encryption`` appended,
+a service is required only for servers that have volumes, or encrypted ones. A service that is not
+listed is a warning if it is unreachable. The default is what Nova itself uses during a live
+migration. If a message queue has several hosts, one that answers is enough.
 """),
     cfg.IntOpt(
         'catalog_interval',
         default=600,
         min=0,
         help="""
-Seconds for which a compute host reuses keystone's service catalog before it logs in again to fetch
-it. The endpoints in the catalog are checked in every round, and if one is unreachable, the catalog
-is fetched at once. The default saves keystone a login per minute, host and user, each of which takes
-about 0.1 s of its CPU. 0 logs in every round.
+Seconds for which a compute host reuses keystone's service catalog before it logs in again to
+fetch it. The endpoints in the catalog are checked in every round, and if one is unreachable, the
+catalog is fetched at once. The default saves keystone a login per minute, host and user, each of
+which takes about 0.1 s of its CPU. 0 logs in every round.
 """),
     cfg.FloatOpt(
         'clock_skew_limit',
         default=5.0,
         min=1,
         help="""
-Maximum difference in seconds between a host's clock and those of the services that it talks to. They
-give their time in whole seconds. The default allows for that and for a slow answer. The findings have
-the check name ``clock``.
+Maximum difference in seconds between a host's clock and those of the services that it talks to.
+They give their time in whole seconds. The default allows for that and for a slow answer. The
+findings have the check name ``clock``.
 """),
 ]
 

@@ -28,16 +28,17 @@ CONF = nova.conf.CONF
 
 NAMESPACE = 'nova_migcheck.scheduler_filters'
 
-# A log line names at most this many rejected hosts besides those with a reason. Above it, the line has
-# only their number.
+# A log line names at most this many rejected hosts besides those with a reason. Above it, the line
+# has only their number.
 MAX_NAMED = 40
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:
     """Return the filters of the entry points.
 
-    It is for ``[filter_scheduler] available_filters = nova_migcheck.scheduler.all_filters``. A filter
-    that cannot be loaded is left out with an ERROR line, so that the scheduler starts with the others.
+    It is for ``[filter_scheduler] available_filters = nova_migcheck.scheduler.all_filters``. A
+    filter that cannot be loaded is left out with an ERROR line, so that the scheduler starts with
+    the others.
     """
     def failed(_manager: Any, entry_point: Any, error: Exception) -> None:
         LOG.error('The filter %s of %s cannot be loaded: %s', entry_point.name, NAMESPACE, error)
@@ -50,8 +51,8 @@ def all_filters() -> list[type[filters.BaseHostFilter]]:
 class MigrationTargetFilter(filters.BaseHostFilter):
     """Keep only the hosts that are safe targets according to their published reports.
 
-    For anything but a live migration (and what ``[migcheck] also_for`` lists) it costs one attribute
-    test and no query.
+    For anything but a live migration (and what ``[migcheck] also_for`` lists) it costs one
+    attribute test and no query.
     """
 
     RUN_ON_REBUILD = False
@@ -65,8 +66,8 @@ class MigrationTargetFilter(filters.BaseHostFilter):
     def filter_all(self, filter_obj_list: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         """Return the hosts of ``filter_obj_list`` that are safe targets.
 
-        :raises nova.exception.NoValidHost: when there were hosts and none is safe. It has the number
-            of hosts per check but not their names, because a tenant reads it.
+        :raises nova.exception.NoValidHost: when there were hosts and none is safe. It has the
+            number of hosts per check but not their names, because a tenant reads it.
         """
         try:
             # A boot, rebuild or unshelve ignores no host. A move ignores at least its source.
@@ -83,7 +84,8 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             return self._gave_up(e, hosts, spec_obj)
         if kept or not rejected:
             return kept
-        counts = ', '.join(f'{check}: {len(of_check)}' for check, of_check in sorted(rejected.items()))
+        counts = ', '.join(f'{check}: {len(of_check)}'
+                           for check, of_check in sorted(rejected.items()))
         plural = 's' if len(hosts) > 1 else ''
         raise exception.NoValidHost(
             reason=f'migcheck rejected {len(hosts)} host{plural} ({counts})')
@@ -144,8 +146,8 @@ def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], m
                   instance: str, enforce: bool, limit: int) -> None:
     """Log one line per check, because a line costs as much as judging a hundred hosts.
 
-    Each line has the reasons of at least one host, and of ``limit`` hosts in all lines together. Hosts
-    with the same reason are listed together. The other hosts are named without a reason.
+    Each line has the reasons of at least one host, and of ``limit`` hosts in all lines together.
+    Hosts with the same reason are listed together. The other hosts are named without a reason.
     """
     if not LOG.isEnabledFor(logging.INFO):
         return

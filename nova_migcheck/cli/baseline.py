@@ -85,10 +85,11 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
                    for name, cpu in hosts.items()})
 
 
-# Features that no guest gets: those that are not migratable, and those of a host's own CPU that libvirt
-# never passes to QEMU (src/qemu/qemu_capabilities.c).
+# Features that no guest gets: those that are not migratable, and those of a host's own CPU that
+# libvirt never passes to QEMU (src/qemu/qemu_capabilities.c).
 _NEVER_A_GUESTS = cpuguest.NOT_BY_DEFAULT | {'cmt', 'mbm_local', 'mbm_total', 'osxsave', 'ospke'}
-_MUST_MATCH = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vendor of the CPU'}
+_MUST_MATCH = {'arch': 'architecture', 'virt': 'type of their guests',
+               'vendor': 'vendor of the CPU'}
 
 
 class Lost(columns.FormattableColumn):
@@ -166,7 +167,8 @@ class Baseline(listing.Command, show.ShowOne):
         self.code = main.WARNING if notes else main.OK
         return hosts
 
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    def take_action(
+            self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         """Compute the common CPU, and return its fields."""
         cpu_map = CpuMap(parsed_args.cpu_map)
         hosts = self.hosts(parsed_args, cpu_map)
@@ -179,7 +181,8 @@ class Baseline(listing.Command, show.ShowOne):
             'custom', self._common.model, Names(self._common.extra),
             Lost({host: list(lost) for host, lost in self._common.lost.items()}))
 
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Any, data: Any) -> int:
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Any,
+                       data: Any) -> int:
         """Print lines for nova.conf or why there are none, unless a format was requested."""
         if parsed_args.formatter != 'table':
             return int(super().produce_output(parsed_args, column_names, data) or 0)

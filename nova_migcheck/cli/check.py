@@ -158,8 +158,8 @@ def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
         import nova.conf
         conf = nova.conf.CONF
     else:
-        say("Nova is not installed here: the defaults of Nova's options are not available, only what "
-            'the configuration files set.')
+        say("Nova is not installed here: the defaults of Nova's options are not available, only "
+            'what the configuration files set.')
         conf = cfg.ConfigOpts()
         conf.register_opt(cfg.StrOpt('host', default=socket.gethostname()))
     # Like nova-compute, which also reads nova-compute.conf if there is one.

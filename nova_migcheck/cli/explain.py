@@ -19,10 +19,10 @@ from nova_migcheck.policies import Policies
 if TYPE_CHECKING:
     from nova_migcheck.novadb import fleet
 
-BEYOND = ("Judged by the hosts' published reports, like the scheduler's filter does. Not considered: "
+BEYOND = ("Judged by the hosts' published reports, as in the scheduler's filter. Not considered: "
           "Nova's other filters and weights, free resources and placement, aggregates, server "
-          "groups, Nova's own CPU comparison, and what nova-compute checks again when the migration "
-          'is decided (the current CPU, the path from the source).')
+          "groups, Nova's own CPU comparison, and what nova-compute checks again when the "
+          'migration is decided (the current CPU, the path from the source).')
 
 
 class Explain(FleetListing):

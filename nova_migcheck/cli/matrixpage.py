@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Render the matrix as one HTML page that needs no network and no other file.
 
-The page contains the hosts' own texts, and a host may be hostile. Jinja2 escapes all of them, or they
-are in JSON in which ``<`` is escaped. The script only writes text nodes. A content security policy
-allows only the page's own script and style.
+The page contains the hosts' own texts, and a host may be hostile. Jinja2 escapes all of them, or
+they are in JSON in which ``<`` is escaped. The script only writes text nodes. A content security
+policy allows only the page's own script and style.
 """
 
 from __future__ import annotations

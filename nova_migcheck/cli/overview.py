@@ -85,11 +85,12 @@ def _findings(out: console.Console, statuses: Iterable[HostStatus]) -> None:
 
 def _problems(each: HostStatus) -> list[tuple[str, Outcome]]:
     """Return each problem of a host in words, with its severity."""
-    if each.report == FRESH:
-        problems = [(f'{name} {outcome}', outcome) for name, outcome in each.checks.items()
-                    if outcome is not Outcome.OK]
-    else:  # the content of a stale report is not used
-        problems = [(f'report {each.report}', Outcome.UNKNOWN)]
+    problems: list[tuple[str, Outcome]] = []
+    if each.report != FRESH:  # the content of a stale report is not used
+        problems.append((f'report {each.report}', Outcome.UNKNOWN))
+    else:
+        problems += [(f'{name} {outcome}', outcome) for name, outcome in each.checks.items()
+                     if outcome is not Outcome.OK]
     if each.host.service != 'up':
         problems.append((f'nova-compute {each.host.service}', Outcome.WARNING))
     return problems
@@ -145,8 +146,8 @@ def explained(stdout: TextIO, candidates: Sequence[Candidate]) -> None:
     not_up = sum(each.host.service != 'up' for each in candidates
                  if each.state in (State.ACCEPTED, State.WARNED))
     if not_up:
-        out.print(f'{not_up} of the accepted hosts: nova-compute is down or disabled, so Nova itself '
-                  'does not choose them.')
+        out.print(f'{not_up} of the accepted hosts: nova-compute is down or disabled, so Nova '
+                  'itself does not choose them.')
 
 
 def _paragraph(out: console.Console, state: State, group: Sequence[Candidate]) -> None:

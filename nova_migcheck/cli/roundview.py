@@ -29,8 +29,8 @@ def show(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str]) -> No
         line = text.Text().append_text(terminal.mark(Outcome.OK))
         out.print(line.append(f' no findings: {", ".join(silent)}', 'dim'))
     total = terminal.total(outcome.findings)
-    on = ' on ' if total else ''
-    out.print(total.append(f'{on}{host}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
+    where = f' on {host}' if total else host
+    out.print(total.append(f'{where}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
 
 
 def again(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str],
