@@ -30,7 +30,7 @@ class Tried:
 
     guest: str
     virt: str
-    direction: str
+    way: str
     foreseen: Optional[cpus.Comparison] = None
     refused: str = ''
     lost: int = 0

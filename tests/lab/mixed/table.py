@@ -5,34 +5,56 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Sequence
+from typing import Iterator, Sequence
 
 from nova_migcheck import cpu as cpus
 from tests.lab.mixed.pair import Side, Tried
 
 
 def line(tried: Tried) -> str:
-    verdict = '' if tried.agrees else ' DISAGREES'
-    return f'{tried.virt} {tried.direction} {tried.guest}: {_foreseen(tried)}; {_really(tried)}{verdict}'
+    """One guest in one direction."""
+    verdict = '' if tried.agrees else '  DISAGREES'
+    return f'{tried.virt} {tried.way} {tried.guest}: {_foreseen(tried)}; {_really(tried)}{verdict}'
 
 
 def summary(tried: Sequence[Tried]) -> str:
+    """All of it in one sentence."""
     ran = [one for one in tried if not one.unstarted]
     return (f'{len(ran)} migrations of {len({one.guest for one in ran})} guests: {sum(not one.refused for one in ran)} arrived, '
-            f'{sum(bool(one.refused) for one in ran)} were refused, {sum(not one.agrees for one in ran)} against what was foreseen')
+            f'{sum(bool(one.refused) for one in ran)} were refused by libvirt, {sum(not one.agrees for one in ran)} went another way than '
+            'foreseen')
 
 
 def page(tried: Sequence[Tried], sides: Sequence[Side]) -> str:
-    """A table in reStructuredText: a guest is a row, where it does not begin to run on one of them that way is left out."""
-    told = ' and '.join(f'libvirt {side.version} with QEMU {side.qemu}' for side in sides)
-    lines = [f'{summary(tried)}. ``./run mixed``, {told}, on {datetime.date.today().isoformat()}.', '', '.. list-table::',
-             '   :header-rows: 1', '   :widths: 20 8 12 26 34', '']
-    for cells in (('guest', 'virt', 'way', 'foreseen', 'libvirt'), *((one.guest, one.virt, one.direction, _foreseen(one), _really(one))
-                                                                     for one in tried if not one.unstarted)):
+    """A table in reStructuredText, with a row for each guest and a column for each way."""
+    told = ', '.join(f'libvirt {side.version} with QEMU {side.qemu}' for side in sides)
+    ways = list(dict.fromkeys(one.way for one in tried))
+    lines = [f'{datetime.date.today().isoformat()}, {told}: {summary(tried)}.', '', '.. list-table::', '   :header-rows: 1',
+             f'   :widths: 16 6 {" ".join(["39"] * len(ways))}', '']
+    for cells in (('guest', 'virt', *ways), *_rows(tried, ways)):
         for number, cell in enumerate(cells):
             escaped = re.sub(r'([\\`|_*])', r'\\\1', cell)
             lines.append(f'   {"* -" if number == 0 else "  -"} {escaped}')
     return '\n'.join(lines) + '\n'
+
+
+def _rows(tried: Sequence[Tried], ways: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    found = {(one.guest, one.virt, one.way): one for one in tried}
+    for guest, virt in dict.fromkeys((one.guest, one.virt) for one in tried):
+        cells = [_cell(found[guest, virt, way]) for way in ways]
+        if any(cell != _UNSTARTED for cell in cells):
+            yield (guest, virt, *cells)
+
+
+_UNSTARTED = 'does not start there'
+
+
+def _cell(tried: Tried) -> str:
+    if tried.unstarted:
+        return _UNSTARTED
+    if tried.agrees and not tried.refused and tried.foreseen is not None and tried.foreseen.compatible:
+        return 'arrives'
+    return f'{"" if tried.agrees else "WRONG: "}{_foreseen(tried)} -- {_really(tried)}'
 
 
 def _foreseen(tried: Tried) -> str:
@@ -40,13 +62,13 @@ def _foreseen(tried: Tried) -> str:
     if found is None:
         return '-'
     if found.outcome == cpus.INCOMPATIBLE:
-        return f'refused: {found.reason}'
-    return 'accepted' if found.compatible else f'unknown: {found.reason}'
+        return f'refused: the target {found.reason}'
+    return 'accepted' if found.compatible else f'unknown: the target {found.reason}'
 
 
 def _really(tried: Tried) -> str:
     if tried.unstarted:
         return f'does not start on its source: {tried.unstarted}'
     if tried.refused:
-        return f'refused: {tried.refused}'
-    return f'arrived without {tried.lost} of its features' if tried.lost else 'arrived'
+        return f'libvirt: {tried.refused}'
+    return f'arrives without {tried.lost} of its features' if tried.lost else 'arrives'
