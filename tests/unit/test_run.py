@@ -6,14 +6,13 @@ what runs this.
 """
 
 import importlib.util
-import os
 import pathlib
 import shlex
 from importlib.machinery import SourceFileLoader
 
 import pytest
 
-from tests import documentation, roots
+from tests import documentation, nova_releases, roots
 from tests.bench import arguments as of_the_bench
 from tests.lab.cloud import arguments as of_the_lab
 from tests.lab.mixed import arguments as of_mixed
@@ -48,6 +47,9 @@ class Elsewhere:
         assert release in roots.CODENAMES
         self._run = run
 
+    def install(self, *packages):
+        assert packages
+
     def run(self, program, *words, directory):
         assert (program, directory) == ('./run', roots.PLACE)
         return self._run(*words)[0]
@@ -62,8 +64,8 @@ def run(monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(module, 'subprocess', recorder)
     monkeypatch.setattr(module, 'call', recorder.call)
-    monkeypatch.setattr(module, 'on_release', lambda release, threads, words: (recorder.call(
-        os.path.join(module.release_venv(release), 'bin', 'python'), '-m', 'pytest', *words), 'all passed'))
+    monkeypatch.setattr(nova_releases, 'on_release', lambda release, threads, words, environment: (
+        recorder.call(f'{nova_releases.venv(release)}/bin/python', '-m', 'pytest', *words), 'all passed'))
     for name in ('environment', 'system', 'pip', 'make', 'debian', 'must'):
         monkeypatch.setattr(module, name, lambda *_args, **_how: None)
     monkeypatch.setattr(module, 'another', lambda release: Elsewhere(release, run))

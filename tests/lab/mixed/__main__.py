@@ -25,30 +25,31 @@ def main() -> int:
 
 
 def work(arguments: argparse.Namespace) -> int:
-    """Inside: both hosts, and every guest between them."""
-    other = roots.Root('debian-12' if roots.this_machine() == 'debian-13' else 'debian-13')
-    with TwoHosts() as hosts, LibvirtHost(hosts.source) as ours, LibvirtHost(hosts.target, release=other) as theirs:
+    """Inside: both hosts, and every guest from each to the other."""
+    release = roots.Root(roots.another())
+    with TwoHosts() as hosts, LibvirtHost(hosts.source) as ours, \
+            LibvirtHost(hosts.target, release=release) as theirs:
         sides = sorted((Side(ours), Side(theirs)), key=lambda side: side.conn.getLibVersion())
         tried = []
         for one in _all(arguments, *sides):
             print(table.line(one), flush=True)
             tried.append(one)
-    text = table.page(tried, sides)
     if arguments.rst:
-        pathlib.Path(arguments.rst).write_text(text)
-    wrong = [one for one in tried if not one.agrees]
+        pathlib.Path(arguments.rst).write_text(table.page(tried, sides))
     print('\n' + table.summary(tried))
+    wrong = [one for one in tried if not one.agrees]
     for one in wrong:
-        print('WRONG: ' + table.line(one))
+        print(table.line(one))
     return 1 if wrong or not tried else 0
 
 
 def _all(arguments: argparse.Namespace, older: Side, newer: Side) -> Iterator[Tried]:
     machine = machine_of_both(older, newer)
-    print(f'libvirt {older.version} with QEMU {older.qemu}, libvirt {newer.version} with QEMU {newer.qemu}; {machine}')
+    print(f'{older} and {newer}; {machine}')
     for virt in arguments.virt or (VIRTS if libvirtd.has_kvm() else VIRTS[:1]):
         for guest in guests():
-            if virt in guest.virts and (not arguments.guests or any(word in guest.name for word in arguments.guests)):
+            wanted = not arguments.guests or any(word in guest.name for word in arguments.guests)
+            if wanted and virt in guest.virts:
                 yield migrate(guest, virt, machine, older, newer)
                 yield migrate(guest, virt, machine, newer, older)
 

@@ -13,9 +13,10 @@ from nova_migcheck.cpu import hypervisor
 from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.mixed.guests import Guest
 
-# What of libvirt's and QEMU's words is about the CPU.
+# Whether libvirt's or QEMU's words are about the CPU.
 _OF_THE_CPU = re.compile(r'\bCPU|feature', re.IGNORECASE)
-_WORDS = '{"execute": "qom-get", "arguments": {"path": "/machine/unattached/device[0]", "property": "%s"}}'
+_CPUID = json.dumps({'execute': 'qom-get', 'arguments': {
+    'path': '/machine/unattached/device[0]', 'property': 'feature-words'}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Tried:
 
     :ivar foreseen: what the package says
     :ivar refused: libvirt's words, '' when the guest has arrived
-    :ivar lost: how many of its CPU's features the guest has no longer
-    :ivar unstarted: why it did not even run on the source
+    :ivar lost: how many features the guest's CPU has no longer
+    :ivar unstarted: why it did not even start on the source
     """
 
     guest: str
@@ -38,29 +39,40 @@ class Tried:
 
     @property
     def agrees(self) -> bool:
-        """Whether what was foreseen came true. What libvirt refuses for another reason than the CPU is not our business here."""
-        if self.foreseen is None or self.refused and not _OF_THE_CPU.search(self.refused):
+        """Whether it went as foreseen. A refusal for another reason than the CPU says nothing."""
+        if self.foreseen is None or (self.refused and not _OF_THE_CPU.search(self.refused)):
             return True
-        if self.refused or self.lost:
-            return self.foreseen.outcome == cpus.INCOMPATIBLE
-        return self.foreseen.outcome != cpus.INCOMPATIBLE
+        fits = not self.refused and not self.lost
+        return (self.foreseen.outcome != cpus.INCOMPATIBLE) == fits
 
 
 class Side:
-    """One libvirtd, and what its host tells of itself."""
+    """One libvirtd, and what its host publishes of its CPU."""
 
     def __init__(self, node: LibvirtHost) -> None:
         self.node = node
         self.conn = node.connect()
-        self.version = '.'.join(str(self.conn.getLibVersion() // 10 ** power % 1000) for power in (6, 3, 0))
-        self.qemu = '.'.join(str(self.conn.getVersion() // 10 ** power % 1000) for power in (6, 3, 0))
+        self.version = _dotted(self.conn.getLibVersion())
         self._cpus: dict[str, cpus.Cpu] = {}
 
+    def __str__(self) -> str:
+        return f'libvirt {self.version} with QEMU {_dotted(self.conn.getVersion())}'
+
     def cpu(self, virt: str) -> cpus.Cpu:
-        """What it publishes, as the other side reads it."""
+        """What it gives to guests of that type."""
         if virt not in self._cpus:
-            self._cpus[virt] = hypervisor.host_cpu(self.conn, virt)
-        return cpus.Cpu.from_dict(json.loads(json.dumps(self._cpus[virt].to_dict())))
+            self._cpus[virt] = _published(hypervisor.host_cpu(self.conn, virt))
+        return self._cpus[virt]
+
+    def machines(self) -> set[str]:
+        """Its types of a PC, each with its version."""
+        return set(re.findall(r'>(pc-i440fx-[\d.]+)<', self.conn.getCapabilities()))
+
+
+def machine_of_both(one: Side, other: Side) -> str:
+    """The newest type of a PC that both have."""
+    return max(one.machines() & other.machines(),
+               key=lambda name: [int(part) for part in name.rpartition('-')[2].split('.')])
 
 
 def migrate(guest: Guest, virt: str, machine: str, source: Side, target: Side) -> Tried:
@@ -72,15 +84,14 @@ def migrate(guest: Guest, virt: str, machine: str, source: Side, target: Side) -
     except libvirt.libvirtError as error:
         return dataclasses.replace(tried, unstarted=str(error))
     try:
-        foreseen = _foresee(domain, virt, source, target)
-        had = _words(domain)
+        tried = dataclasses.replace(tried, foreseen=_foresee(domain, virt, source, target))
+        had = _features(domain)
         try:
             _go(domain, target)
         except libvirt.libvirtError as error:
-            return dataclasses.replace(tried, foreseen=foreseen, refused=str(error))
-        has = _words(target.conn.lookupByName('guest'))
-        lost = sum(bin(bits & ~has.get(where, 0)).count('1') for where, bits in had.items())
-        return dataclasses.replace(tried, foreseen=foreseen, lost=lost)
+            return dataclasses.replace(tried, refused=str(error))
+        has = _features(target.conn.lookupByName('guest'))
+        return dataclasses.replace(tried, lost=len(had - has))
     finally:
         for side in (source, target):
             for left in side.conn.listAllDomains():
@@ -88,41 +99,42 @@ def migrate(guest: Guest, virt: str, machine: str, source: Side, target: Side) -
 
 
 def _foresee(domain: Any, virt: str, source: Side, target: Side) -> cpus.Comparison:
-    """What the scheduler says of the target's report, and where it accepts, what the target says when it asks its own libvirt."""
+    """What the scheduler says by the two reports; where it does not refuse, what the target says
+    when it asks its own libvirt."""
     uses = hypervisor.guest_cpu(source.conn, domain.XMLDesc(0), source.cpu(virt))
-    found = cpus.compare(cpus.Cpu.from_dict(json.loads(json.dumps(uses.to_dict()))), target.cpu(virt))
+    found = cpus.compare(_published(uses), target.cpu(virt))
     if found.outcome == cpus.INCOMPATIBLE:
         return found
     asked = hypervisor.ask_hypervisor(target.conn, uses, virt)
     return asked if asked.outcome == cpus.INCOMPATIBLE else found
 
 
+def _published(cpu: cpus.Cpu) -> cpus.Cpu:
+    """As the reader of a report has it."""
+    return cpus.Cpu.from_dict(json.loads(json.dumps(cpu.to_dict())))
+
+
 def _go(domain: Any, target: Side) -> None:
-    """As Nova asks for it.
+    """Ask for it as Nova does.
 
     :raises libvirt.libvirtError: when it fails
     """
     import libvirt
-    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-    domain.migrateToURI3(f'qemu+tcp://{target.node.name}/system', {
-        libvirt.VIR_MIGRATE_PARAM_URI: f'tcp://{target.node.name}',
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)}, flags)
+    name = target.node.name
+    domain.migrateToURI3(f'qemu+tcp://{name}/system', {
+        libvirt.VIR_MIGRATE_PARAM_URI: f'tcp://{name}',
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)},
+        libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+        | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
 
 
-def _words(domain: Any) -> dict[tuple[Any, ...], int]:
-    """The words of CPUID that the guest's CPU has, as QEMU tells them."""
+def _features(domain: Any) -> set[tuple[Any, ...]]:
+    """Each bit of CPUID that QEMU has set for the guest: the leaf, the register and the bit."""
     import libvirt_qemu
-    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, _WORDS % 'feature-words', 0))
-    return {(word['cpuid-input-eax'], word.get('cpuid-input-ecx'), word['cpuid-register']): word['features'] for word in answer['return']}
+    words = json.loads(libvirt_qemu.qemuMonitorCommand(domain, _CPUID, 0))['return']
+    return {(word['cpuid-input-eax'], word.get('cpuid-input-ecx'), word['cpuid-register'], bit)
+            for word in words for bit in range(32) if word['features'] >> bit & 1}
 
 
-def machine_of_both(one: Side, other: Side) -> str:
-    """The newest machine type of a PC that both QEMUs have."""
-    def known(side: Side) -> set[str]:
-        return set(re.findall(r'>(pc-i440fx-[\d.]+)<', side.conn.getCapabilities()))
-
-    def number(name: str) -> list[int]:
-        return [int(part) for part in name.rpartition('-')[2].split('.')]
-    return max(known(one) & known(other), key=number)
-
-
+def _dotted(version: int) -> str:
+    return '.'.join(str(version // 10 ** power % 1000) for power in (6, 3, 0))

@@ -10,6 +10,8 @@ from typing import Iterator, Sequence
 from nova_migcheck import cpu as cpus
 from tests.lab.mixed.pair import Side, Tried
 
+_UNSTARTED = 'does not start there'
+
 
 def line(tried: Tried) -> str:
     """One guest in one direction."""
@@ -20,17 +22,17 @@ def line(tried: Tried) -> str:
 def summary(tried: Sequence[Tried]) -> str:
     """All of it in one sentence."""
     ran = [one for one in tried if not one.unstarted]
-    return (f'{len(ran)} migrations of {len({one.guest for one in ran})} guests: {sum(not one.refused for one in ran)} arrived, '
-            f'{sum(bool(one.refused) for one in ran)} were refused by libvirt, {sum(not one.agrees for one in ran)} went another way than '
-            'foreseen')
+    return (f'{len(ran)} migrations of {len({one.guest for one in ran})} guests: '
+            f'{sum(not one.refused for one in ran)} arrived, '
+            f'{sum(bool(one.refused) for one in ran)} were refused by libvirt, '
+            f'{sum(not one.agrees for one in ran)} went another way than foreseen')
 
 
 def page(tried: Sequence[Tried], sides: Sequence[Side]) -> str:
     """A table in reStructuredText, with a row for each guest and a column for each way."""
-    told = ', '.join(f'libvirt {side.version} with QEMU {side.qemu}' for side in sides)
     ways = list(dict.fromkeys(one.way for one in tried))
-    lines = [f'{datetime.date.today().isoformat()}, {told}: {summary(tried)}.', '', '.. list-table::', '   :header-rows: 1',
-             f'   :widths: 16 6 {" ".join(["39"] * len(ways))}', '']
+    lines = [f'{datetime.date.today().isoformat()}, {sides[0]} and {sides[1]}: {summary(tried)}.',
+             '', '.. list-table::', '   :header-rows: 1', '   :widths: 16 6 39 39', '']
     for cells in (('guest', 'virt', *ways), *_rows(tried, ways)):
         for number, cell in enumerate(cells):
             escaped = re.sub(r'([\\`|_*])', r'\\\1', cell)
@@ -42,19 +44,16 @@ def _rows(tried: Sequence[Tried], ways: Sequence[str]) -> Iterator[tuple[str, ..
     found = {(one.guest, one.virt, one.way): one for one in tried}
     for guest, virt in dict.fromkeys((one.guest, one.virt) for one in tried):
         cells = [_cell(found[guest, virt, way]) for way in ways]
-        if any(cell != _UNSTARTED for cell in cells):
-            yield (guest, virt, *cells)
-
-
-_UNSTARTED = 'does not start there'
+        if set(cells) != {_UNSTARTED}:
+            yield guest, virt, *cells
 
 
 def _cell(tried: Tried) -> str:
     if tried.unstarted:
         return _UNSTARTED
-    if tried.agrees and not tried.refused and tried.foreseen is not None and tried.foreseen.compatible:
+    if tried.agrees and not tried.refused and tried.foreseen and tried.foreseen.compatible:
         return 'arrives'
-    return f'{"" if tried.agrees else "WRONG: "}{_foreseen(tried)} -- {_really(tried)}'
+    return f'{"" if tried.agrees else "WRONG: "}{_foreseen(tried)}; {_really(tried)}'
 
 
 def _foreseen(tried: Tried) -> str:
@@ -62,8 +61,8 @@ def _foreseen(tried: Tried) -> str:
     if found is None:
         return '-'
     if found.outcome == cpus.INCOMPATIBLE:
-        return f'refused: the target {found.reason}'
-    return 'accepted' if found.compatible else f'unknown: the target {found.reason}'
+        return f'refused: target {found.reason}'
+    return 'accepted' if found.compatible else f'unknown: target {found.reason}'
 
 
 def _really(tried: Tried) -> str:
