@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import threading
 import time
 from typing import Any, Callable, Collection, Mapping, Optional, Sequence
 
@@ -22,6 +21,7 @@ from oslo_utils import uuidutils
 
 from nova_migcheck import conf as confs
 from nova_migcheck import moves, published, targets
+from nova_migcheck.bounded import Call
 from nova_migcheck.report import Report
 
 CONF = nova.conf.CONF
@@ -275,22 +275,15 @@ def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[st
     a thread in a pool for which the interpreter waits at its end, and under the eventlet of Nova 31 and before its limit does not hold
     at all in a process that is not monkey-patched. These are daemon threads: nothing waits for them.
     """
-    results: dict[str, Any] = {}
-
-    def run(key: str, call: Callable[[], Any]) -> None:
-        try:
-            results[key] = call()
-        except Exception as e:
-            results[key] = e
-
     until = time.monotonic() + timeout
-    threads = [threading.Thread(target=run, args=item, name='migcheck-database', daemon=True) for item in calls.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
-    silent = _Silent(f'it has not answered within {timeout:g} s')
-    return {key: results.get(key, silent) for key in calls}
+    begun = {key: Call(call) for key, call in calls.items()}
+    results: dict[str, Any] = {}
+    for key, call in begun.items():
+        try:
+            results[key] = call.wait(max(0.0, until - time.monotonic()))
+        except Exception as e:
+            results[key] = e if call.ended else _Silent(f'it has not answered within {timeout:g} s')
+    return results
 
 
 def why(error: BaseException) -> str:

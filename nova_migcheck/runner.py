@@ -91,13 +91,31 @@ def load(names: list[str]) -> dict[str, Loaded]:
     for name in names:
         if name in found:
             check = found[name].plugin
-            if isinstance(check, type) and issubclass(check, Check):
-                loaded[name] = Loaded(name, check, found[name].entry_point.value)
-            else:
-                loaded[name] = Loaded(name, error='its entry point is not a nova_migcheck.checks.base.Check')
+            error = _flaw(check)
+            loaded[name] = Loaded(name, error=error) if error else Loaded(
+                name, check, found[name].entry_point.value)
         else:
             loaded[name] = Loaded(name, error=failed.get(name, f'no package installed here declares it in {NAMESPACE}'))
     return loaded
+
+
+def _flaw(check: Any) -> str:
+    """Return why a plugin is no check that nova-compute can use, '' when it is one.
+
+    nova-compute itself reads these attributes, so a wrong one must not get that far.
+    """
+    if not (isinstance(check, type) and issubclass(check, Check)):
+        return 'its entry point is not a nova_migcheck.checks.base.Check'
+    if check.WHEN not in ('host', 'path'):
+        return f'WHEN is {check.WHEN!r}, neither "host" nor "path"'
+    lists = {'HEAVY': check.HEAVY, 'AUTH_GROUPS': check.AUTH_GROUPS}
+    if not isinstance(check.OPTIONS, Mapping):
+        return f'OPTIONS is {check.OPTIONS!r}, and not a mapping'
+    lists.update((f'OPTIONS of [{group}]', names) for group, names in check.OPTIONS.items())
+    for name, value in lists.items():
+        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+            return f'{name} is {value!r}, and not a list of names'
+    return ''
 
 
 class Runner:

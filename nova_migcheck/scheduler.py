@@ -15,6 +15,7 @@ from stevedore import extension
 
 from nova_migcheck import conf as confs
 from nova_migcheck import hostnames, moves, published, targets
+from nova_migcheck.bounded import is_exit
 from nova_migcheck.finding import Finding
 from nova_migcheck.report import Report
 from nova_migcheck.verdict import Policies
@@ -66,19 +67,23 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             if self._options.mode == 'off':
                 return filter_obj_list
             hosts = list(filter_obj_list)
-        except Exception:
-            return self._gave_up(filter_obj_list, spec_obj)
+        except BaseException as e:
+            return self._gave_up(e, filter_obj_list, spec_obj)
         try:
             kept, rejected = self._judge_all(hosts, spec_obj, self._options.mode == 'enforce')
-        except Exception:
-            return self._gave_up(hosts, spec_obj)
+        except BaseException as e:
+            return self._gave_up(e, hosts, spec_obj)
         if kept or not rejected:
             return kept
         raise exception.NoValidHost(reason=f'migcheck rejected {len(hosts)} host{"s" if len(hosts) > 1 else ""} ('
                                            + ', '.join(f'{check}: {len(those)}' for check, those in sorted(rejected.items())) + ')')
 
-    def _gave_up(self, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
-        LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a bug', spec_obj.instance_uuid)
+    def _gave_up(self, error: BaseException, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
+        """Log an error of ours, and return the hosts that ``on_error`` leaves."""
+        if is_exit(error):
+            raise error
+        LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a '
+                      'bug', getattr(spec_obj, 'instance_uuid', None))
         return [] if self._options.on_error == confs.REJECT and self._options.mode == 'enforce' else hosts
 
     def _judge_all(self, hosts: list[Any], spec_obj: Any, enforce: bool) -> tuple[list[Any], dict[str, list[Any]]]:

@@ -122,7 +122,7 @@ class Host:
             return False
         hook.watch._arrivals.clear()
         hook.watch._pasts.clear()
-        hook.reporter.migrated()
+        hook.reporter.migrated(())
         return True
 
     def was_asked(self) -> bool:

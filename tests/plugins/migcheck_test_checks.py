@@ -95,5 +95,17 @@ class Dies(Check):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Evil(Check):
+    """Declared wrongly: nova-compute itself reads this."""
+
+    NAME = 'evil'
+    WHEN = 'path'
+    HEAVY = None  # type: ignore[assignment]
+    OPTIONS = {'libvirt': None}  # type: ignore[dict-item]
+
+    def run(self, settings: Settings) -> Iterator[Result]:
+        yield self.ok('nothing')
+
+
 class NoCheck:
     """Loads, but is not a check."""

@@ -10,7 +10,22 @@ import time
 
 import pytest
 
-from nova_migcheck.bounded import Bounded
+from nova_migcheck.bounded import Bounded, is_exit
+
+
+def until(reached):
+    """Whether it becomes true within 20 s."""
+    end = time.monotonic() + 20
+    while not reached() and time.monotonic() < end:
+        time.sleep(0.01)
+    return reached()
+
+
+@pytest.mark.parametrize('error, expected', [
+    (SystemExit(), True), (KeyboardInterrupt(), True), (GeneratorExit(), True),
+    (ValueError(), False), (BaseException(), False), (TimeoutError(), False)])
+def test_is_exit(error, expected):
+    assert is_exit(error) is expected
 
 
 def test_it_returns_and_raises_what_the_function_does():
@@ -34,8 +49,7 @@ def test_while_one_call_hangs_the_others_fail_at_once_and_no_thread_is_added():
         assert time.monotonic() - begun < 20
     assert threading.active_count() == threads
     gate.set()
-    hung = bounded._hung
-    hung.join(20)
+    assert until(lambda: not bounded.hangs)
     assert bounded.call(20, lambda: 'again') == 'again'
 
 
@@ -54,7 +68,7 @@ def test_a_daemon_that_was_stopped_costs_one_deadline():
             with pytest.raises(TimeoutError):
                 bounded.call(0.1, ask)
             os.kill(daemon.pid, signal.SIGCONT)
-            bounded._hung.join(20)
+            assert until(lambda: not bounded.hangs)
             assert bounded.call(30, ask) == b'x'
         finally:
             daemon.kill()

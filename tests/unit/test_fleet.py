@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from nova import exception, objects
 
-from nova_migcheck import fleet, hook
+from nova_migcheck import fleet
+from nova_migcheck.compute.destination import Destination
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import Report
 
@@ -69,7 +70,7 @@ def disks(monkeypatch):
 def needs(instance=None, scope='volumes', **properties):
     target = Report(0, (Finding('endpoint', Outcome.FAILURE, 'cinder', scope=scope),))
     instance = instance or SimpleNamespace(uuid=UUID, config_drive='', flavor=None, image_meta=SimpleNamespace(properties=properties))
-    return hook.Hook._needs(None, None, instance, None, target)
+    return Destination._needs(None, None, instance, None, target)
 
 
 class Disk(dict):

@@ -7,8 +7,9 @@ import types
 
 import pytest
 
-from nova_migcheck import published, reporter, runner
+from nova_migcheck import published, runner
 from nova_migcheck.checks.base import Check, Settings
+from nova_migcheck.compute import reporter
 from nova_migcheck.finding import Finding, Outcome
 
 BAD = Finding('address', Outcome.FAILURE, 'compute1', 'resolves to 127.0.1.1')
@@ -142,7 +143,7 @@ def test_stop_kills_the_round_and_publishes_nothing_of_it(keeper, rounds):
         assert not rounds.stopped.wait(0.01)
     begun = time.monotonic()
     keeper.stop()
-    assert time.monotonic() - begun < reporter.STOP + 10 and not keeper._thread.is_alive()
+    assert time.monotonic() - begun < reporter.STOP + 10 and keeper._ended.is_set()
     assert keeper.texts() == {}
 
 

@@ -10,7 +10,7 @@ import statistics
 import time
 from typing import Iterator, Optional, Sequence
 
-from nova_migcheck import hook
+from nova_migcheck.compute import source
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.user import Server
 
@@ -87,7 +87,7 @@ def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> Iterator[float
             if cloud.plugin:
                 # Then a host makes a process ready for the next path. In a cloud it does so on its own processors; here the other cloud's
                 # migration, which has them now, would look slower than it is.
-                time.sleep(hook.READY_AFTER + _MADE_READY)
+                time.sleep(source.READY_AFTER + _MADE_READY)
             line.done()
             if first:
                 line.wait()

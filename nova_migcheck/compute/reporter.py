@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from oslo_log import log as logging
 
@@ -14,12 +14,15 @@ from nova_migcheck import process, published, runner
 from nova_migcheck import report as reports
 from nova_migcheck.aftermath import past
 from nova_migcheck.aftermath.past import Past
+from nova_migcheck.bounded import is_exit
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.known import Known
 from nova_migcheck.report import Report
 from nova_migcheck.settings import Reader
+from nova_migcheck.storage import mounts
 
-LOG = logging.getLogger(__name__)
+# The name under which operators know it.
+LOG = logging.getLogger('nova_migcheck.reporter')
 
 # Seconds that stop() waits for the thread. Its child is killed first, so it ends at once unless the kernel holds the child.
 STOP = 3.0
@@ -30,15 +33,14 @@ class Reporter:
 
     :param conf: the service's configuration, ``[migcheck]`` registered
     :param checks: the checks of ``WHEN = 'host'``
-    :param pasts: gives the live migrations from and to this host, oldest first
     """
 
-    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded],
-                 pasts: Callable[[], tuple[Past, ...]] = tuple) -> None:
+    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded]) -> None:
         self._conf = conf
         self._reader = reader
         self._checks = checks
-        self._pasts = pasts
+        # The live migrations from and to this host, oldest first.
+        self._pasts: tuple[Past, ...] = ()
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
         self._known = Known()
@@ -47,23 +49,25 @@ class Reporter:
         self._report: Optional[Report] = None
         self._publishing = threading.Lock()
         self._texts: dict[str, str] = {}
+        # When the last round ended on the monotonic clock, and the mount table at its beginning.
         self._at = 0.0
+        self._mounts = b''
         # Held by whoever runs a round, so that a decision waits for the round under way instead of starting a second one.
         self._running = threading.Lock()
         self._stop = threading.Event()
-        self._thread: Optional[threading.Thread] = None
+        self._ended = threading.Event()
+        self._ended.set()
 
     def start(self) -> None:
         """Begin. nova-compute does not fork, so a thread is safe here."""
-        self._thread = threading.Thread(target=self._loop, name='migcheck', daemon=True)
-        self._thread.start()
+        self._ended.clear()
+        threading.Thread(target=self._loop, name='migcheck', daemon=True).start()
 
     def stop(self) -> None:
         """End, and kill what runs. Returns within :data:`STOP` seconds."""
         self._stop.set()
         self._runner.stop()
-        if self._thread is not None:
-            self._thread.join(STOP)
+        self._ended.wait(STOP)
 
     def texts(self) -> dict[str, str]:
         """The last report as it is published. Empty before the first round has ended: not yet known is not known to be well."""
@@ -74,48 +78,65 @@ class Reporter:
         """The last report, however old."""
         return self._report
 
-    def migrated(self) -> None:
-        """A migration has ended: what it came to is published with the last report."""
+    def migrated(self, pasts: tuple[Past, ...]) -> None:
+        """Publish what migrations came to with the last report.
+
+        :param pasts: of all that are remembered, oldest first
+        """
+        self._pasts = pasts
         self._publish(None)
 
     def fresh(self, max_age: float) -> Optional[Report]:
-        """The report, checked again when it is older than ``max_age`` seconds.
+        """Return a report that was made within ``max_age`` seconds.
 
-        Waits for one round at most. None when there is no report at all.
+        The checks run again first when the last one is older, or when something was mounted or
+        unmounted since. Decisions that come together share one round, and wait for one at most.
+
+        :returns: None when there is no report at all
         """
-        if self._age() <= max_age:
+        if self._is_fresh(max_age):
             return self._report
         asked = time.monotonic()
         if self._running.acquire(timeout=self._longest_round()):
             try:
                 # Another decision, or the thread, may have run the round that we waited for.
-                if self._at < asked and self._age() > max_age:
+                if self._at < asked and not self._is_fresh(max_age):
                     self._round()
             finally:
                 self._running.release()
         return self._report
 
-    def _age(self) -> float:
-        return time.monotonic() - self._at if self._report is not None else float('inf')
+    def _is_fresh(self, max_age: float) -> bool:
+        if self._report is None or time.monotonic() - self._at > max_age:
+            return False
+        return self._mounts == mounts.table()
 
     def _longest_round(self) -> float:
         return float(self._conf.migcheck.round_deadline + 2 * process.GRACE)
 
     def _loop(self) -> None:
-        while not self._stop.is_set():
-            begun = time.monotonic()
-            try:
-                if self._running.acquire(timeout=self._longest_round()):
-                    try:
-                        self._round()
-                    finally:
-                        self._running.release()
-            except Exception:
-                # A boundary to nova-compute: this thread must live on, with the next round as its next chance.
-                LOG.exception('nova-migcheck could not run its checks; this host reports nothing new')
-            self._stop.wait(max(1.0, self._conf.migcheck.check_interval - (time.monotonic() - begun)))
+        try:
+            while not self._stop.is_set():
+                begun = time.monotonic()
+                try:
+                    if self._running.acquire(timeout=self._longest_round()):
+                        try:
+                            self._round()
+                        finally:
+                            self._running.release()
+                except BaseException as e:
+                    # A boundary to nova-compute: the next round is the next chance.
+                    if is_exit(e):
+                        raise
+                    LOG.exception('nova-migcheck could not run its checks; this host reports '
+                                  'nothing new')
+                left = self._conf.migcheck.check_interval - (time.monotonic() - begun)
+                self._stop.wait(max(1.0, left))
+        finally:
+            self._ended.set()
 
     def _round(self) -> None:
+        table = mounts.table()
         settings = {}
         for name, loaded in self._checks.items():
             if loaded.check is not None:
@@ -129,7 +150,7 @@ class Reporter:
         findings, facts, guests_age = self._known.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
         now = time.time()
         self._publish(reports.build(now, findings, facts, None if guests_age is None else now - guests_age))
-        self._at = time.monotonic()
+        self._at, self._mounts = time.monotonic(), table
         LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
 
     def _publish(self, checked: Optional[Report]) -> None:
@@ -138,7 +159,7 @@ class Reporter:
             self._checked = checked = checked or self._checked
             if checked is None:
                 return
-            pasts = self._pasts()
+            pasts = self._pasts
             report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
                 *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
             _log_changes(self._report, report)
