@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck.cpu import hypervisor
@@ -53,7 +55,15 @@ class Side:
         self.node = node
         self.conn = node.connect()
         self.version = _dotted(self.conn.getLibVersion())
+        self._root = '/' if node.release is None else str(node.release.path)
         self._cpus: dict[str, cpus.Cpu] = {}
+
+    @contextlib.contextmanager
+    def here(self) -> Iterator[None]:
+        """What is done meanwhile, a nova-compute of that host does: it reads that libvirt's map."""
+        os.environ['NOVA_MIGCHECK_CPU_MAP'] = os.path.join(self._root, 'usr/share/libvirt/cpu_map')
+        yield
+        del os.environ['NOVA_MIGCHECK_CPU_MAP']
 
     def __str__(self) -> str:
         return f'libvirt {self.version} with QEMU {_dotted(self.conn.getVersion())}'
@@ -61,7 +71,8 @@ class Side:
     def cpu(self, virt: str) -> cpus.Cpu:
         """What it gives to guests of that type."""
         if virt not in self._cpus:
-            self._cpus[virt] = _published(hypervisor.host_cpu(self.conn, virt))
+            with self.here():
+                self._cpus[virt] = _published(hypervisor.host_cpu(self.conn, virt))
         return self._cpus[virt]
 
     def machines(self) -> set[str]:
