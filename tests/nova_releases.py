@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import pathlib
 import re
 import subprocess
 from typing import Mapping, Sequence
@@ -64,7 +65,9 @@ def on_release(release: str, threads: bool, arguments: Sequence[str],
     python = os.path.join(venv(release), 'bin/python')
     if release in DEBIANS:
         python = SYSTEM_PYTHON
-        env['PYTHONPATH'] = os.path.join(venv(release), 'usr/lib/python3/dist-packages')
+        unpacked = pathlib.Path(venv(release)) / 'usr/lib'
+        env['PYTHONPATH'] = str(unpacked / 'python3/dist-packages')
+        env['LD_LIBRARY_PATH'] = os.pathsep.join(map(str, unpacked.glob('*-linux-gnu*')))
     words = [python, '-m', 'pytest', '-v', '--timeout=300', '-p', 'no:warnings']
     # Neither works with locks and sockets that eventlet patched: a worker of xdist waits for ever
     # for its next test.

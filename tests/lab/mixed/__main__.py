@@ -45,7 +45,7 @@ def work(arguments: argparse.Namespace) -> int:
 
 def _all(arguments: argparse.Namespace, older: Side, newer: Side) -> Iterator[Tried]:
     machine = machine_of_both(older, newer)
-    print(f'{older} and {newer}; {machine}')
+    print(f'{older.name} and {newer.name}; {machine}')
     for virt in arguments.virt or (VIRTS if libvirtd.has_kvm() else VIRTS[:1]):
         for guest in guests():
             wanted = not arguments.guests or any(word in guest.name for word in arguments.guests)

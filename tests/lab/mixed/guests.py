@@ -98,7 +98,7 @@ def guests() -> Iterator[Guest]:
     for model in _PLAIN:
         yield Guest(model, model=model)
     for name, policy in (('aes', 'require'), ('sse4.2', 'disable'), ('avx512f', 'optional'),
-                         ('svm', 'forbid')):
+                         ('svm', 'forbid'), ('sse4.2', 'forbid')):
         yield Guest(f'Nehalem, {name} {policy}', model='Nehalem', features=((name, policy),))
     for name in _NEWER_NAMES:
         for policy in ('disable', 'optional', 'require'):

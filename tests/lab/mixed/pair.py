@@ -9,6 +9,7 @@ import json
 import os
 import re
 from typing import Any, Iterator, Optional
+from unittest import mock
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck.cpu import hypervisor
@@ -19,6 +20,8 @@ from tests.lab.mixed.guests import Guest
 _OF_THE_CPU = re.compile(r'\bCPU|feature', re.IGNORECASE)
 _CPUID = json.dumps({'execute': 'qom-get', 'arguments': {
     'path': '/machine/unattached/device[0]', 'property': 'feature-words'}})
+# The leaf of CPUID with the states that XSAVE can save.
+_STATES = (0xd, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +58,16 @@ class Side:
         self.node = node
         self.conn = node.connect()
         self.version = _dotted(self.conn.getLibVersion())
+        self.name = f'libvirt {self.version} with QEMU {_dotted(self.conn.getVersion())}'
         self._root = '/' if node.release is None else str(node.release.path)
         self._cpus: dict[str, cpus.Cpu] = {}
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:
         """What is done meanwhile, a nova-compute of that host does: it reads that libvirt's map."""
-        os.environ['NOVA_MIGCHECK_CPU_MAP'] = os.path.join(self._root, 'usr/share/libvirt/cpu_map')
-        yield
-        del os.environ['NOVA_MIGCHECK_CPU_MAP']
-
-    def __str__(self) -> str:
-        return f'libvirt {self.version} with QEMU {_dotted(self.conn.getVersion())}'
+        cpu_map = os.path.join(self._root, 'usr/share/libvirt/cpu_map')
+        with mock.patch.dict(os.environ, NOVA_MIGCHECK_CPU_MAP=cpu_map):
+            yield
 
     def cpu(self, virt: str) -> cpus.Cpu:
         """What it gives to guests of that type."""
@@ -93,14 +94,14 @@ def migrate(guest: Guest, virt: str, machine: str, source: Side, target: Side) -
     try:
         domain = guest.start(source.conn, virt, machine)
     except libvirt.libvirtError as error:
-        return dataclasses.replace(tried, unstarted=str(error))
+        return dataclasses.replace(tried, unstarted=' '.join(str(error).split()))
     try:
         tried = dataclasses.replace(tried, foreseen=_foresee(domain, virt, source, target))
         had = _features(domain)
         try:
             _go(domain, target)
         except libvirt.libvirtError as error:
-            return dataclasses.replace(tried, refused=str(error))
+            return dataclasses.replace(tried, refused=' '.join(str(error).split()))
         has = _features(target.conn.lookupByName('guest'))
         return dataclasses.replace(tried, lost=len(had - has))
     finally:
@@ -140,11 +141,16 @@ def _go(domain: Any, target: Side) -> None:
 
 
 def _features(domain: Any) -> set[tuple[Any, ...]]:
-    """Each bit of CPUID that QEMU has set for the guest: the leaf, the register and the bit."""
+    """Each bit of CPUID that QEMU has set for the guest: the leaf, the register and the bit.
+
+    Not XSAVE's states, which follow from the others: those of features that QEMU has filtered out
+    it leaves set, until a migration.
+    """
     import libvirt_qemu
     words = json.loads(libvirt_qemu.qemuMonitorCommand(domain, _CPUID, 0))['return']
     return {(word['cpuid-input-eax'], word.get('cpuid-input-ecx'), word['cpuid-register'], bit)
-            for word in words for bit in range(32) if word['features'] >> bit & 1}
+            for word in words if (word['cpuid-input-eax'], word.get('cpuid-input-ecx')) != _STATES
+            for bit in range(32) if word['features'] >> bit & 1}
 
 
 def _dotted(version: int) -> str:

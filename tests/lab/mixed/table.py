@@ -10,6 +10,8 @@ from typing import Iterator, Sequence
 from nova_migcheck import cpu as cpus
 from tests.lab.mixed.pair import Side, Tried
 
+# Characters of a text that a cell shows.
+_CELL = 200
 _UNSTARTED = 'does not start there'
 
 
@@ -31,8 +33,8 @@ def summary(tried: Sequence[Tried]) -> str:
 def page(tried: Sequence[Tried], sides: Sequence[Side]) -> str:
     """A table in reStructuredText, with a row for each guest and a column for each way."""
     ways = list(dict.fromkeys(one.way for one in tried))
-    lines = [f'{datetime.date.today().isoformat()}, {sides[0]} and {sides[1]}: {summary(tried)}.',
-             '', '.. list-table::', '   :header-rows: 1', '   :widths: 16 6 39 39', '']
+    lines = [f'{datetime.date.today().isoformat()}, {sides[0].name} and {sides[1].name}:',
+             f'{summary(tried)}.', '', '.. list-table::', '   :header-rows: 1', '   :widths: 16 6 39 39', '']
     for cells in (('guest', 'virt', *ways), *_rows(tried, ways)):
         for number, cell in enumerate(cells):
             escaped = re.sub(r'([\\`|_*])', r'\\\1', cell)
@@ -67,7 +69,7 @@ def _foreseen(tried: Tried) -> str:
 
 def _really(tried: Tried) -> str:
     if tried.unstarted:
-        return f'does not start on its source: {tried.unstarted}'
+        return f'does not start on its source: {tried.unstarted[:_CELL]}'
     if tried.refused:
-        return f'libvirt: {tried.refused}'
+        return f'libvirt: {tried.refused[:_CELL]}'
     return f'arrives without {tried.lost} of its features' if tried.lost else 'arrives'
