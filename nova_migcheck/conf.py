@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 from types import SimpleNamespace
-from typing import Any, Mapping
+from typing import Any
 
 from oslo_config import cfg, types
 
-GROUP = 'migcheck'
+from nova_migcheck.policies import IGNORE, REJECT, WARN
 
-REJECT = 'reject'
-WARN = 'warn'
-IGNORE = 'ignore'
+GROUP = 'migcheck'
 
 
 class _Policy(types.ConfigType):
@@ -326,8 +324,3 @@ def register(conf: cfg.ConfigOpts) -> SimpleNamespace:
     """
     conf.register_opts(OPTS, group=GROUP)
     return SimpleNamespace(**{opt.dest: getattr(conf[GROUP], opt.dest) for opt in OPTS})
-
-
-def policy(policies: Mapping[str, str], check: str, fallback: str = WARN) -> str:
-    """What an ``on_…`` option says for one check."""
-    return policies.get(check, policies.get('', fallback))

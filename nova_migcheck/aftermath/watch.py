@@ -16,16 +16,17 @@ from typing import Any, Callable, Optional, Protocol
 
 from oslo_log import log as logging
 
-from nova_migcheck import moves
 from nova_migcheck.aftermath import job as jobs
-from nova_migcheck.aftermath import past, traffic
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck.aftermath import traffic
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.tally import Tally
-from nova_migcheck.bounded import Bounded, is_exit
+from nova_migcheck.deadline import Bounded, is_exit
 from nova_migcheck.finding import Finding, printable, without_credentials
 from nova_migcheck.network.intent import MY_IP
-from nova_migcheck.report import Report
+from nova_migcheck.novadb import moves
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Watch:
         report = self._reporter.report
         if job is not None and arrival.received is not None and received is not None:
             interfaces = traffic.Interfaces.read()
-            fact = report.migration if report else {}
+            fact = report.fact('migration') if report else {}
             stated = fact.get('intended_by', MY_IP) != MY_IP
             named = {str(fact['interface'])} if stated and fact.get('interface') else set()
             intended = named | interfaces.holding(map(str, fact.get('addresses') or ())) if stated else set()

@@ -11,15 +11,17 @@ from nova import exception, objects
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
-from nova_migcheck import moves, published
 from nova_migcheck.aftermath.watch import Watch
-from nova_migcheck.bounded import Bounded, Call
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
-from nova_migcheck.cpu.guests import fingerprint
-from nova_migcheck.report import Report
-from nova_migcheck.verdict import Guest, Policies, between, judge
+from nova_migcheck.cpu.population import fingerprint
+from nova_migcheck.deadline import Bounded, Call
+from nova_migcheck.judging.verdict import Guest, between, judge
+from nova_migcheck.novadb import moves
+from nova_migcheck.policies import Policies
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 
 # The name under which operators know this part in the log of nova-compute.
 LOG = logging.getLogger('nova_migcheck.hook')
@@ -77,7 +79,10 @@ class Destination:
         target = self._reporter.fresh(self._conf.migcheck.recheck_after)
         now = time.time()
         cpu, compared = self._compare_cpu(context, instance, source, target, now)
-        guest = Guest(cpu, self._needs(context, instance, source, target))
+        known = source is not None and source.knows(0, now, self._conf.migcheck)
+        requirements = source.needs.of(instance.uuid) if source is not None and known else ''
+        guest = Guest(cpu, self._needs(context, instance, source, target),
+                      requirements=requirements)
         verdict = judge(guest, source, target, now, self._policies, compared, self._conf.host)
         self._refusals.enforce(context, instance, self._conf.host, verdict)
         self._watch.said(instance.uuid, self._conf.host, verdict.rejections + verdict.warnings)
@@ -108,14 +113,16 @@ class Destination:
                       ) -> cpus.Comparison:
         """Ask this host's libvirt about the guest's CPU. It overrules our own arithmetic."""
         try:
-            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_hypervisor(
-                self._libvirt.get_connection(), cpu, cpu.virt))
+            asked = self._bounded.call(LIBVIRT, lambda: hypervisor.ask_and_count(
+                self._libvirt.get_connection(), cpu, target.cpu if target else None))
         except (TimeoutError, exception.HypervisorUnavailable) as e:
             asked = cpus.Comparison(
-                cpus.UNKNOWN, reason=f'cannot say: libvirtd gave no answer: {e}')
+                cpus.UNKNOWN, reason=f'cannot say: libvirt gave no answer: {e}')
         if target is None or target.cpu is None:
             return asked
-        counted = cpus.compare(cpu, target.cpu)
+        # Where libvirt accepts, it knows the names in the guest's definition.
+        spelled = frozenset[str]() if asked.compatible else cpu.spelled
+        counted = cpus.compare(dataclasses.replace(cpu, spelled=spelled), target.cpu)
         if asked.outcome == cpus.UNKNOWN:
             return counted if counted.outcome != cpus.UNKNOWN else asked
         if asked.compatible:
@@ -152,7 +159,7 @@ class Destination:
         """
         if target is None:
             return frozenset()
-        findings = (*target.findings, *(between(source, target) if source else ()))
+        findings = (*target.findings, *(between(source, target, self._policies) if source else ()))
         if not any(finding.scope for finding in findings):
             return frozenset()
         needs = set()
@@ -198,7 +205,7 @@ class Destination:
 def _beyond_libvirt(guest: cpus.Cpu, host: cpus.Cpu) -> cpus.Cpu:
     """Return what libvirt's comparison does not look at: TSC frequency and virt type."""
     return dataclasses.replace(guest, vendor=None, model=host.model, features=frozenset(),
-                               forbids=frozenset(), at_most=None)
+                               forbids=frozenset(), at_most=None, spelled=frozenset())
 
 
 def read_report(stats: Any, whose: str, instance: Any) -> Optional[Report]:

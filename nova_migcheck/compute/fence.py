@@ -10,8 +10,8 @@ import nova.conf
 from nova import exception
 from oslo_log import log as logging
 
-from nova_migcheck import conf as confs
-from nova_migcheck.bounded import is_exit
+from nova_migcheck.deadline import is_exit
+from nova_migcheck.policies import REJECT
 
 # The name under which operators know this part in the log of nova-compute.
 LOG = logging.getLogger('nova_migcheck.hook')
@@ -45,4 +45,4 @@ def fenced(doing: str, instance: Any = None) -> Iterator[None]:
 
 
 def _refuses_on_error() -> bool:
-    return bool(CONF.migcheck.on_error == confs.REJECT and CONF.migcheck.mode == 'enforce')
+    return bool(CONF.migcheck.on_error == REJECT and CONF.migcheck.mode == 'enforce')

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nova_migcheck import runner
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.compute.destination import Destination
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.compute.source import Source
-from nova_migcheck.settings import Reader
-from nova_migcheck.verdict import Policies
+from nova_migcheck.policies import Policies
+from nova_migcheck.rounds import runner
+from nova_migcheck.rounds.reader import Reader
 
 
 class Lifecycle:
@@ -53,13 +53,11 @@ class Lifecycle:
         return made
 
     def start(self) -> None:
-        """Begin to check this host, and be ready to check paths."""
+        """Begin to check this host, and to watch migrations."""
         self.reporter.start()
         self.watch.start()
-        self.source.start()
 
     def stop(self) -> None:
         """End what :meth:`start` began."""
         self.watch.stop()
         self.reporter.stop()
-        self.source.stop()

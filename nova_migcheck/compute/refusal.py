@@ -13,9 +13,9 @@ from typing import Any
 from nova import exception, objects, utils
 from oslo_log import log as logging
 
-from nova_migcheck.bounded import Call
 from nova_migcheck.compute.fence import fenced
-from nova_migcheck.verdict import Verdict
+from nova_migcheck.deadline import Call
+from nova_migcheck.judging.verdict import Verdict
 
 LOG = logging.getLogger('nova_migcheck.hook')
 

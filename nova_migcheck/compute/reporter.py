@@ -10,15 +10,16 @@ from typing import Any, Mapping, Optional
 
 from oslo_log import log as logging
 
-from nova_migcheck import process, published, runner
-from nova_migcheck import report as reports
-from nova_migcheck.aftermath import past
-from nova_migcheck.aftermath.past import Past
-from nova_migcheck.bounded import is_exit
+from nova_migcheck.checks.registry import Registry
+from nova_migcheck.deadline import is_exit
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.known import Known
-from nova_migcheck.report import Report
-from nova_migcheck.settings import Reader
+from nova_migcheck.report import past, published
+from nova_migcheck.report import report as reports
+from nova_migcheck.report.carryover import Carryover
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
+from nova_migcheck.rounds import process, runner
+from nova_migcheck.rounds.reader import Reader
 from nova_migcheck.storage import mounts
 
 # The name under which operators know it.
@@ -42,8 +43,9 @@ class Reporter:
         # The live migrations from and to this host, oldest first.
         self._pasts: tuple[Past, ...] = ()
         self._runner = runner.Runner(checks)
+        self._registry = Registry([one.check for one in checks.values() if one.check is not None])
         self._memory: dict[str, Any] = {}
-        self._known = Known()
+        self._carryover = Carryover()
         # As the checks made it, and with what the migrations since then add to it.
         self._checked: Optional[Report] = None
         self._report: Optional[Report] = None
@@ -141,15 +143,19 @@ class Reporter:
         for name, loaded in self._checks.items():
             if loaded.check is not None:
                 settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+                if loaded.check.READS_GUESTS:
+                    settings[name] = dataclasses.replace(settings[name], guests={
+                        one: self._checks[one].entry for one in self._registry.needing})
             else:
                 settings[name] = self._reader.nothing()
         outcome = self._runner.run(settings, self._conf.migcheck.round_deadline)
         if self._stop.is_set():
             return
         self._memory.update(outcome.memory)
-        findings, facts, guests_age = self._known.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        findings, facts, guests_age = self._carryover.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
         now = time.time()
-        self._publish(reports.build(now, findings, facts, None if guests_age is None else now - guests_age))
+        counted = None if guests_age is None else now - guests_age
+        self._publish(reports.build(now, findings, facts, self._registry, counted))
         self._at, self._mounts = time.monotonic(), table
         LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
 
@@ -163,7 +169,7 @@ class Reporter:
             report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
                 *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
             _log_changes(self._report, report)
-            self._texts = published.write(report)
+            self._texts = published.write(report, self._registry.order)
             self._report = report
 
 

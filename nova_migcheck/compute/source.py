@@ -11,30 +11,28 @@ from nova import exception, objects
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
-from nova_migcheck import process, runner
-from nova_migcheck.aftermath import past
 from nova_migcheck.aftermath.watch import Watch
-from nova_migcheck.bounded import Bounded, Call
+from nova_migcheck.checks import loading
 from nova_migcheck.compute.destination import CONDUCTOR, HOST_MARK, LIBVIRT, read_report
-from nova_migcheck.compute.fence import fenced
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
-from nova_migcheck.cpu.guests import fingerprint
+from nova_migcheck.cpu import xml as cpuxml
+from nova_migcheck.cpu.population import fingerprint
+from nova_migcheck.deadline import Bounded, Call
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.process import Spare
-from nova_migcheck.report import Report
-from nova_migcheck.settings import Reader
-from nova_migcheck.verdict import Guest, Policies, Verdict, judge, settle
+from nova_migcheck.judging.verdict import Guest, Verdict, judge, settle
+from nova_migcheck.policies import Policies
+from nova_migcheck.report import past
+from nova_migcheck.report.report import Report
+from nova_migcheck.rounds import process, runner
+from nova_migcheck.rounds.reader import Reader
 
 # The name under which operators know this part in the log of nova-compute.
 LOG = logging.getLogger('nova_migcheck.hook')
 
 # Maximum number of concurrent path checks on a source host.
 PATHS = 4
-# Seconds after a path check until the next process is made ready. Starting it earlier would
-# compete with the migration for CPU.
-READY_AFTER = 5.0
 
 
 class Source:
@@ -58,31 +56,6 @@ class Source:
         self._checks = checks
         self._bounded = Bounded()
         self._paths = threading.BoundedSemaphore(PATHS)
-        there = {name: one for name, one in checks.items() if one.check}
-        self._spare = Spare({name: one.entry for name, one in there.items()}, [
-            module for one in there.values() if one.check
-            for module in (one.check.__module__, *one.check.HEAVY)])
-        self._soon: Optional[threading.Timer] = None
-
-    def start(self) -> None:
-        """Be ready to check a path."""
-        self._make_ready()
-
-    def stop(self) -> None:
-        """End what :meth:`start` began."""
-        self._spare.stop()
-        if self._soon is not None:
-            self._soon.cancel()
-
-    def _make_ready(self) -> None:
-        with fenced('making a process ready for the next check of a path'):
-            self._spare.refill()
-
-    def _make_ready_soon(self) -> None:
-        if self._soon is None or not self._soon.is_alive():
-            self._soon = threading.Timer(READY_AFTER, self._make_ready)
-            self._soon.daemon = True
-            self._soon.start()
 
     def begin(self, context: Any, instance: Any, migrate_data: Any) -> Optional[Callable[[], None]]:
         """Begin to check the path from here to where ``migrate_data`` says.
@@ -108,6 +81,7 @@ class Source:
         def decide() -> None:
             target = published.wait(self._longest())
             verdict = self._guest_leaves(instance, host, accepted, target)
+            verdict += settle(self._needs_fit(instance, target), self._policies)
             verdict += settle(path.wait(self._longest()), self._policies)
             past_ones = past.warn(self._watch.pasts(), past.OUT, host, time.time())
             verdict += settle(past_ones, self._policies)
@@ -156,7 +130,7 @@ class Source:
                 return Verdict()
             unknown = Finding('cpu', Outcome.UNKNOWN, 'guest CPU',
                               f'libvirt on the source cannot say what it is: {e}', '',
-                              'see libvirtd on the source')
+                              'see libvirt on the source')
             return settle([unknown], self._policies)
         if target is None or target.cpu is None:
             return Verdict()
@@ -164,12 +138,28 @@ class Source:
         offered = Report(target.time, cpu=target.cpu)
         return judge(Guest(cpu), None, offered, time.time(), self._policies, name=host)
 
+    def _needs_fit(self, instance: Any, target: Optional[Report]) -> list[Finding]:
+        """Compare what the guest needs now, besides its CPU, with what the target has published."""
+        registry = loading.of(self._policies.checks)
+        if target is None or not registry.needing:
+            return []
+        try:
+            xml = self._bounded.call(
+                LIBVIRT, lambda: self._libvirt.get_guest(instance).get_xml_desc())
+            return registry.compare(registry.needs(cpuxml.parse(xml)), target.common)
+        except (TimeoutError, ValueError, exception.NovaException) as e:
+            return [Finding('report', Outcome.UNKNOWN, 'guest',
+                            f'what the guest needs is unknown: {e}', 'its live XML in libvirt',
+                            'see libvirtd on the source')]
+
     def _guest_cpu(self, instance: Any, host: Optional[cpus.Cpu]) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
-        xml = self._libvirt.get_guest(instance).get_xml_desc()
+        guest = self._libvirt.get_guest(instance)
         if host is None:
             host = hypervisor.host_cpu(connection, self._conf.libvirt.virt_type)
-        return hypervisor.guest_cpu(connection, xml, host)
+        return hypervisor.guest_cpu(
+            connection, guest.get_xml_desc(), host,
+            asked=lambda: guest.get_xml_desc(dump_migratable=True))
 
     def _longest(self) -> float:
         """Return the seconds after which whatever a decision waits for has ended.
@@ -189,13 +179,11 @@ class Source:
             return [Finding('transport', Outcome.UNKNOWN, host, detail)]
         try:
             target = published.wait(self._longest())
-            known = {'host': host, 'connect': connect,
-                     'migration': dict(target.migration) if target else {}}
+            facts = target.facts if target else {}
+            known = {**facts, 'host': host, 'connect': connect}
             settings = {name: self._reader.read(loaded.check, target=known)
                         for name, loaded in self._checks.items() if loaded.check}
-            found = runner.Runner(self._checks, self._spare.take(), hurry=True).run(
-                settings, deadline).findings
+            found = runner.Runner(self._checks).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
-            self._make_ready_soon()

@@ -12,9 +12,9 @@ import configparser
 import pytest
 from nova import exception
 
-from nova_migcheck import published
 from nova_migcheck.cli import baseline
 from nova_migcheck.cpu.models import CpuMap
+from nova_migcheck.report import published
 from tests.functional.cloud import CONF, Cloud
 from tests.functional.hypervisor import Cpu
 

@@ -14,10 +14,10 @@ from nova import exception
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import driver as nova_driver
 
-from nova_migcheck import published
 from nova_migcheck.compute import driver, lifecycle, refusal
 from nova_migcheck.compute.fence import fenced
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import published
 from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
 
@@ -190,7 +190,7 @@ class TestStart:
             assert report.cpu is not None
             (finding,) = report.findings
             assert (finding.check, finding.outcome) == ('evil', Outcome.UNKNOWN)
-            assert 'the check cannot be loaded: HEAVY is None' in finding.detail
+            assert 'the check cannot be loaded: AUTH_GROUPS is None' in finding.detail
         finally:
             cloud.cleanUp()
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 
 import oslo_messaging
 import pytest
 from nova import exception
 from nova.virt.libvirt import driver
 
-from nova_migcheck import targets
 from nova_migcheck.compute import source
 from nova_migcheck.compute.destination import Destination
 from nova_migcheck.compute.source import Source
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.judging import targets
 from tests.functional import nova_release
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu
@@ -254,23 +253,6 @@ class TestOwnBugs:
         # compute3 is as broken, and lets it in.
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
         assert 'it failed while checking this host as a destination: RuntimeError ([migcheck] on_error)' in migration.texts
-
-    def test_a_process_for_the_next_path_is_made_ready_when_this_migration_has_begun(self, cloud, monkeypatch):
-        own, taken = cloud.hosts['compute1'].driver._migcheck.source, []
-        take = own._spare.take
-        monkeypatch.setattr(source, 'READY_AFTER', 0.5)
-        monkeypatch.setattr(own._spare, 'take', lambda: taken.append(take()) or taken[-1])
-        own._make_ready()
-        assert cloud.live_migrate(cloud.server('compute1')).status == 'completed'
-        (first,) = taken
-        own._soon.join()
-        # Nobody waited for its end.
-        for _ in range(200):
-            if not first.files:
-                break
-            time.sleep(0.05)
-        assert first is not None and not first.files
-        assert own._spare._waiting is not None and own._spare._waiting.runs
 
     def test_the_path_is_checked_by_what_the_target_has_published(self, cloud):
         cloud.say('compute2', facts={'migration': {'inbound': '10.77.0.11'}})

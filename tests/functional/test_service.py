@@ -11,8 +11,8 @@ import pytest
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_config import cfg
 
-from nova_migcheck import published
 from nova_migcheck.compute.driver import LibvirtDriver
+from nova_migcheck.report import published
 from nova_migcheck.scheduler import MigrationTargetFilter
 from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
@@ -31,7 +31,7 @@ def children():
     for pid in filter(str.isdecimal, os.listdir('/proc')):
         try:
             with open(f'/proc/{pid}/stat') as stat, open(f'/proc/{pid}/cmdline') as command:
-                if stat.read().rpartition(')')[2].split()[1] == mine and 'nova_migcheck.child' in command.read():
+                if stat.read().rpartition(')')[2].split()[1] == mine and 'nova_migcheck.rounds.child' in command.read():
                     found.append(pid)
         except OSError:
             continue

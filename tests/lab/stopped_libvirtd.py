@@ -25,9 +25,9 @@ from nova import context as nova_context
 from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 
-from nova_migcheck import published
 from nova_migcheck.compute import destination
 from nova_migcheck.compute.fence import fenced
+from nova_migcheck.report import published
 from tests.functional.attack import Heart, left, left_after
 
 CONF = nova.conf.CONF

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import strategies as st
 
 from nova_migcheck.aftermath import job as jobs
-from nova_migcheck.aftermath import past, tally, traffic, watch
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck.aftermath import tally, traffic, watch
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Interfaces
-from nova_migcheck.report import Report
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
 from tests import FUZZ
+from tests.facts import facts
 
 MIB = 1 << 20
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
@@ -248,7 +250,7 @@ def watched(libvirt, tmp_path, monkeypatch):
     monkeypatch.setattr(Interfaces, 'read', lambda: TWO)
     conf = types.SimpleNamespace(host='compute2', state_path=str(tmp_path), libvirt=types.SimpleNamespace(
         live_migration_downtime=500, live_migration_bandwidth=0))
-    report = Report(1, migration={'addresses': ['10.77.0.12'], 'intended_by': 'migration_networks'})
+    report = Report(1, **facts(migration={'addresses': ['10.77.0.12'], 'intended_by': 'migration_networks'}))
     reporter = types.SimpleNamespace(report=report, migrated=lambda pasts: None)
     found = watch.Watch(conf, libvirt, reporter)
     found.start()

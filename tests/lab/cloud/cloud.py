@@ -15,9 +15,9 @@ from typing import Iterator
 
 import fixtures
 
-from nova_migcheck import published
 from nova_migcheck.finding import Outcome
-from nova_migcheck.report import Report
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 from tests.lab.cloud.compute_node import ComputeNode
 from tests.lab.cloud.configuration import BROKERS, VIP
 from tests.lab.cloud.control_plane import ControlPlane
