@@ -91,7 +91,7 @@ class TestTold:
         before = counted.ended['in completed'], counted.data
         assert migrate(cloud, server).status == 'completed'
         assert cloud.log.lines('INFO', f'live migration of {server} from compute1: 3.7 s, downtime 63 ms, 257 MiB at 183 MiB/s, '
-                                       '3 iterations, 100 % in by mig0 (intended)')
+                                       '3 iterations, 100 % on mig0 (intended)')
         assert not cloud.log.lines('WARNING', 'live migration of')
         [one] = past(cloud, 'compute2')
         assert (one.ended, one.peer, one.milliseconds, one.downtime, one.data, one.interface) == (
@@ -111,7 +111,7 @@ class TestTold:
         assert migrate(cloud, server).status in ('failed', 'error')
         [line] = cloud.log.lines('WARNING', f'live migration of {server} to compute2 failed after ')
         assert 'unable to connect to server at 10.77.0.12:49152: No route to host' in line
-        assert 'the checks had said: warning: clock' in line
+        assert 'the checks had reported: warning: clock' in line
         [out] = past(cloud, 'compute1')
         assert (out.direction, out.ended, out.peer) == ('out', 'failed', 'compute2') and out.text.startswith('unable to connect')
 
@@ -151,7 +151,7 @@ class TestTold:
         cloud.publish('compute2')
         cloud.hosts['compute2'].looked()
         [into] = past(cloud, 'compute2')
-        assert (into.direction, into.ended) == ('in', 'failed') and 'compute1 says why' in into.text
+        assert (into.direction, into.ended) == ('in', 'failed') and 'see the log of nova-compute on compute1' in into.text
         assert not driver._migcheck.watch._arrivals
 
 
@@ -180,8 +180,8 @@ class TestHarmless:
     def test_libvirt_without_statistics(self, cloud, monkeypatch, answers, words):
         monkeypatch.setattr(fakelibvirt.Domain, 'jobStats', answers)
         server = self.well(cloud)
-        assert cloud.log.lines('INFO', f'libvirt gave no statistics of the live migration of {server}', words)
-        assert cloud.log.lines('INFO', f'live migration of {server} from compute1: ', 'libvirt has no statistics of it')
+        assert cloud.log.lines('INFO', f'libvirt gave no statistics for the live migration of {server}', words)
+        assert cloud.log.lines('INFO', f'live migration of {server} from compute1: ', 'libvirt has no statistics for it')
         assert [p.ended for p in past(cloud, 'compute2')] == ['completed']
 
     def test_libvirt_that_hangs(self, cloud, monkeypatch):
@@ -190,13 +190,13 @@ class TestHarmless:
         monkeypatch.setattr(fakelibvirt.Domain, 'jobStats', lambda domain, flags=0: released.wait(60) if flags else running(domain))
         try:
             server = self.well(cloud)
-            assert cloud.log.lines(f'libvirt gave no statistics of the live migration of {server}: no answer within 0.2 s')
+            assert cloud.log.lines(f'libvirt gave no statistics for the live migration of {server}: no answer within 0.2 s')
         finally:
             released.set()
 
     @pytest.mark.parametrize('rises, words', [
-        ({'mig0': -7, 'mgmt0': 260 * MIB}, 'mig0 vanished or had its counter set back'),
-        ({'mig0': None, 'mgmt0': 260 * MIB}, 'mig0 vanished or had its counter set back'),
+        ({'mig0': -7, 'mgmt0': 260 * MIB}, 'mig0 disappeared, or its counter was reset'),
+        ({'mig0': None, 'mgmt0': 260 * MIB}, 'mig0 disappeared, or its counter was reset'),
     ])
     def test_counters_that_do_not_tell(self, cloud, kernel, stats, rises, words):
         cloud.say('compute2', facts=FACT)
@@ -207,7 +207,7 @@ class TestHarmless:
         assert not cloud.log.lines('WARNING', 'live migration of')
         assert [p.ended for p in past(cloud, 'compute2')] == ['completed']
 
-    @pytest.mark.parametrize('methods', [('arriving', 'arrived', 'left', 'look_after'), ('_look', '_record')])
+    @pytest.mark.parametrize('methods', [('arriving', 'arrived', 'left', 'look_after'), ('_complete', '_record')])
     def test_our_own_bugs(self, cloud, monkeypatch, methods):
         def bug(*args, **kwargs):
             raise RuntimeError('a bug')

@@ -55,7 +55,7 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         seconds, downtime = int(job['time_elapsed']) / 1000, job['downtime']
         # At which rate, libvirt does not tell of the shortest.
         assert f'INFO live migration of {uuid} from node1: {seconds:.1f} s, downtime {downtime} ms, {size(data)}' in log
-        assert '100 % in by mig0 (intended)' in log
+        assert '100 % on mig0 (intended)' in log
         assert 'mgmt0' not in log and f'{int(job["memory_iteration"])} iterations' in log
         past = watch('pasts')[1][-1]
         assert (past.ended, past.downtime, past.data, past.interface) == ('completed', int(downtime), data, 'mig0')
@@ -70,14 +70,14 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         log, _ = watch('arrived', instance)
         data = int(completed(source, 'guest')['data_processed'])
         warning = next(line for line in log.splitlines() if line.startswith('WARNING'))
-        assert f'of {size(data)} did not come in by mig0, which was intended: mgmt0 took in' in warning
-        assert 'by mgmt0 (not intended)' in log
+        assert f'of {size(data)} did not arrive on mig0, which is intended: mgmt0 received' in warning
+        assert 'on mgmt0 (not intended)' in log
         assert watch('pasts')[1][-1].ended == 'strayed'
 
         # One that fails on its way out: libvirt's own words, and that the checks had nothing against it.
-        for findings, said in (((), 'they miss that fault'), (
-                (Finding('transport', Outcome.FAILURE, 'node9', 'node9 has no route'),), 'the checks had said: failure: transport: node9')):
-            watch('said', uuid, '10.99.0.1', findings)
+        for findings, said in (((), 'the checks do not cover that fault'), (
+                (Finding('transport', Outcome.FAILURE, 'node9', 'node9 has no route'),), 'the checks had reported: failure: transport: node9')):
+            watch('remember_findings', uuid, '10.99.0.1', findings)
             log, _ = watch('fail', instance, '10.99.0.1')
             assert re.search(rf'WARNING live migration of {uuid} to 10.99.0.1 failed after .* s: .*10.99.0.1.*Network is unreachable', log)
             assert said in log
@@ -87,7 +87,7 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         source.connect().lookupByName('guest').destroy()
         watch('arriving', None, instance)
         log, _ = watch('arrived', instance)
-        assert 'libvirt gave no statistics' in log and 'libvirt has no statistics of it' in log
+        assert 'libvirt gave no statistics' in log and 'libvirt has no statistics for it' in log
 
     counted = tally.read(str(tmp_path))
     assert counted is not None

@@ -33,13 +33,13 @@ def result(rises, intended=('mig0',), lost=(), limits=None, **stats):
 # The interfaces.
 
 @pytest.mark.parametrize('rises, strayed, words', [
-    ({'mig0': 270 * MIB, 'mgmt0': 9000}, False, '100 % in by mig0 (intended)'),
-    ({'mig0': 9000, 'mgmt0': 270 * MIB}, True, '0.0 % in by mig0 (intended), 100.0 % by mgmt0 (not intended)'),
-    ({'mig0': 200 * MIB, 'mgmt0': 70 * MIB}, True, '77.8 % in by mig0 (intended), 22.2 % by mgmt0 (not intended)'),
-    ({'mig0': 250 * MIB, 'mgmt0': 20 * MIB}, False, '97.3 % in by mig0 (intended)'),
-    ({'mig0': 300 * MIB, 'mgmt0': 900 * MIB}, False, '900 MiB by mgmt0 meanwhile, of this or of anything else'),
+    ({'mig0': 270 * MIB, 'mgmt0': 9000}, False, '100 % on mig0 (intended)'),
+    ({'mig0': 9000, 'mgmt0': 270 * MIB}, True, '0.0 % on mig0 (intended), 100.0 % on mgmt0 (not intended)'),
+    ({'mig0': 200 * MIB, 'mgmt0': 70 * MIB}, True, '77.8 % on mig0 (intended), 22.2 % on mgmt0 (not intended)'),
+    ({'mig0': 250 * MIB, 'mgmt0': 20 * MIB}, False, '97.3 % on mig0 (intended)'),
+    ({'mig0': 300 * MIB, 'mgmt0': 900 * MIB}, False, '900 MiB on mgmt0 meanwhile, of this or other traffic'),
     # RDMA passes every counter by: nobody is blamed.
-    ({'mig0': 9000, 'mgmt0': 9000}, False, 'by which interface cannot be told (no interface took in as much)'),
+    ({'mig0': 9000, 'mgmt0': 9000}, False, 'receiving interface unknown (no interface received as much)'),
 ])
 def test_over_which_interface(rises, strayed, words):
     found = result(rises)
@@ -53,7 +53,7 @@ def test_over_which_interface(rises, strayed, words):
 
 def test_where_nobody_has_said_what_is_meant_nothing_strays():
     found = result({'eth0': 270 * MIB}, intended=())
-    assert not found.warnings and 'most came in by eth0 (none is stated to be intended)' in found.line
+    assert not found.warnings and 'most arrived on eth0 (no intended interface is configured)' in found.line
 
 
 def test_a_tiny_guest_does_not_stray_for_what_libvirtd_says_besides():
@@ -65,7 +65,7 @@ def test_an_interface_that_vanished_or_wrapped_is_not_counted(after):
     found = traffic.between({'mig0': 2 ** 32 - 5, 'mgmt0': 0}, after, TWO, {'mig0'})
     assert found.lost == ('mig0',) and found.rises == {'mgmt0': 300 * MIB}
     told = result(found.rises, lost=found.lost)
-    assert not told.warnings and 'mig0 vanished or had its counter set back meanwhile' in told.line
+    assert not told.warnings and 'mig0 disappeared, or its counter was reset meanwhile' in told.line
 
 
 def test_a_vlan_s_bytes_are_not_those_of_the_bond_below_it():
@@ -128,10 +128,10 @@ def test_a_long_downtime_and_a_slow_path():
     link = Limits(speed=1_250_000_000)
     rises = {'mig0': 2100 * MIB}
     [warning] = result(rises, downtime=1500).warnings
-    assert 'did not run for 1500 ms; [libvirt] live_migration_downtime is 500 ms' in warning
+    assert 'was stopped for 1500 ms; [libvirt] live_migration_downtime is 500 ms' in warning
     assert not result(rises, downtime=900).warnings
     [warning] = result(rises, limits=link, **slow).warnings
-    assert '2000 MiB came at 10 MiB/s over a link of 1192 MiB/s' in warning
+    assert '2000 MiB arrived at 10 MiB/s over a link of 1192 MiB/s' in warning
     # The nearest ones that are well: limited on purpose, mostly zeros, small, fast, link unknown.
     assert not result(rises, limits=Limits(speed=1_250_000_000, bandwidth=12), **slow).warnings
     assert not result(rises, limits=link, **slow, memory_constant=3_000_000).warnings

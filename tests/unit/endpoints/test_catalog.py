@@ -117,5 +117,5 @@ def test_hidden_modules_come_back() -> None:
     (404, 'password', 'keystone answers a login with HTTP 404'),
 ])
 def test_a_login_that_keystone_refuses(status: int, auth_type: str, said: str) -> None:
-    refused = catalog._no(types.SimpleNamespace(http_status=status), 'placement', auth_type)
+    refused = catalog._refused(types.SimpleNamespace(http_status=status), 'placement', auth_type)
     assert str(refused).startswith(said)

@@ -185,7 +185,7 @@ def test_keystone_is_dead() -> None:
     """One failure: the address. That the catalog was not fetched is not another one."""
     world = login(identity(Fault.REFUSED), ConnectionRefusedError())
     assert world.bad() == [(FAILURE, 'http://10.0.0.5:5000', ''), (UNKNOWN, 'keystone catalog', '')]
-    world.picture.remembered = {'placement': 700.0}
+    world.picture.cached = {'placement': 700.0}
     assert world.bad() == [(FAILURE, 'http://10.0.0.5:5000', ''), (WARNING, 'keystone catalog', '')]
     assert '700 s old' in world.findings()[1].detail
 
@@ -215,7 +215,7 @@ def test_a_busy_host_cannot_tell() -> None:
     world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.6:1', 'network', Fault.REFUSED)
     world.picture.starved = True
     assert world.bad() == [(FAILURE, 'http://10.0.0.6:1', ''), (WARNING, 'http://10.0.0.5:1', '')]
-    assert 'too busy to tell' in world.findings()[1].detail
+    assert 'too busy for the result' in world.findings()[1].detail
 
 
 def test_a_finding_stays_short() -> None:

@@ -49,7 +49,7 @@ def test_classify(inner: BaseException, fault: Fault) -> None:
     (requests.exceptions.ConnectTimeout('?'), Fault.SILENT, 'no answer within the deadline of 5 s'),
     (urllib3.exceptions.ProtocolError('?'), Fault.CLOSED, 'connection closed before an answer'),
     (ssl.CertificateError('?'), Fault.TLS, ''),
-    (requests.exceptions.ProxyError('?'), Fault.CLOSED, 'the proxy does not let it through'),
+    (requests.exceptions.ProxyError('?'), Fault.CLOSED, 'the proxy rejected the connection'),
 ])
 def test_what_the_libraries_make_themselves(error: BaseException, fault: Fault, said: str) -> None:
     found, detail = classify(error, 5)

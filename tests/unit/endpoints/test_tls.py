@@ -55,7 +55,7 @@ def test_a_directory_of_cas_and_a_client_s_certificate(tmp_path: pathlib.Path) -
     assert made.verify_mode is ssl.CERT_REQUIRED
 
 
-@pytest.mark.parametrize('reason, said', [('WRONG_VERSION_NUMBER', 'what answers there does not speak TLS'),
+@pytest.mark.parametrize('reason, said', [('WRONG_VERSION_NUMBER', 'the server there does not speak TLS'),
                                           ('NO_SHARED_CIPHER', 'no shared cipher')])
 def test_other_words_of_openssl_s(reason: str, said: str) -> None:
     error = ssl.SSLError(1, 'failed')
