@@ -68,9 +68,8 @@ class Result:
     def strayed(self) -> bool:
         """Return whether a large part of it arrived on an interface that was not intended."""
         carried = self.carried
-        if carried is None:
-            return False
-        return carried.strayed > max(_STRAY_BYTES, carried.total * _STRAY_SHARE)
+        return (carried is not None
+                and carried.strayed > max(_STRAY_BYTES, carried.total * _STRAY_SHARE))
 
     @property
     def line(self) -> str:
@@ -118,16 +117,13 @@ class Result:
     def _interface(self, strayed: bool) -> str:
         if self.carried is None or self.carried.unknown:
             return ''
-        if strayed:
-            return self.carried.other
-        return next(iter(self.carried.intended), '')
+        return self.carried.other if strayed else next(iter(self.carried.intended), '')
 
     def _slow(self, job: Job, speed: int) -> bool:
         if (not job.rate or job.post_copy or job.pages < _SLOW_BYTES
                 or job.zero_pages > 4 * job.pages):
             return False
-        bandwidth = self.limits.bandwidth << 20 or speed
-        return job.rate < _SLOW * min(speed, _FAST_ENOUGH, bandwidth)
+        return job.rate < _SLOW * min(speed, _FAST_ENOUGH, self.limits.bandwidth << 20 or speed)
 
     def _checks(self) -> str:
         if self.reported is None or self.ended == past.CANCELLED:
@@ -163,8 +159,8 @@ class Result:
             return [f'receiving interface unknown ({carried.unknown})']
         total, other, by_other = carried.total, carried.other, carried.by_other
         if not carried.intended:
-            unintended = f'most arrived on {other} (no intended interface is configured)'
-            return [unintended] if other else []
+            return ([f'most arrived on {other} (no intended interface is configured)'] if other
+                    else [])
         parts = [f'{_share(carried.by_intended, total)} on {_names(carried.intended)} (intended)']
         if self.strayed:
             parts.append(f'{_share(carried.strayed, total)} on {other} (not intended)')

@@ -67,8 +67,8 @@ class Tally:
 
         :raises OSError: if it cannot be written there
         """
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True) + '\n'
-        atomic.write(os.path.join(state_path, NAME), text)
+        atomic.write(os.path.join(state_path, NAME),
+                     json.dumps(dataclasses.asdict(self), sort_keys=True) + '\n')
 
 
 def read(state_path: str) -> Optional[Tally]:

@@ -97,8 +97,8 @@ def between(before: Mapping[str, int], after: Mapping[str, int], interfaces: Int
                 if name in lost:
                     lost.add(lower)
                 own[lower] = max(0, own[lower] - rises.get(name, 0))
-    rises = {name: rise for name, rise in own.items() if name not in lost}
-    return Traffic(rises, tuple(sorted(lost)))
+    return Traffic({name: rise for name, rise in own.items() if name not in lost},
+                   tuple(sorted(lost)))
 
 
 @dataclasses.dataclass(frozen=True)

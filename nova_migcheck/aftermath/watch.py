@@ -126,11 +126,12 @@ class Watch:
 
     # What the checks report, before and after.
 
-    def remember_findings(self, instance_uuid: str, target: str, findings: tuple[Finding, ...]) -> None:
+    def remember_findings(self, instance_uuid: str, target: str,
+                          findings: tuple[Finding, ...]) -> None:
         """Remember the findings about a target when a migration there is decided."""
-        texts = tuple(f'{finding.outcome}: {finding}'[:200] for finding in findings[:5])
         with self._lock:
-            _remember(self._reported, (instance_uuid, target), texts)
+            _remember(self._reported, (instance_uuid, target),
+                      tuple(f'{finding.outcome}: {finding}'[:200] for finding in findings[:5]))
 
     def pasts(self) -> tuple[Past, ...]:
         """Return the last migrations, oldest first."""
@@ -240,13 +241,12 @@ class Watch:
         interfaces = traffic.Interfaces.read()
         report = self._reporter.report
         fact = report.fact('migration') if report else {}
-        named: set[str] = set()
-        intended: set[str] = set()
-        if fact.get('intended_by', MY_IP) != MY_IP:
-            named = {str(fact['interface'])} if fact.get('interface') else set()
-            intended = named | interfaces.holding(map(str, fact.get('addresses') or ()))
-        between = traffic.between(before, after, interfaces, named)
-        return traffic.carried(job.data, between, intended)
+        if fact.get('intended_by', MY_IP) == MY_IP:
+            fact = {}  # my_ip is only a guess
+        named = {str(fact['interface'])} if fact.get('interface') else set()
+        intended = named | interfaces.holding(map(str, fact.get('addresses') or ()))
+        return traffic.carried(
+            job.data, traffic.between(before, after, interfaces, named), intended)
 
     def _stats(self, uuid: str) -> Any:
         domain = self._libvirt.get_connection().lookupByUUIDString(uuid)
@@ -259,9 +259,8 @@ class Watch:
             ended = moves.ended_badly(arrival.context, arrival.uuid, self._conf.host)
             if ended and self._arrivals.get(arrival.uuid) is arrival:
                 self._pop(arrival)
-                error = f'see the log of nova-compute on {arrival.peer}'
                 self._record(Result(arrival.uuid, past.IN, arrival.peer, time.time(), ended,
-                                    error=error))
+                                    error=f'see the log of nova-compute on {arrival.peer}'))
 
     def _record(self, result: Result) -> None:
         target = result.peer if result.direction == past.OUT else self._conf.host

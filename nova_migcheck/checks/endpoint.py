@@ -31,6 +31,6 @@ class EndpointCheck(Check):
         picture = surveyed.run()
         needed = diagnosis.required(settings.get('migcheck', 'required_services', REQUIRED))
         yield from diagnosis.diagnose(picture, needed, settings.origin)
-        limit = settings.get('migcheck', 'clock_skew_limit', 5.0)
-        yield from clock.look(picture.skews(), limit, clock.kernel_synchronised())
+        yield from clock.look(picture.skews(), settings.get('migcheck', 'clock_skew_limit', 5.0),
+                              clock.kernel_synchronised())
         yield Keep(surveyed.memory())

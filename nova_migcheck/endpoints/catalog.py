@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping, Optional
 
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.endpoints import sources, tls, web
-from nova_migcheck.endpoints.values import Endpoint, Target, Tls, clean_url
+from nova_migcheck.endpoints.values import Endpoint, Target, clean_url
 
 #: Nova's default for ``valid_interfaces`` (``nova.conf.utils.get_ksa_adapter_opts``).
 _INTERFACES = ('internal', 'public')
@@ -140,9 +140,11 @@ def login(settings: Settings, group: str, timeout: float) -> Optional[Catalog]:
     auth_url = str(settings.options[sources.login_group(settings, group)].get('auth_url', ''))
     with web.session(tls.context(own_tls) if auth_url.startswith('https') else None) as client:
         client.trust_env = True  # use a proxy, as Nova's own session does
-        session = ksa_session.Session(session=client, verify=_verify(own_tls),
-                                      cert=_certificate(own_tls), timeout=timeout,
-                                      user_agent='nova-migcheck')
+        session = ksa_session.Session(
+            session=client, timeout=timeout, user_agent='nova-migcheck',
+            verify=not own_tls.insecure and (own_tls.cafile or True),
+            cert=((own_tls.certfile, own_tls.keyfile) if own_tls.keyfile
+                  else own_tls.certfile or None))
         try:
             access = plugin.get_access(session)
         except exceptions.HttpError as error:
@@ -152,14 +154,6 @@ def login(settings: Settings, group: str, timeout: float) -> Optional[Catalog]:
             'keystone returned a token without a service catalog',
             f'grant the user of [{group}] a role on the project of [{group}]')
     return Catalog(time.time(), list(_reduced(access.service_catalog)))
-
-
-def _verify(own_tls: Tls) -> Any:
-    return not own_tls.insecure and (own_tls.cafile or True)
-
-
-def _certificate(own_tls: Tls) -> Any:
-    return (own_tls.certfile, own_tls.keyfile) if own_tls.keyfile else own_tls.certfile or None
 
 
 def _refused(error: Any, group: str, auth_type: str) -> LoginFailed:
@@ -195,9 +189,12 @@ def _reduced(catalog: Any) -> Iterator[dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """Describe a service that a section needs and the catalog lacks."""
+    """Describe a service that a section needs and the catalog lacks.
 
-    service: str
+    :param needed_for: the service type
+    :param group: the section
+    """
+
     needed_for: str
     group: str
     text: str
@@ -227,9 +224,9 @@ def look_up(settings: Settings, section: sources.Section,
         login = sources.login_group(settings, section.group)
         if not offered and not settings.get(login, 'auth_type'):
             return None
-        asked = '/'.join(interfaces) + (f' in {region}' if region else '') \
-            + (f', named {name}' if name else '')
-        return Missing(section.needed_for, section.needed_for, section.group,
+        asked = ''.join(['/'.join(interfaces), f' in {region}' if region else '',
+                         f', named {name}' if name else ''])
+        return Missing(section.needed_for, section.group,
                        f"keystone's catalog has no {service_type} endpoint that is {asked}; it has "
                        f'{", ".join(offered) or "none of this type"}',
                        f'correct [{section.group}] valid_interfaces, region_name and '

@@ -77,8 +77,8 @@ def _compare(skews: Mapping[str, float], limit: float, synchronised: Optional[bo
     ahead = {server: skew for server, skew in skews.items() if skew > limit}
     behind = {server: skew for server, skew in skews.items() if skew < -limit}
     off = max(ahead, behind, key=len)
-    listed = list((off or skews).items())[:5]
-    against = ', '.join(f'{server} {-skew:+.1f} s' for server, skew in listed)
+    against = ', '.join(f'{server} {-skew:+.1f} s'
+                        for server, skew in list((off or skews).items())[:5])
     origin = 'Date of their answers'
     if not off:
         return Finding(NAME, Outcome.OK, 'clock',

@@ -20,14 +20,12 @@ from nova_migcheck.endpoints.values import (
     Target,
     is_address,
 )
-from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.finding import WORST_FIRST, Finding, Outcome
 
 NAME = 'endpoint'
 
 # Faults detected by timeout.
 _TIMED = (Fault.SILENT, Fault.NO_ANSWER, Fault.RESOLVER)
-
-_WORST_FIRST = (Outcome.FAILURE, Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK)
 
 # URLs and addresses that a text lists before it counts the rest.
 _LISTED = 10
@@ -98,7 +96,7 @@ def diagnose(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) -
         found += findings
     found += _logins(picture, needed, origin_of)
     found += [_missing(missing, needed) for missing in picture.missing]
-    yield from sorted(found, key=lambda f: _WORST_FIRST.index(f.outcome))
+    yield from sorted(found, key=lambda f: WORST_FIRST.index(f.outcome))
     for target, endpoints in used.items():
         answers = picture.answers.get(target, {}).values()
         well = [f'{answer.address}: {answer.detail}' for answer in answers if answer.fault is None]
@@ -141,9 +139,9 @@ def _common(troubles: list[Trouble], mine: list[Trouble], subject: str, detail: 
     """Return one finding for ``mine``, and the other troubles."""
     weight = max(t.weight for t in mine)
     origins = '; '.join(filter(None, [origin, _origins(e for t in mine for e in t.endpoints)]))
-    finding = Finding(NAME, weight.outcome, subject, detail, origins, remedy, weight.scope,
-                      _several(mine))
-    return [finding], [t for t in troubles if t not in mine]
+    return ([Finding(NAME, weight.outcome, subject, detail, origins, remedy, weight.scope,
+                     _several(mine))],
+            [t for t in troubles if t not in mine])
 
 
 def _resolver(picture: Picture, troubles: list[Trouble]) -> Folded:
@@ -155,8 +153,7 @@ def _resolver(picture: Picture, troubles: list[Trouble]) -> Folded:
     silent = [t for t in mine if t.answer.fault is Fault.RESOLVER]
     if not hosts or not (silent or len(hosts) > 1) or any(n for n in names if n not in hosts):
         return [], troubles
-    first = (silent or mine)[0]
-    detail = (f'no name resolves: {_some(hosts)} ({first.answer.detail}); '
+    detail = (f'no name resolves: {_some(hosts)} ({(silent or mine)[0].answer.detail}); '
               f'{len(_targets(mine))} endpoints depend on them')
     return _common(troubles, mine, 'resolver', detail, remedies.RESOLVER, remedies.nameservers())
 
@@ -219,11 +216,11 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
         others = sum(picture.is_well(t) for t, endpoints in picture.endpoints.items() if endpoints)
         if others and len(targets) > 1:
             detail += f'; {others} other endpoint{"s answer" if others > 1 else " answers"}'
-        remedy = remedies.of(first.answer, _services(first.endpoints),
-                             first.endpoints[0].from_catalog, elsewhere is not None)
         yield Finding(NAME, first.weight.outcome, targets[0] if len(targets) == 1 else address,
-                      detail, _origins(e for t in mine for e in t.endpoints), remedy, scope,
-                      _several(mine))
+                      detail, _origins(e for t in mine for e in t.endpoints),
+                      remedies.of(first.answer, _services(first.endpoints),
+                                  first.endpoints[0].from_catalog, elsewhere is not None),
+                      scope, _several(mine))
 
 
 def _reason(answer: Answer) -> str:
@@ -264,11 +261,9 @@ def _logins(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) ->
         if not isinstance(result, Exception):
             yield Finding(NAME, Outcome.OK, f'login of {names}', 'keystone accepts it', origin)
             continue
-        well = _identity_is_well(picture, groups, origin_of)
-        diagnosed = remedies.diagnose_login(result, well)
+        diagnosed = remedies.diagnose_login(result, _identity_is_well(picture, groups, origin_of))
         if diagnosed is None:
-            reason = remedies.unreachable(result, picture.seconds)
-            unreached.setdefault(reason, []).extend(groups)
+            unreached.setdefault(remedies.unreachable(result, picture.seconds), []).extend(groups)
             continue
         weight = max(weigh(_NEEDED_FOR[group], needed) for group in groups)
         yield Finding(NAME, weight.outcome, f'login of {names}', f'{names}: {diagnosed.text}',
@@ -300,8 +295,9 @@ def _identity_is_well(picture: Picture, groups: Sequence[str], origin_of: Origin
 
 def _missing(missing: Missing, needed: Mapping[str, str]) -> Finding:
     weight = weigh(missing.needed_for, needed)
-    return Finding(NAME, weight.outcome, f'{missing.service} in the service catalog', missing.text,
-                   f'keystone catalog, as [{missing.group}] sees it', missing.remedy, weight.scope)
+    return Finding(NAME, weight.outcome, f'{missing.needed_for} in the service catalog',
+                   missing.text, f'keystone catalog, as [{missing.group}] sees it', missing.remedy,
+                   weight.scope)
 
 
 def _is_loopback(address: str) -> bool:
@@ -314,8 +310,8 @@ def _one_each(troubles: Iterable[Trouble]) -> list[Trouble]:
 
 def _targets(troubles: Iterable[Trouble]) -> list[str]:
     """Return each URL once, the most severe first."""
-    ordered = sorted(troubles, key=lambda t: t.weight, reverse=True)
-    return list(dict.fromkeys(t.target.url for t in ordered))
+    return list(dict.fromkeys(
+        t.target.url for t in sorted(troubles, key=lambda t: t.weight, reverse=True)))
 
 
 def _several(troubles: Iterable[Trouble]) -> tuple[str, ...]:

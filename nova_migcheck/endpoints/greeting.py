@@ -56,8 +56,7 @@ def amqp(sock: socket.socket) -> Greeting:
     if not received:
         raise ConnectionResetError('closed')
     if received.startswith(b'AMQP'):
-        version = '.'.join(str(b) for b in received[5:8])
-        return Greeting('', f'the broker requires AMQP {version}')
+        return Greeting('', f'the broker requires AMQP {".".join(map(str, received[5:8]))}')
     if len(received) == _AMQP_FRAME.size:
         kind, channel, _size, *method = _AMQP_FRAME.unpack(received)
         if (kind, channel, tuple(method)) == (1, 0, _CONNECTION_START):

@@ -47,6 +47,6 @@ class Picture:
         for target, answers in self.answers.items():
             for answer in answers.values():
                 if answer.skew is not None:
-                    server = f'{in_url(answer.address)}:{target.port}'
-                    reported.setdefault(server, []).append(answer.skew)
+                    reported.setdefault(f'{in_url(answer.address)}:{target.port}', []).append(
+                        answer.skew)
         return {server: median(values) for server, values in reported.items()}

@@ -66,8 +66,8 @@ def _greet(target: Target, address: str, timeout: float, seconds: float, speak: 
             return Answer(address, Fault.SILENT, waited(seconds))
         if target.scheme == 'amqps':
             context = tls.context(target.tls, own_socket=True)
-            name = tls.server_name(target.host)
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=name))
+            sock = stack.enter_context(
+                context.wrap_socket(sock, server_hostname=tls.server_name(target.host)))
         greeted = greet(sock)
     if greeted.wrong:
         return Answer(address, Fault.PROTOCOL, greeted.wrong, skew=greeted.skew)

@@ -115,8 +115,8 @@ def configured(settings: Settings) -> list[Endpoint]:
 def _http(settings: Settings) -> Iterator[Endpoint]:
     for section in sections(settings):
         group, tls = section.group, tls_of(settings, section.group)
-        login = login_group(settings, group)
-        for holder, option in ((login, 'auth_url'), (group, 'auth_endpoint')):
+        for holder, option in ((login_group(settings, group), 'auth_url'),
+                               (group, 'auth_endpoint')):
             url = settings.get(holder, option)
             # castellan's default for auth_endpoint fits no cloud.
             if url and (option == 'auth_url' or f'{group}.{option}' in settings.files):
@@ -207,8 +207,8 @@ def _messaging(settings: Settings) -> Iterator[Endpoint]:
 
 
 def _memcached(settings: Settings) -> Iterator[Endpoint]:
-    tls = as_bool(settings.get('cache', 'tls_enabled'))
-    if as_bool(settings.get('cache', 'enabled')) and not tls:
+    if (as_bool(settings.get('cache', 'enabled'))
+            and not as_bool(settings.get('cache', 'tls_enabled'))):
         yield from _memcached_servers(settings, 'cache', 'memcache_servers')
     yield from _memcached_servers(settings, 'keystone_authtoken', 'memcached_servers')
 

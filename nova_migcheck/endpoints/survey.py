@@ -158,13 +158,13 @@ class Survey:
             host, _port = target.host, target.port
             proxy = web.proxy_for(target.url) if target.scheme in probe.WEB else ''
             if proxy:
-                url = proxy if '://' in proxy else f'//{proxy}'
-                host = urllib.parse.urlsplit(url).hostname or ''
+                host = urllib.parse.urlsplit(
+                    proxy if '://' in proxy else f'//{proxy}').hostname or ''
             if not host:
                 raise ValueError('the URL has no host')
         except ValueError as error:
-            answer = Answer(target.url, Fault.INVALID, str(error))
-            self.picture.answers[target] = {target.url: answer}
+            self.picture.answers[target] = {
+                target.url: Answer(target.url, Fault.INVALID, str(error))}
             return
         self._names.setdefault(host, []).append((target, proxy))
         if is_address(host):
@@ -268,10 +268,10 @@ class Survey:
             elif used and leader not in self.picture.logins \
                     and ('login', leader) not in self._pending and self._is_doubtful(*used):
                 self._start_login(leader)
-        hosts = [e.target.host for needed in self.picture.endpoints.values() for e in needed
-                 if not e.from_catalog and e.target.scheme in probe.WEB
-                 and self.picture.is_well(e.target)]
-        live = list(dict.fromkeys(hosts))
+        live = list(dict.fromkeys(
+            e.target.host for endpoints in self.picture.endpoints.values() for e in endpoints
+            if not e.from_catalog and e.target.scheme in probe.WEB
+            and self.picture.is_well(e.target)))
         for target, endpoints in list(self.picture.endpoints.items()):
             if target.scheme in probe.WEB and endpoints and target not in self._alternatives \
                     and live and self._is_dead(target):
@@ -287,8 +287,8 @@ class Survey:
         # The certificate may be for another name: only whether the service answers is of interest.
         tls = Tls(insecure=True) if target.scheme == 'https' else Tls()
         for host in [host for host in hosts if host != target.host][:_ELSEWHERE]:
-            netloc = f'{in_url(host)}:{target.port}'
-            other = Target(urllib.parse.urlunsplit(parts._replace(netloc=netloc)), tls)
+            other = Target(urllib.parse.urlunsplit(
+                parts._replace(netloc=f'{in_url(host)}:{target.port}')), tls)
             self._alternatives.setdefault(target, []).append(other)
             self._probe(other)
 
@@ -313,7 +313,7 @@ class Survey:
                 for target, _proxy in self._names[key[1]]:
                     self.picture.answers[target] = {key[1]: Answer(key[1], Fault.RESOLVER, waited)}
             elif key[0] == 'ask':
-                answer = Answer(key[2], Fault.NO_ANSWER, waited)
-                self.picture.answers.setdefault(key[1], {})[key[2]] = answer
+                self.picture.answers.setdefault(key[1], {})[key[2]] = Answer(
+                    key[2], Fault.NO_ANSWER, waited)
             elif key[0] == 'login':
                 self.picture.logins[key[1]] = TimeoutError(waited)

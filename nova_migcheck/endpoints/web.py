@@ -100,8 +100,8 @@ def get(target: Target, address: str, proxy: str, timeout: float) -> Reply:
         with client.get(url, headers=headers, timeout=timeout, stream=True, allow_redirects=False,
                         proxies={parts.scheme: proxy} if proxy else None) as response:
             seconds = time.monotonic() - start
-            skew = None if proxy else _skew(response.headers, wall + seconds / 2)
-            return Reply(response.status_code, seconds, skew)
+            return Reply(response.status_code, seconds,
+                         None if proxy else _skew(response.headers, wall + seconds / 2))
 
 
 def _skew(headers: Any, here: float) -> Optional[float]:

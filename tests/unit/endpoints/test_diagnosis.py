@@ -206,7 +206,7 @@ def test_a_bug_of_ours_is_not_a_fault_of_keystone() -> None:
 
 def test_missing_in_the_catalog() -> None:
     world = World()
-    world.picture.missing = [Missing('network', 'network', 'neutron', 'none', 'remedy')]
+    world.picture.missing = [Missing('network', 'neutron', 'none', 'remedy')]
     assert world.bad() == [(FAILURE, 'network in the service catalog', '')]
 
 
