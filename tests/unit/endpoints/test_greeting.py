@@ -71,11 +71,19 @@ def _ntp(first: int, stratum: int, ahead: float = 0.0) -> bytes:
     return bytes([first, stratum]) + bytes(30) + stamp + stamp
 
 
-@pytest.mark.parametrize('said, wrong, skew', [
-    (_ntp(0x24, 2), '', 0.0), (_ntp(0x24, 1, 90.0), '', 90.0), (_ntp(0x24, 3, -7.5), '', -7.5),
-    (_ntp(0x24, 0), '', None), (_ntp(0xe4, 2), '', None),  # a kiss of death; one that is not synchronised
-    (b'hello', 'the server there is not an NTP server', None), (_ntp(0x23, 2), 'the server there is not an NTP server', None),
-], ids=['right', 'fast', 'slow', 'kiss of death', 'not synchronised', 'no NTP', 'no answer'])  # not with the time in them
+@pytest.mark.parametrize(
+    'said, wrong, skew',
+    [
+        (_ntp(0x24, 2), '', 0.0),
+        (_ntp(0x24, 1, 90.0), '', 90.0),
+        (_ntp(0x24, 3, -7.5), '', -7.5),
+        (_ntp(0x24, 0), '', None),
+        (_ntp(0xE4, 2), '', None),  # a kiss of death; one that is not synchronised
+        (b'hello', 'the server there is not an NTP server', None),
+        (_ntp(0x23, 2), 'the server there is not an NTP server', None),
+    ],
+    ids=['right', 'fast', 'slow', 'kiss of death', 'not synchronised', 'no NTP', 'no answer'],
+)  # not with the time in them
 def test_ntp(said: bytes, wrong: str, skew: Optional[float]) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:

@@ -21,7 +21,8 @@ def wrapped(inner: BaseException) -> Exception:
     """As requests hands on what a socket raised."""
     reason = urllib3.exceptions.NewConnectionError(None, 'no')  # type: ignore[arg-type]
     reason.__cause__ = inner
-    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(None, '/', reason))  # type: ignore[arg-type]
+    error = urllib3.exceptions.MaxRetryError(None, '/', reason)  # type: ignore[arg-type]
+    return requests.ConnectionError(error)
 
 
 @pytest.mark.parametrize('inner, fault', [
