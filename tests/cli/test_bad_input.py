@@ -37,12 +37,12 @@ def each(tmp_path, argvs, *more, **how):
 
 
 @pytest.mark.parametrize('argv, said', [
-    (['explain', 'nobody'], "no server is called 'nobody'"),
-    (['explain', '00000000-0000-0000-0000-000000000000'], 'no server has the UUID 00000000-0000-0000-0000-000000000000'),
-    (['explain', 'web1', '--host', 'nowhere'], "no compute host is called 'nowhere'"),
+    (['explain', 'nobody'], "there is no server 'nobody'"),
+    (['explain', '00000000-0000-0000-0000-000000000000'], 'there is no server with the UUID 00000000-0000-0000-0000-000000000000'),
+    (['explain', 'web1', '--host', 'nowhere'], "there is no compute host 'nowhere'"),
     (['explain', 'web1', '--host', 'compute101'], 'Nova does not live-migrate between cells'),
-    (['hosts', 'nowhere'], "no compute host is called 'nowhere'"),
-    (['baseline', 'compute1', 'nowhere'], "no compute host is called 'nowhere'"),
+    (['hosts', 'nowhere'], "there is no compute host 'nowhere'"),
+    (['baseline', 'compute1', 'nowhere'], "there is no compute host 'nowhere'"),
     (['baseline', '/no/such.xml'], '/no/such.xml cannot be read: No such file or directory'),
     (['check', '--only', 'nonsense'], 'nonsense'),
     (['check', '--only', 'transport'], '--target'),
@@ -68,7 +68,7 @@ def test_what_is_not_understood(tmp_path, argv, said):
 
 @pytest.mark.parametrize('content, said', [
     (None, 'nova.conf cannot be read: No such file or directory'), (b'nonsense\n', 'nova.conf:1'),
-    (b'\xff\xfe[DEFAULT]\n', 'nova.conf cannot be read: it is no text in UTF-8'),
+    (b'\xff\xfe[DEFAULT]\n', 'nova.conf cannot be read: it is not UTF-8 text'),
     (b'[migcheck]\non_failure = perhaps\n', 'on_failure from ')])
 def test_a_configuration_that_cannot_be_read(tmp_path, content, said):
     path = tmp_path / 'nova.conf'
@@ -120,7 +120,7 @@ def test_the_database_is_away(tmp_path):
     with refusing() as port, silent() as hung:
         for name, url, said in (
                 ('refused', f'mysql+pymysql://nova:secret@{port}/nova_api', "Can't connect to MySQL server on '127.0.0.1'"),
-                ('silent', f'mysql+pymysql://nova:secret@{hung}/nova_api', 'it has not answered within 1 s'),
+                ('silent', f'mysql+pymysql://nova:secret@{hung}/nova_api', 'it has not responded within 1 s'),
                 ('file', f'sqlite:///{tmp_path}/no/such.sqlite', 'unable to open database file')):
             path = tmp_path / f'{name}.conf'
             path.write_text(f'[api_database]\nconnection = {url}\n')
@@ -137,7 +137,7 @@ def test_a_cell_that_refuses_or_never_answers_is_said_and_the_rest_shown(three, 
              'baseline': ['baseline', 'compute1', '-f', 'json', '--cpu-map', '/nowhere']}
     with refusing() as port, silent() as hung:
         for url, limit, why in ((port, '60', "Can't connect to MySQL server on '127.0.0.1' ([Errno 111] Connection refused)"),
-                                (hung, '6', 'its database has not answered within 6 s')):
+                                (hung, '6', 'its database has not responded within 6 s')):
             config = away(three, tmp_path, 'cell2', f'mysql+pymysql://nova:secret@{url}/nova')
             ran = each(tmp_path, argvs, config, '--cell-timeout', limit)
             said = f'cell cell2 cannot be read: {why}'

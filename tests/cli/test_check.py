@@ -94,7 +94,7 @@ def test_on_a_terminal(tmp_path, nova_conf, columns):
     assert ran.code == 1
     seen = '\n'.join(terminal.lines)
     for words in ('✗ failure', '! warning', '✓ ok', 'connection refused', 'from keystone catalog', '→ start placement',
-                  'nothing to say: scripted', '1 failure, 1 warning, 1 ok on compute1'):
+                  'no findings: scripted', '1 failure, 1 warning, 1 ok on compute1'):
         assert words in seen or (columns == 40 and set(words.split()) <= set(seen.split())), words
     # All that stood there while it ran has gone, and the cursor is back, at the begin of a line.
     assert not SPINNER & set(seen)

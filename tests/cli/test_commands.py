@@ -129,8 +129,8 @@ def test_explain_looks_at_the_servers_own_cpu(three, tmp_path):
 
 def test_explain_on_a_terminal(three):
     ran = on_terminal('explain', 'web1', conf(three))
-    assert ran.code == 1 and 'Not looked at' in ran.text and 'connection refused' in ran.text
-    assert _lines('explain', 'web1', '--host', 'compute1', conf(three))[-1] == 'It is there already.'
+    assert ran.code == 1 and 'Not considered' in ran.text and 'connection refused' in ran.text
+    assert _lines('explain', 'web1', '--host', 'compute1', conf(three))[-1] == 'The server is already on that host.'
     shown = _lines('explain', 'old1', conf(three))
     assert shown.index('✓ accepted') + 1 == shown.index('  compute2') and shown[-1] == '1 accepted, 1 rejected'
 
@@ -145,7 +145,7 @@ def test_explain_of_a_thousand_says_once_what_is_alike(thousand):
     accepted = seen[seen.index('✓ accepted: 149 hosts'):seen.index('✓ accepted: 50 hosts, nova-compute disabled')].replace(', ', ',')
     assert accepted.count(',') == 99 and accepted.rstrip().endswith('494,500]') and '…' not in accepted
     assert seen.count('connection refused') == seen.count('vendor AMD') == seen.count('older than 3600 s') == 1
-    assert '199 accepted, 150 accepted with a warning, 150 rejected' in seen and '100 of those' in seen
+    assert '199 accepted, 150 accepted with a warning, 150 rejected' in seen and '100 of the accepted hosts' in seen
 
 
 # matrix
@@ -197,7 +197,7 @@ def test_baseline_of_what_is_published(three, tmp_path, cpu_map):
 def test_baseline_of_hosts_that_have_none_in_common(thousand, tmp_path, cpu_map):
     ran = piped(tmp_path, 'baseline', conf(thousand), cpu_map)
     assert ran.code == 1 and 'vendor' in ran.out and 'AMD' in ran.out
-    assert 'nothing is known of the CPU of compute[8,18' in ran.err
+    assert 'there is no published CPU of compute[8,18' in ran.err
     assert valid('baseline', piped(tmp_path, 'baseline', conf(thousand), cpu_map, '-f', 'json').json)['reason'] in ran.out
     shown = _lines('baseline', conf(thousand), cpu_map, columns=80)
     assert 'There is no common CPU: guests cannot move between all of them' in shown[-4] and 'have AMD.' in shown[-1]

@@ -62,7 +62,7 @@ def test_hosts_with_one_reason_stand_together(log):
 
 def test_a_thousand_hosts_are_one_line_per_check_and_each_check_has_its_reason(log):
     assert log({'endpoint': hosts(range(1, 1001), REFUSED), 'address': hosts(range(1001, 1011), LOST)}) == [
-        f'1000 hosts are rejected {TAIL}compute[1-3]: {WHY} | 997 more for endpoint, which nova-migcheck explain names',
+        f'1000 hosts are rejected {TAIL}compute[1-3]: {WHY} | 997 more for endpoint (list them with: nova-migcheck explain SERVER)',
         f'10 hosts are rejected {TAIL}compute1001: address: mig0: is down | 9 more for address: compute[1002-1010]']
 
 
@@ -70,7 +70,7 @@ def test_the_others_are_named_where_they_are_few(log):
     assert log({'endpoint': hosts(range(1, 44), REFUSED)}) == [
         f'43 hosts are rejected {TAIL}compute[1-3]: {WHY} | 40 more for endpoint: compute[4-43]']
     assert log({'endpoint': hosts(range(1, 45), REFUSED)}) == [
-        f'44 hosts are rejected {TAIL}compute[1-3]: {WHY} | 41 more for endpoint, which nova-migcheck explain names']
+        f'44 hosts are rejected {TAIL}compute[1-3]: {WHY} | 41 more for endpoint (list them with: nova-migcheck explain SERVER)']
 
 
 def test_no_host_s_own_reason(log):

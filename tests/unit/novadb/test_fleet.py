@@ -34,7 +34,7 @@ def nova(monkeypatch):
     monkeypatch.setattr(objects.InstanceMapping, 'get_by_instance_uuid', lambda *args: there['mapping'](*args))
     monkeypatch.setattr(objects.RequestSpec, 'get_by_instance_uuid', lambda *args: there['spec'](*args))
     monkeypatch.setattr(fleet, '_gather', lambda *args: there['cells'](*args))
-    monkeypatch.setattr(fleet, '_ask_cells', lambda *args: there['named'](*args))
+    monkeypatch.setattr(fleet, '_query_cells', lambda *args: there['named'](*args))
     return there
 
 
@@ -43,10 +43,10 @@ def test_a_server_is_found_by_its_name_and_by_its_uuid(nova):
 
 
 @pytest.mark.parametrize('what, instead, wanted, said', [
-    ('named', lambda *_: ({'cell1': []}, {'cell2': 'it refuses'}), 'web1', "no server is called 'web1'.*cell2"),
-    ('named', lambda *_: ({'cell1': ['b', 'a']}, {}), 'web1', '2 servers are called .web1., say which by its UUID: a, b'),
-    ('mapping', raises(exception.InstanceMappingNotFound(uuid=UUID)), UUID, f'no server has the UUID {UUID}'),
-    ('mapping', lambda *_: SimpleNamespace(cell_mapping=None), UUID, 'is still being built, no host has been chosen'),
+    ('named', lambda *_: ({'cell1': []}, {'cell2': 'it refuses'}), 'web1', "there is no server 'web1'.*cell2"),
+    ('named', lambda *_: ({'cell1': ['b', 'a']}, {}), 'web1', '2 servers have the name .web1., give the UUID of one: a, b'),
+    ('mapping', raises(exception.InstanceMappingNotFound(uuid=UUID)), UUID, f'there is no server with the UUID {UUID}'),
+    ('mapping', lambda *_: SimpleNamespace(cell_mapping=None), UUID, 'is still being built and has no host yet'),
     ('cells', lambda *_: ({}, {'cell1': 'it refuses'}), UUID, 'is in a cell that cannot be read: cell1: it refuses'),
     ('cells', lambda *_: ({'cell1': None}, {}), UUID, 'is deleted'),
     ('cells', lambda *_: ({'cell1': dataclasses.replace(SERVER, host='', state='shelved_offloaded')}, {}), UUID,
