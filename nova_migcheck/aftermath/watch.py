@@ -213,7 +213,7 @@ class Watch:
         report = self._reporter.report
         if job is not None and arrival.received is not None and received is not None:
             interfaces = traffic.Interfaces.read()
-            fact = report.migration if report else {}
+            fact = report.fact('migration') if report else {}
             stated = fact.get('intended_by', MY_IP) != MY_IP
             named = {str(fact['interface'])} if stated and fact.get('interface') else set()
             intended = named | interfaces.holding(map(str, fact.get('addresses') or ())) if stated else set()

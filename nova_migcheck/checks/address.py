@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar, Iterator, Mapping, Optional, Sequence
 
-from nova_migcheck.checks.base import Check, Fact, Result, Settings
+from nova_migcheck.checks.base import Check, Fact, Offer, Result, Settings
 from nova_migcheck.deadline import Call
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.libvirtd import configfiles as libvirtconf
@@ -32,6 +32,8 @@ class AddressCheck(Check):
 
     NAME = 'address'
     WHEN = 'host'
+    OFFERS = (Offer('migration', ('host', 'libvirt_host', 'inbound', 'addresses', 'others'),
+                    keep=1, between=networks.compare),)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
         'libvirt': ('connection_uri', _INBOUND, _COLD, *migrationuri.OPTIONS),

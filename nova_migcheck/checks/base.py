@@ -5,17 +5,37 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Iterator, Mapping, Sequence, Union
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Callable, ClassVar, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Finding, Outcome
 
-__all__ = ['Check', 'Fact', 'Keep', 'Result', 'Settings']
+__all__ = ['Check', 'Fact', 'Keep', 'Offer', 'Result', 'Settings']
+
+
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """Declares a fact that a check publishes about its host.
+
+    :param name: of the fact, unique among all checks
+    :param per_host: its keys that differ on every host. They are not compared: what is alike on
+        many hosts is judged once for all of them
+    :param keep: when a report is too large, the fact with the smallest number leaves it first
+    :param between: compares the facts of the source and of the target, without the keys of
+        ``per_host``, and returns findings about the target; none when they fit. Either may be
+        anything, since it comes from another host. Pure: it runs in nova-scheduler
+    """
+
+    name: str
+    per_host: tuple[str, ...] = ()
+    keep: int = 0
+    between: Optional[Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[Finding]]] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """Something about this host that another host's check will be compared with. ``value`` must be JSON."""
+    """The value of an :class:`Offer`, a JSON object."""
 
     name: str
     value: Any
@@ -48,6 +68,10 @@ class Check(abc.ABC):
     WHEN: ClassVar[str] = 'host'
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: Whether its rounds read the running guests; the one that does is given ``settings.guests``.
+    READS_GUESTS: ClassVar[bool] = False
+    #: The facts that it publishes.
+    OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
     AUTH_GROUPS: ClassVar[Sequence[str]] = ()
 
@@ -58,6 +82,27 @@ class Check(abc.ABC):
         It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes one ``unknown``
         finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
         """
+
+    @staticmethod
+    def needs(domain: ElementTree.Element) -> Any:
+        """Return what a running guest needs of a target, as JSON; None when it needs nothing.
+
+        It is called on the source, once for each start of a guest.
+
+        :param domain: the guest's live XML, as ``virsh dumpxml`` prints it
+        """
+        return None
+
+    @staticmethod
+    def compare(needs: Any, target: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
+        """Compare the needs of a guest with what a target offers; yield nothing when it fits.
+
+        It is pure, and runs in nova-scheduler, in nova-compute and in the command line.
+
+        :param needs: what :meth:`needs` returned; it comes from another host
+        :param target: fact -> what of it is alike on many hosts
+        """
+        return ()
 
     def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',
               scope: str = '') -> Finding:

@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional
 
 from oslo_log import log as logging
 
+from nova_migcheck.checks.registry import Registry
 from nova_migcheck.deadline import is_exit
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import past, published
@@ -42,6 +43,7 @@ class Reporter:
         # The live migrations from and to this host, oldest first.
         self._pasts: tuple[Past, ...] = ()
         self._runner = runner.Runner(checks)
+        self._registry = Registry([one.check for one in checks.values() if one.check is not None])
         self._memory: dict[str, Any] = {}
         self._carryover = Carryover()
         # As the checks made it, and with what the migrations since then add to it.
@@ -141,6 +143,9 @@ class Reporter:
         for name, loaded in self._checks.items():
             if loaded.check is not None:
                 settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+                if loaded.check.READS_GUESTS:
+                    settings[name] = dataclasses.replace(settings[name], guests={
+                        one: self._checks[one].entry for one in self._registry.needing})
             else:
                 settings[name] = self._reader.nothing()
         outcome = self._runner.run(settings, self._conf.migcheck.round_deadline)
@@ -149,7 +154,8 @@ class Reporter:
         self._memory.update(outcome.memory)
         findings, facts, guests_age = self._carryover.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
         now = time.time()
-        self._publish(reports.build(now, findings, facts, None if guests_age is None else now - guests_age))
+        counted = None if guests_age is None else now - guests_age
+        self._publish(reports.build(now, findings, facts, self._registry, counted))
         self._at, self._mounts = time.monotonic(), table
         LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
 
@@ -163,7 +169,7 @@ class Reporter:
             report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
                 *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
             _log_changes(self._report, report)
-            self._texts = published.write(report)
+            self._texts = published.write(report, self._registry.order)
             self._report = report
 
 

@@ -56,8 +56,9 @@ def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: flo
     :param running: False when it is started anew on the target
     """
     known = running and source is not None and source.knows(arrived, now, migcheck)
-    cpu = source.guest(instance_uuid) if known and source else None
-    return Guest(cpu, needs, running)
+    if not known or source is None:
+        return Guest(None, needs, running)
+    return Guest(source.guest(instance_uuid), needs, running, source.needs.of(instance_uuid))
 
 
 class Kind(NamedTuple):
@@ -275,7 +276,7 @@ class Judge:
     def _judge_kind(self, known: Known, name: str, kind: Kind) -> Verdict:
         together = self._together.get(kind.site)
         if together is None and self._source is not None:
-            together = self._together[kind.site] = between(self._source, kind.report)
+            together = self._together[kind.site] = between(self._source, kind.report, self._policies)
         return known.add(name, judge_fresh(known.guest, self._source, kind.report, self._policies, together=together))
 
     def _with_frequency(self, hz: int, text: str, verdict: Verdict) -> Verdict:

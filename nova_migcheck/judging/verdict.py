@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Iterable, Optional
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck.checks import loading
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.network import migration as networks
 from nova_migcheck.policies import REJECT, WARN, Policies
-from nova_migcheck.report.report import OWN_KEYS, Report
-from nova_migcheck.storage import comparison as storages
+from nova_migcheck.report.report import Report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +19,7 @@ class Guest:
 
     :param cpu: what it uses; None when that is not known (or plays no part: see ``running``)
     :param needs: which findings with a scope concern it: ``volumes``, ``encryption``, ``local-disk``
+    :param requirements: what it needs of a target besides its CPU, as JSON (``checks.needs``)
     :param running: False when it is started anew on the target (cold migration, evacuation): then neither its CPU nor the
         migration network plays a part
     """
@@ -27,6 +27,7 @@ class Guest:
     cpu: Optional[cpus.Cpu] = None
     needs: frozenset[str] = frozenset()
     running: bool = True
+    requirements: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,10 @@ def judge_fresh(guest: Guest, source: Optional[Report], target: Report, policies
     """:func:`judge`, for a target whose report is there and believed."""
     verdict = _guest_on(guest, target, policies, compared, name)
     findings = list(target.findings)
+    if guest.running and guest.requirements:
+        findings += loading.of(policies.checks).compare(guest.requirements, target.common)
     if guest.running and source is not None:
-        findings += between(source, target) if together is None else together
+        findings += between(source, target, policies) if together is None else together
     return settle(concerning(guest, findings), policies) + verdict
 
 
@@ -103,20 +106,12 @@ def stale(time: float, now: float, stale_after: float) -> Finding:
                    'ComputeNode.stats', 'see that nova-compute runs there, and its clock')
 
 
-def between(source: Report, target: Report) -> list[Finding]:
-    """What two reports say together that neither says alone. Only what is alike on many hosts takes part (see ``published``)."""
-    return [finding for name, compare in _PAIRS.items() for finding in compare(_common(name, source), _common(name, target))]
+def between(source: Report, target: Report, policies: Policies) -> list[Finding]:
+    """Return what the enabled checks find by comparing the facts of two hosts.
 
-
-def _common(name: str, report: Report) -> dict[str, Any]:
-    return {key: value for key, value in getattr(report, name).items() if key not in OWN_KEYS[name]}
-
-
-# Fact -> what compares it between the source and the target.
-_PAIRS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], list[Finding]]] = {
-    'migration': networks.compare,
-    'storage': storages.compare,
-}
+    Only what is alike on many hosts takes part (see ``report.published``).
+    """
+    return loading.of(policies.checks).between(source.common, target.common)
 
 
 def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison],

@@ -29,14 +29,15 @@ import hashlib
 import json
 import re
 import zlib
-from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
+from nova_migcheck.checks.needs import Needs
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.cpu.population import pack, unpack
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import past
-from nova_migcheck.report.report import OWN_KEYS, Group, Report, summarise
+from nova_migcheck.report.report import Group, Report, summarise
 
 VERSION = '1'
 MAIN = 'migcheck'
@@ -58,6 +59,10 @@ _TIME = slice(2, 12)
 #: Where the space after the time stands, and the kind.
 SPACE, KIND = slice(12, 13), slice(13, 29)
 _TSC_HZ = re.compile(r"'tsc_hz':([0-9]{1,13})[,}]")
+
+
+# Keys of the part that is this host's own which are no facts.
+_RESERVED = frozenset(('f', 'tsc_hz', 'default', 'guests', 'counted', 'past', 'dropped', 'needs'))
 
 
 class Unreadable(ValueError):
@@ -85,7 +90,7 @@ def read_common(text: str) -> tuple[Report, str]:
         _time, summary, packed, _own = _split(text)
         cpu, site = _read_packed(packed)
         facts = _object(site)
-        return Report(0, _bare(summary), cpu, migration=_fact('migration', {}, facts), storage=_fact('storage', {}, facts)), site
+        return Report(0, _bare(summary), cpu, common=_common_facts(facts)), site
 
 
 def is_bare(finding: Finding) -> bool:
@@ -120,21 +125,37 @@ def common(stats: Mapping[str, Any]) -> str:
 
 def site(report: Report) -> str:
     """What of the networks and the storage takes part in a comparison with another host, as text."""
-    return report.site or _json(_parts(report)[1])
+    return report.site or _json(_filled(report.common))
 
 
-def write(report: Report) -> dict[str, str]:
-    """The string for ``stats``, with its key at most :data:`MAX_BYTES`. What does not fit is dropped, least use first, and named."""
+def write(report: Report, order: Sequence[str] = ()) -> dict[str, str]:
+    """Return the string for ``stats``, with its key at most :data:`MAX_BYTES`.
+
+    What does not fit is dropped, least use first, and named.
+
+    :param order: names of facts in the order in which they are dropped; others go before them
+    """
     # What only lists, whoever reads the report has in the detail.
-    report = dataclasses.replace(report, findings=tuple(dataclasses.replace(f, subjects=()) for f in report.findings))
+    report = dataclasses.replace(report, findings=tuple(
+        dataclasses.replace(f, subjects=()) for f in report.findings))
     if len(report.findings) > MAX_FINDINGS:
-        report = _drop(report, 'findings', findings=(*_one_each(report.findings), *report.findings)[:MAX_FINDINGS])
-    for shrink in _SHRINK:
+        report = _drop(report, 'findings', findings=(
+            *_one_each(report.findings), *report.findings)[:MAX_FINDINGS])
+    others = sorted((report.common.keys() | report.own.keys()) - set(order))
+    facts: list[Callable[[Report], Report]] = [
+        functools.partial(_drop_fact, name=name) for name in (*others, *order)]
+    for shrink in (*_SHRINK, *facts, *_SHRINK_LAST):
         text = _text(report)
         if len(MAIN) + len(text) <= MAX_BYTES:
             return {MAIN: text}
         report = shrink(report)
     return {MAIN: _text(report)}
+
+
+def _drop_fact(report: Report, name: str) -> Report:
+    return _drop(report, name, **{
+        part: {fact: value for fact, value in getattr(report, part).items() if fact != name}
+        for part in ('common', 'own')})
 
 
 def read(stats: Any) -> Optional[Report]:
@@ -165,23 +186,9 @@ def _as_unreadable(error: Exception) -> Unreadable:
     return error if isinstance(error, Unreadable) else Unreadable(f'{type(error).__name__}: {error}'[:200])
 
 
-def _parts(report: Report) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(this host's own, alike on many) of the facts about networks and storage"""
-    own: dict[str, Any] = {}
-    site: dict[str, Any] = {}
-    for name in OWN_KEYS:
-        fact = getattr(report, name)
-        mine = {key: value for key, value in fact.items() if key in OWN_KEYS[name]}
-        common = {key: value for key, value in fact.items() if key not in OWN_KEYS[name]}
-        if mine:
-            own[name] = mine
-        if common:
-            site[name] = common
-    return own, site
-
-
 def _text(report: Report) -> str:
-    own, site = _parts(report)
+    own: dict[str, Any] = _filled(report.own)
+    site = _filled(report.common)
     if report.findings:
         own['f'] = [f.to_dict() for f in report.findings]
     if report.cpu and report.cpu.tsc_hz:
@@ -191,6 +198,8 @@ def _text(report: Report) -> str:
         own['default'] = pack(report.default_guest, report.cpu)
     if report.groups:
         own['guests'] = [[pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
+    if report.needs != Needs():
+        own['needs'] = report.needs.to_json()
     if report.counted is not None:
         own['counted'] = report.counted
     if report.migrations:
@@ -245,7 +254,7 @@ def _read(text: Any) -> Report:
     return Report(
         time, findings, cpu, unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _fact('migration', own, site), _fact('storage', own, site), dropped, counted, past.read(own.get('past')), site_text)
+        _common_facts(site), _own_facts(own), Needs.from_json(own.get('needs')), dropped, counted, past.read(own.get('past')), site_text)
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -255,10 +264,21 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-def _fact(name: str, own: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, Any]:
-    """Both parts of a fact, each only with the keys that belong there."""
-    return {**{key: value for key, value in site.get(name, {}).items() if key not in OWN_KEYS[name]},
-            **{key: value for key, value in own.get(name, {}).items() if key in OWN_KEYS[name]}}
+def _filled(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: dict(fact) for name, fact in facts.items() if fact}
+
+
+def _common_facts(site: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the facts of the common part, those that nobody here declares included."""
+    if not all(isinstance(fact, dict) for fact in site.values()):
+        raise Unreadable('what it says of a fact is no JSON object')
+    return dict(site)
+
+
+def _own_facts(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the facts of the part that is the host's own; other keys may be a later version's."""
+    return {name: value for name, value in own.items()
+            if name not in _RESERVED and isinstance(value, dict)}
 
 
 def _bare(summary: str) -> tuple[Finding, ...]:
@@ -322,9 +342,11 @@ _SHRINK: tuple[Callable[[Report], Report], ...] = (
     lambda r: _drop(r, 'findings', findings=_one_each(r.findings)),
     lambda r: _drop(r, 'guests', groups=()),
     lambda r: _drop(r, 'findings', findings=_cut(r.findings, 0)[:40]),
+    lambda r: _drop(r, 'needs', needs=Needs()),
     lambda r: _drop(r, 'default', default_guest=None),
-    lambda r: _drop(r, 'migration', migration={}),
-    lambda r: _drop(r, 'storage', storage={}),
+)
+# Then the facts, and last of all the CPU.
+_SHRINK_LAST: tuple[Callable[[Report], Report], ...] = (
     lambda r: _drop(r, 'cpu', cpu=None),
     lambda r: Report(r.time, dropped=('all',)),
 )

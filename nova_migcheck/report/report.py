@@ -6,14 +6,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Mapping, Optional
 
+from nova_migcheck.checks.needs import Needs, shorten
+from nova_migcheck.checks.registry import Registry
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.population import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report.past import Past
-
-# Keys of the ``migration`` and ``storage`` facts that differ on every host. The others are alike on many and travel apart from
-# these, so that the filter can cache what it makes of them.
-OWN_KEYS = {'migration': ('host', 'libvirt_host', 'inbound', 'addresses', 'others'), 'storage': ('free_bytes', 'total_bytes', 'device')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +35,13 @@ class Report:
     :param cpu: what its hypervisor provides, None when it could not say
     :param default_guest: the CPU of a guest that no group names, None when it is what the host gives by itself (``guest_by_default``)
     :param groups: guests with another CPU
-    :param migration: the ``migration`` fact of the address check
-    :param storage: the ``storage`` fact of the storage check
+    :param common: fact -> what of it is alike on many hosts, which is what hosts are compared by
+    :param own: fact -> what of it differs on every host
+    :param needs: of its guests, besides the CPU
     :param dropped: what did not fit, and ``guests`` when nothing tells what a guest has that no group names
     :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
     :param migrations: the last few live migrations from and to it, oldest first
-    :param site: what of the networks and the storage takes part in a comparison with another host, as it was published; '' when this report
-        was not read from a published one
+    :param site: :attr:`common` as it was published; '' when this report was not read
     """
 
     time: int
@@ -51,12 +49,22 @@ class Report:
     cpu: Optional[Cpu] = None
     default_guest: Optional[Cpu] = None
     groups: tuple[Group, ...] = ()
-    migration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    storage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    common: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    needs: Needs = dataclasses.field(default_factory=Needs)
     dropped: tuple[str, ...] = ()
     counted: Optional[int] = None
     migrations: tuple[Past, ...] = ()
     site: str = dataclasses.field(default='', compare=False, repr=False)
+
+    def fact(self, name: str) -> dict[str, Any]:
+        """Return a whole fact, empty when the host has not published it."""
+        return {**self.own.get(name, {}), **self.common.get(name, {})}
+
+    @property
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """All facts."""
+        return {name: self.fact(name) for name in sorted(self.common.keys() | self.own.keys())}
 
     def guest(self, instance_uuid: str) -> Optional[Cpu]:
         """The CPU that this host's guest uses, None when the report cannot tell."""
@@ -93,17 +101,14 @@ def summarise(findings: tuple[Finding, ...]) -> str:
     return ','.join(sorted(words)).replace(' ', '_') or '-'
 
 
-def shorten(instance_uuid: str) -> str:
-    """What of an instance's UUID a report holds: 48 bits tell the guests of one host apart."""
-    return instance_uuid.replace('-', '')[:12].lower()
-
-
-def build(time: float, findings: list[Finding], facts: Mapping[str, Any], counted: Optional[float] = None) -> Report:
-    """A report from a round of checks. A fact that is not what its name promises is a finding, not an error.
+def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
+          registry: Registry, counted: Optional[float] = None) -> Report:
+    """Make a report of a round of checks. A fact that is not as declared is a finding.
 
     :param time: seconds since the epoch
+    :param facts: name -> value, as the checks published them
+    :param registry: of the checks that ran
     :param counted: when the ``guests`` were counted, None: in this round
-    :param facts: ``cpu``, ``guests``, ``migration``, ``storage`` as the checks published them
     """
     told = [f for f in findings if f.outcome is not Outcome.OK]
     cpu = default = None
@@ -123,9 +128,18 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any], counte
             groups = tuple(Group(guest, tuple(sorted(uuids))) for guest, uuids in who.items())
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
-    return Report(int(time), tuple(told), cpu, default, groups, _mapping(facts.get('migration')), _mapping(facts.get('storage')),
-                  dropped, None if counted is None else int(counted))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    common: dict[str, dict[str, Any]] = {}
+    own: dict[str, dict[str, Any]] = {}
+    for name in sorted(facts.keys() - {'cpu', 'guests', 'needs'}):
+        if name not in registry.offers or not isinstance(facts[name], dict):
+            why = ('is no JSON object' if name in registry.offers
+                   else 'is declared by none of the enabled checks')
+            told.append(Finding('report', Outcome.UNKNOWN, name, f'this fact {why}; it is not published',
+                                '', 'this is a bug in the check that yields it: see its OFFERS'))
+            continue
+        for part, fact in zip((common, own), registry.split(name, facts[name])):
+            if fact:
+                part[name] = fact
+    needs = Needs.from_json(facts.get('needs'))
+    return Report(int(time), tuple(told), cpu, default, groups, common, own, needs, dropped,
+                  None if counted is None else int(counted))

@@ -15,33 +15,23 @@ import time
 from typing import Any, Callable, Collection, Mapping, Optional
 
 from oslo_log import log as logging
-from stevedore import named
 
-from nova_migcheck.checks.base import Check, Settings
+from nova_migcheck.checks.base import Settings
+from nova_migcheck.checks.loading import Loaded, load
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.processes import start_time
 from nova_migcheck.rounds import child
 from nova_migcheck.rounds.process import GRACE, Process
 
-LOG = logging.getLogger(__name__)
+__all__ = ['CheckOutput', 'Loaded', 'Round', 'Runner', 'load']
 
-NAMESPACE = 'nova_migcheck.checks'
+LOG = logging.getLogger(__name__)
 
 # Longest pause between two looks at the child, in seconds, while somebody watches its progress.
 POLL = 0.05
 
 # Called with a check's name and each of its findings as they come, and with None at its end.
 Progress = Callable[[str, Optional[Finding]], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A check as its entry point gave it. ``error`` says why there is none."""
-
-    name: str
-    check: Optional[type[Check]] = None
-    entry: str = ''
-    error: str = ''
 
 
 @dataclasses.dataclass
@@ -76,47 +66,6 @@ class Round:
     told: dict[str, CheckOutput] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-def load(names: list[str]) -> dict[str, Loaded]:
-    """The checks of these names, in this order. One that is missing or broken is in the answer too, with its error."""
-    failed: dict[str, str] = {}
-
-    def note(_manager: Any, entry_point: Any, error: Exception) -> None:
-        failed[entry_point.name] = f'{type(error).__name__}: {error}'
-
-    manager = named.NamedExtensionManager(NAMESPACE, names, on_load_failure_callback=note,
-                                         on_missing_entrypoints_callback=lambda _names: None)
-    found = {extension.name: extension for extension in manager}
-    loaded = {}
-    for name in names:
-        if name in found:
-            check = found[name].plugin
-            error = _flaw(check)
-            loaded[name] = Loaded(name, error=error) if error else Loaded(
-                name, check, found[name].entry_point.value)
-        else:
-            loaded[name] = Loaded(name, error=failed.get(name, f'no package installed here declares it in {NAMESPACE}'))
-    return loaded
-
-
-def _flaw(check: Any) -> str:
-    """Return why a plugin is no check that nova-compute can use, '' when it is one.
-
-    nova-compute itself reads these attributes, so a wrong one must not get that far.
-    """
-    if not (isinstance(check, type) and issubclass(check, Check)):
-        return 'its entry point is not a nova_migcheck.checks.base.Check'
-    if check.WHEN not in ('host', 'path'):
-        return f'WHEN is {check.WHEN!r}, neither "host" nor "path"'
-    lists = {'AUTH_GROUPS': check.AUTH_GROUPS}
-    if not isinstance(check.OPTIONS, Mapping):
-        return f'OPTIONS is {check.OPTIONS!r}, and not a mapping'
-    lists.update((f'OPTIONS of [{group}]', names) for group, names in check.OPTIONS.items())
-    for name, value in lists.items():
-        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
-            return f'{name} is {value!r}, and not a list of names'
-    return ''
 
 
 class Runner:

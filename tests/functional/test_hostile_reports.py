@@ -18,6 +18,7 @@ from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import published, report
 from nova_migcheck.scheduler import MigrationTargetFilter
+from tests.facts import BUILT_IN
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu
 
@@ -26,8 +27,8 @@ SETTINGS = hypothesis.settings(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow])
 
 CPU = {'arch': 'x86_64', 'virt': 'kvm', 'vendor': 'Intel', 'model': 'Haswell', 'features': ' '.join(sorted(Cpu().features))}
-WELL = published.write(report.build(1_700_000_000, [], {'cpu': CPU, 'migration': {'networks': ['10.77.0.0/24'], 'mtu': 9000}}))
-FAILED = published.write(report.build(1_700_000_000, [Finding('endpoint', Outcome.FAILURE, 'x', 'refused')], {'cpu': CPU}))
+WELL = published.write(report.build(1_700_000_000, [], {'cpu': CPU, 'migration': {'networks': ['10.77.0.0/24'], 'mtu': 9000}}, BUILT_IN))
+FAILED = published.write(report.build(1_700_000_000, [Finding('endpoint', Outcome.FAILURE, 'x', 'refused')], {'cpu': CPU}, BUILT_IN))
 
 
 def dated(texts, when):

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Iterator, Mapping, Optional
 
 from nova_migcheck.report.report import Report
+from tests.facts import facts
 from tests.lab import inside
 from tests.lab.libvirt_host import LibvirtHost
 
@@ -68,7 +69,7 @@ def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: s
     connection = libvirt.open(uri)
     conf = types.SimpleNamespace(host=name, state_path=state_path, libvirt=types.SimpleNamespace(
         live_migration_downtime=500, live_migration_bandwidth=0))
-    reporter = types.SimpleNamespace(report=Report(0, migration=fact), migrated=lambda pasts: None)
+    reporter = types.SimpleNamespace(report=Report(0, **facts(migration=dict(fact))), migrated=lambda pasts: None)
     watch = Watch(conf, types.SimpleNamespace(get_connection=lambda: connection), reporter)
     watch.start()
 

@@ -16,6 +16,7 @@ from nova_migcheck.report import past
 from nova_migcheck.report.past import Past
 from nova_migcheck.report.report import Report
 from tests import FUZZ
+from tests.facts import facts
 
 MIB = 1 << 20
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
@@ -102,7 +103,7 @@ def test_what_lies_below_an_interface(sysfs):
     sysfs('bond0', ['eth0', 'eth1', 'bond0.7'])
     sysfs('eth0')
     assert list(traffic._below('bond0.7', {'bond0': 1, 'eth0': 1})) == ['bond0']
-    assert list(traffic._below('bond0.7', {'eth0': 1, 'eth1': 1})) == ['eth0', 'eth1']
+    assert sorted(traffic._below('bond0.7', {'eth0': 1, 'eth1': 1})) == ['eth0', 'eth1']
     assert list(traffic._below('gone0', {'eth0': 1})) == []
 
 
@@ -249,7 +250,7 @@ def watched(libvirt, tmp_path, monkeypatch):
     monkeypatch.setattr(Interfaces, 'read', lambda: TWO)
     conf = types.SimpleNamespace(host='compute2', state_path=str(tmp_path), libvirt=types.SimpleNamespace(
         live_migration_downtime=500, live_migration_bandwidth=0))
-    report = Report(1, migration={'addresses': ['10.77.0.12'], 'intended_by': 'migration_networks'})
+    report = Report(1, **facts(migration={'addresses': ['10.77.0.12'], 'intended_by': 'migration_networks'}))
     reporter = types.SimpleNamespace(report=report, migrated=lambda pasts: None)
     found = watch.Watch(conf, libvirt, reporter)
     found.start()

@@ -17,6 +17,7 @@ from nova_migcheck.judging.verdict import Guest
 from nova_migcheck.policies import Policies
 from nova_migcheck.report import published
 from nova_migcheck.report.report import Report
+from tests.facts import facts
 
 NOW = 1_764_000_000
 CPU = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset({'fpu', 'sse2', 'avx'}))
@@ -28,8 +29,8 @@ NFS = {'images': 'path', 'expect': 'auto', 'path': '/i', 'mount': '/i', 'type': 
 LOCAL = {'images': 'path', 'expect': 'auto', 'path': '/i', 'mount': '/', 'type': 'ext4', 'shared': False, 'free_bytes': 2}
 
 
-def stats(cpu=CPU, findings=(), age=10, **facts):
-    return published.write(Report(NOW - age, tuple(findings), cpu, **facts))
+def stats(cpu=CPU, findings=(), age=10, groups=(), **values):
+    return published.write(Report(NOW - age, tuple(findings), cpu, groups=groups, **facts(**values)))
 
 
 def newer(texts):

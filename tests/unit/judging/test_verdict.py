@@ -11,20 +11,21 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.judging.verdict import Guest, judge, judge_fresh
 from nova_migcheck.policies import Policies
 from nova_migcheck.report.report import Report
+from tests.facts import facts
 
 NOW = 1_764_000_000
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset({'fpu', 'sse2', 'avx', 'avx2'}))
 GUEST = dataclasses.replace(HOST, features=frozenset({'fpu', 'sse2', 'avx'}))
 RICHER = dataclasses.replace(HOST, features=HOST.features | {'avx512f', 'avx512dq'})
-ALL = ('address', 'cpu', 'endpoint')
+ALL = ('address', 'cpu', 'endpoint', 'storage')
 
 
 def policies(**changes):
     return Policies(checks=ALL, stale_after=300, **changes)
 
 
-def report(*findings, age=10, cpu=HOST, **facts):
-    return Report(NOW - age, tuple(findings), cpu, **facts)
+def report(*findings, age=10, cpu=HOST, **values):
+    return Report(NOW - age, tuple(findings), cpu, **facts(**values))
 
 
 def finding(check, outcome, scope=''):

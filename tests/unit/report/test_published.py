@@ -18,6 +18,7 @@ from nova_migcheck.report import past, published, report
 from nova_migcheck.report.past import Past
 from nova_migcheck.report.report import Group, Report
 from tests import FUZZ
+from tests.facts import BUILT_IN, facts
 
 NAMES = NAMES_1.decode().split()
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Icelake-Server', frozenset(random.Random(1).sample(NAMES, 150)), 2_400_000_000, True, 9_000_000)
@@ -26,7 +27,8 @@ UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
 FULL = Report(
     1_764_000_000, (Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refused', 'keystone catalog', 'start it', 'volumes'),),
     HOST, dataclasses.replace(HOST, tsc_hz=None), (Group(SMALLER, (report.shorten(UUID),)),),
-    {'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000}, {'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7},
+    **facts(migration={'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000},
+            storage={'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7}),
     migrations=tuple(
         Past(1_764_000_000 + n, 'in', report.shorten(UUID), 'compute1.example.org', 'completed', 3700, 63, 268_435_456, 'bond1.200')
         for n in range(past.PUBLISHED)))
@@ -58,7 +60,7 @@ def test_a_real_host_s_report_is_small():
 
 def test_hosts_of_a_kind_have_the_same_cpu_and_site():
     other = dataclasses.replace(FULL, time=1, findings=(), cpu=dataclasses.replace(HOST, tsc_hz=2_400_001_000),
-                                migration={**FULL.migration, 'host': 'compute2'}, storage={**FULL.storage, 'free_bytes': 9})
+                                own={'migration': {'host': 'compute2'}, 'storage': {'free_bytes': 9}})
     one, two = published.write(FULL), published.write(other)
     assert published.common(one) == published.common(two)
     assert kind(one) != kind(two), 'one has a finding'
@@ -67,7 +69,7 @@ def test_hosts_of_a_kind_have_the_same_cpu_and_site():
 
 
 @pytest.mark.parametrize('changes', [
-    {'cpu': None}, {'cpu': SMALLER}, {'storage': {}}, {'migration': {'mtu': 1500}}, {'findings': ()},
+    {'cpu': None}, {'cpu': SMALLER}, {'common': {}}, {'common': {'migration': {'mtu': 1500}}}, {'findings': ()},
     {'findings': (dataclasses.replace(FULL.findings[0], scope=''),)},
 ])
 def test_the_kind_is_all_that_a_decision_rests_on(changes):
@@ -85,7 +87,7 @@ def test_what_a_kind_has_in_common():
     assert [(f.check, f.outcome, f.scope) for f in report.findings] == [('endpoint', Outcome.FAILURE, 'volumes')]
     assert all(published.is_bare(f) for f in report.findings)
     assert report.cpu == dataclasses.replace(HOST, tsc_hz=None)
-    assert report.migration == {'networks': ['10.77.0.0/24'], 'mtu': 9000}
+    assert report.fact('migration') == {'networks': ['10.77.0.0/24'], 'mtu': 9000}
     assert site == published.site(FULL)
     assert published.read_findings(published.write(FULL)[published.MAIN]) == FULL.findings
 
@@ -195,7 +197,7 @@ findings = st.lists(st.builds(Finding, check=st.text(min_size=1, max_size=40), o
 @hypothesis.settings(max_examples=150 * FUZZ, deadline=None)
 @hypothesis.given(findings, json_values, json_values)
 def test_whatever_checks_yield_fits_and_reads_back(found, fact, other):
-    built = report.build(1_764_000_000, found, {'cpu': fact, 'guests': other, 'migration': {'x': fact}, 'storage': other})
+    built = report.build(1_764_000_000, found, {'cpu': fact, 'guests': other, 'migration': {'x': fact}, 'storage': other}, BUILT_IN)
     texts = published.write(built)
     assert sum(len(k) + len(v.encode()) for k, v in texts.items()) <= published.MAX_BYTES
     back = published.read(texts)
@@ -203,20 +205,20 @@ def test_whatever_checks_yield_fits_and_reads_back(found, fact, other):
     assert published.read_findings(texts[published.MAIN]) == back.findings
 
 
-@pytest.mark.parametrize('facts', [{}, {'groups': FULL.groups}, {'migration': FULL.migration}, {'storage': FULL.storage}, {'cpu': HOST},
+@pytest.mark.parametrize('values', [{}, {'groups': FULL.groups}, {'common': FULL.common}, {'own': FULL.own}, {'cpu': HOST},
                                    {'migrations': FULL.migrations}, {'dropped': ('texts',), 'counted': 1, 'default_guest': SMALLER}])
-def test_findings_are_found_without_reading_the_rest(facts):
+def test_findings_are_found_without_reading_the_rest(values):
     """Whatever stands beside them, and whatever they say: what looks like an end in a text is none."""
     says = ("],'guests':", '],"guests":', "'f':[{", '"f":[{', "],'tsc_hz':1}", '}]}', "\\'],\"past\":", '\\')
     for found in ((), tuple(Finding('cpu', Outcome.FAILURE, text, '{' + text) for text in says)):
         found += tuple(Finding('cpu', Outcome.WARNING, 'x', 'y', scope=text) for text in ("'f':[{", "],'past':"))
-        main = published.write(Report(1_764_000_000, found, **facts))[published.MAIN]
+        main = published.write(Report(1_764_000_000, found, **values))[published.MAIN]
         assert published.read_findings(main) == published.read({published.MAIN: main}).findings == found
 
 
 def test_ten_thousand_findings_keep_the_decision():
     many = [Finding(f'check{n % 7}', Outcome.FAILURE, f'thing {n}', 'd' * 900, 'o' * 900, 'r' * 900) for n in range(10_000)]
-    built = report.build(1_764_000_000, many, {'cpu': HOST.to_dict()})
+    built = report.build(1_764_000_000, many, {'cpu': HOST.to_dict()}, BUILT_IN)
     texts = published.write(built)
     assert sum(len(k) + len(v) for k, v in texts.items()) <= published.MAX_BYTES
     back = published.read(texts)
@@ -242,7 +244,8 @@ def test_guest():
 def test_the_guests_of_the_cpu_check():
     other = dataclasses.replace(SMALLER, model='Haswell')
     gathered = GuestCpus.gather(HOST, {UUID: other, UUID.replace('2f', '3f'): None, UUID.replace('2f', '4f'): guest_by_default(HOST)})
-    back = published.read(published.write(report.build(1_764_000_000, [], {'cpu': HOST.to_dict(), 'guests': gathered.to_dict(HOST)})))
+    built = report.build(1_764_000_000, [], {'cpu': HOST.to_dict(), 'guests': gathered.to_dict(HOST)}, BUILT_IN)
+    back = published.read(published.write(built))
     assert back.guest(UUID) == other
     assert back.guest(UUID.replace('2f', '3f')) is None
     assert back.guest(UUID.replace('2f', '4f')) == guest_by_default(HOST)
@@ -264,4 +267,4 @@ def test_what_is_compared_is_taken_from_the_part_that_the_kind_is_made_of():
     texts = published.write(FULL)
     lying = texts[published.MAIN].replace("'migration':{", "'migration':{'mtu':576,")
     assert lying != texts[published.MAIN]
-    assert published.read({**texts, published.MAIN: lying}).migration['mtu'] == 9000
+    assert published.read({**texts, published.MAIN: lying}).fact('migration')['mtu'] == 9000

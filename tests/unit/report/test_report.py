@@ -9,6 +9,7 @@ from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.population import GuestCpus, guest_by_default
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report.report import Report, build, summarise
+from tests.facts import BUILT_IN
 
 HOST = Cpu('x86_64', 'kvm', 'Intel', 'Skylake', frozenset({'fpu', 'sse2', 'avx'}))
 LESS = dataclasses.replace(HOST, features=frozenset({'fpu'}))
@@ -33,38 +34,48 @@ def test_a_report_is_what_the_checks_found():
     failure = Finding('address', Outcome.FAILURE, 'eth1', 'is down')
     guests = GuestCpus.gather(HOST, {UUIDS[0]: LESS, UUIDS[1]: LESS, UUIDS[2]: None, UUIDS[3]: guest_by_default(HOST)}, True)
     report = build(1000.9, [Finding('cpu', Outcome.OK), failure], {
-        'cpu': HOST.to_dict(), 'guests': guests.to_dict(HOST), 'migration': {'mtu': 9000}, 'storage': {'images': 'rbd'}})
+        'cpu': HOST.to_dict(), 'guests': guests.to_dict(HOST), 'migration': {'mtu': 9000},
+        'storage': {'images': 'rbd'}}, BUILT_IN)
     assert (report.time, report.findings, report.cpu, report.default_guest) == (1000, (failure,), HOST, None)
-    assert (report.migration, report.storage) == ({'mtu': 9000}, {'images': 'rbd'})
+    assert report.facts == {'migration': {'mtu': 9000}, 'storage': {'images': 'rbd'}}
     assert [report.guest(uuid) for uuid in UUIDS] == [LESS, LESS, None, guest_by_default(HOST)]
     assert all(group.who == tuple(sorted(group.who)) for group in report.groups) and len(report.groups) == 2
 
 
 def test_a_host_with_nothing_to_say():
-    assert build(7, [], {}) == Report(7)
-    assert build(7, [], {'migration': 'no', 'storage': ['no'], 'guests': {}}) == Report(7)
+    assert build(7, [], {}, BUILT_IN) == Report(7)
+    assert build(7, [], {'guests': {}}, BUILT_IN) == Report(7)
+
+
+@pytest.mark.parametrize('name, value, words', [
+    ('migration', 'no', 'is no JSON object'), ('storage', ['no'], 'is no JSON object'),
+    ('unheard-of', {}, 'is declared by none of the enabled checks')])
+def test_a_fact_that_is_not_as_declared(name, value, words):
+    (finding,) = build(7, [], {name: value}, BUILT_IN).findings
+    assert (finding.outcome, finding.subject) == (Outcome.UNKNOWN, name) and words in finding.detail
 
 
 def test_a_fact_that_is_no_cpu_is_a_finding():
-    assert build(7, [], {'cpu': {'arch': 'x86_64'}, 'migration': {'mtu': 1}}) == Report(7, (
+    assert build(7, [], {'cpu': {'arch': 'x86_64'}, 'migration': {'mtu': 1}}, BUILT_IN) == Report(7, (
         Finding('cpu', Outcome.UNKNOWN, 'cpu', 'the check published no usable CPU: virt of a CPU is a name', '',
-                'this is a bug of the check'),), migration={'mtu': 1}, dropped=('guests',))
+                'this is a bug of the check'),), common={'migration': {'mtu': 1}}, dropped=('guests',))
 
 
 def test_a_guest_of_which_nothing_tells():
     """The first of a host where guests are configured to have a CPU of their own: it started after the report."""
     guests = GuestCpus(None, {UUIDS[0]: LESS})
-    report = build(7, [], {'cpu': HOST.to_dict(), 'guests': guests.to_dict(HOST)})
+    report = build(7, [], {'cpu': HOST.to_dict(), 'guests': guests.to_dict(HOST)}, BUILT_IN)
     assert (report.guest(UUIDS[0]), report.guest(UUIDS[1]), report.dropped) == (LESS, None, ('guests',))
 
 
 def test_guests_counted_before_the_rest():
     early = Report(1000, counted=500)
     assert early.knows(484, 1000, OPTIONS) and not early.knows(485, 1000, OPTIONS)
-    assert build(7, [], {}, counted=5.9).counted == 5 and build(7, [], {}).counted is None
+    assert build(7, [], {}, BUILT_IN, 5.9).counted == 5
+    assert build(7, [], {}, BUILT_IN).counted is None
 
 
 def test_what_a_host_gives_by_itself_is_not_said():
     for default, said in ((LESS, LESS), (guest_by_default(HOST), None)):
         facts = {'cpu': HOST.to_dict(), 'guests': GuestCpus(default, {}).to_dict(HOST)}
-        assert build(7, [], facts).default_guest == said
+        assert build(7, [], facts, BUILT_IN).default_guest == said

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nova_migcheck.checks.base import Settings
+from nova_migcheck.checks.base import Check, Settings
 from nova_migcheck.finding import Outcome
 from nova_migcheck.rounds import child, process, runner
 
@@ -122,7 +122,7 @@ def checks(tmp_path, monkeypatch):
     sys.modules.pop('badchecks', None)
     import badchecks
     return {c.NAME: runner.Loaded(c.NAME, c, f'badchecks:{c.__name__}') for c in vars(badchecks).values()
-            if isinstance(c, type) and issubclass(c, runner.Check) and c.NAME}
+            if isinstance(c, type) and issubclass(c, Check) and c.NAME}
 
 
 def run(checks, *names, deadline=20.0, **settings):
