@@ -19,7 +19,8 @@ def test_findings_are_a_line_each() -> None:
 
 def test_objects_for_programs() -> None:
     assert columns.Findings([DEAD]).machine_readable() == [DEAD.to_dict()]
-    past = Past(1764000000, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28, 'mig0')
+    past = Past(1764000000, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28,
+                'mig0')
     assert columns.Migrations([past]).machine_readable() == [past.to_dict()]
     assert columns.Migrations([past, past]).human_readable() == f'{past}\n{past}'
 
