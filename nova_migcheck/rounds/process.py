@@ -31,7 +31,6 @@ class Process:
     """
 
     def __init__(self, names: Collection[str]) -> None:
-        self.names = frozenset(names)
         self.files = {name: os.memfd_create('migcheck') for name in (*names, _INPUT, _STATUS)}
         self._popen: Optional[subprocess.Popen[bytes]] = None
 
