@@ -16,9 +16,9 @@ from tests.functional.test_service import children
 # check -> what is said of it
 BROKEN = {
     'raises': 'the check broke: ZeroDivisionError: division by zero, on purpose',
-    'hangs': 'the check had not finished after 2 s and was killed',
+    'hangs': 'the check was killed: it had not finished after 2 s',
     'rubbish': 'the check broke: TypeError: it yielded dict, not a Finding, Fact or Keep',
-    'floods': 'the check broke: it found more than',
+    'floods': 'the check broke: it yielded more than',
     'dies': 'the check died of signal 9',
     'no_check': 'the check cannot be loaded: its entry point is not a nova_migcheck.checks.base.Check',
     'broken': 'the check cannot be loaded: ImportError: libmissing.so.1',

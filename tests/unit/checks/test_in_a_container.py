@@ -42,7 +42,7 @@ def findings(check: type[Check], **libvirt: object) -> list[Finding]:
 def test_certificates_that_only_libvirtd_s_container_has(bare: pathlib.Path, options: dict) -> None:
     found = findings(TlsCheck, **options)
     assert [finding.outcome for finding in found] == [Outcome.UNKNOWN]
-    assert 'cannot be read from here' in found[0].detail
+    assert 'cannot be read by nova-compute' in found[0].detail
 
 
 @pytest.mark.parametrize('options', [{SCHEME: 'tls'}, {NATIVE: True}])

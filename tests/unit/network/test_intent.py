@@ -78,7 +78,8 @@ def test_addresses_that_come_and_go_are_not_meant(flag: str) -> None:
 
 
 def test_vip_adds_no_network() -> None:
-    network = host(address('10.77.0.11/24', 5), address('10.77.0.99/32', 5), address('10.77.0.98/24', 5, secondary=True))
+    network = host(address('10.77.0.11/24', 5), address('10.77.0.99/32', 5),
+                   address('10.77.0.98/24', 5))
     assert [str(net) for net in meant(network, '10.77.0.11').networks] == ['10.77.0.0/24']
 
 

@@ -187,7 +187,7 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
     before = children()
     outcome = run(checks, 'hangs', 'good', deadline=1.0)
     assert only(outcome, 'hangs') == [(Outcome.OK, 'seen before it hung'),
-                                      (Outcome.UNKNOWN, 'the check had not finished after 1 s and was killed')]
+                                      (Outcome.UNKNOWN, 'the check was killed: it had not finished after 1 s')]
     assert only(outcome, 'good')[0][0] is Outcome.OK
     assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert children() == before
@@ -196,7 +196,7 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
 def test_bytes_that_are_no_results_are_survived(checks):
     outcome = run(checks, 'rawrubbish', 'good')
     (_, detail), = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
-    assert detail.startswith('the check broke: it wrote what is no finding')
+    assert detail.startswith('the check broke: it wrote a malformed result')
     # It could not write into another check's results.
     assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')]
 
