@@ -114,7 +114,7 @@ def cost(case: Case, times: int = 7) -> tuple[float, float, float]:
             ours._memory._kinds.clear()
             published._read_packed.cache_clear()
         return hosts()
-    with mock.patch.object(scheduler.MigrationTargetFilter, '_leaving', lambda *_: (move, source)):
+    with mock.patch.object(scheduler.MigrationTargetFilter, '_move', lambda *_: (move, source)):
         kept = len(run([ours], spec, hosts()))
         assert case.expect in (None, kept), f'{kept} hosts kept, not {case.expect}'
         assert len(run(nova, spec, hosts())) == len(case.stats)

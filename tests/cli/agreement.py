@@ -106,7 +106,7 @@ class Cloud:
                     node.save()
         found = fleet.read()
         self._built = matrix.build(found.hosts, Policies.from_conf(self.conf.migcheck), self.conf.migcheck, time.time(), servers=True)
-        assert len(found.hosts) == sum(map(len, NUMBERS.values())) and not found.away
+        assert len(found.hosts) == sum(map(len, NUMBERS.values())) and not found.unreachable
         for name, (cell, number) in HOMES.items():
             with nova_context.target_cell(self.admin, self.cells[cell]) as context:
                 self._compare(context, cell, f'compute{number}', name, servers[name], found)
