@@ -17,9 +17,8 @@ from nova_migcheck import cpu
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.cpu import CpuCheck
 from nova_migcheck.cpu import definition as cpuguest
-from nova_migcheck.cpu import hypervisor
+from nova_migcheck.cpu import hypervisor, offered
 from nova_migcheck.cpu import names as cpunames
-from nova_migcheck.cpu import offered
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.models import CpuMap
 from nova_migcheck.cpu.population import guest_by_default
@@ -83,7 +82,8 @@ def by_the_map(xml: str) -> str:
     """
     element = ElementTree.fromstring(xml)
     said = {feature.get('name') for feature in element.findall('feature')}
-    ElementTree.SubElement(element, 'feature', policy='require', name=next(name for name in ('cx8', 'msr', 'tsc', 'pae') if name not in said))
+    name = next(name for name in ('cx8', 'msr', 'tsc', 'pae') if name not in said)
+    ElementTree.SubElement(element, 'feature', policy='require', name=name)
     return ElementTree.tostring(element, encoding='unicode')
 
 
