@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nova_migcheck.cpu import Cpu, compare
 from nova_migcheck.cpu.bits import Interner
+from nova_migcheck.cpu.names import known_by
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.judging import targets, verdict
 from nova_migcheck.judging.verdict import Guest
@@ -202,11 +203,12 @@ def _sifted_as_alone(those, policies):
 
 
 names = st.frozensets(st.sampled_from(['fpu', 'sse2', 'avx', 'avx2', 'vmx', 'arch-capabilities', 'of-no-libvirt']))
+spelled = st.sampled_from([frozenset(), frozenset(), frozenset({'EPYC-v4'}), frozenset({'xfd', 'fred'}), frozenset({'of-no-libvirt'})])
 cpus = st.builds(Cpu, st.sampled_from(['x86_64', 'x86_64', 'i686', 'aarch64']), st.sampled_from(['kvm', 'kvm', 'qemu']),
                  st.sampled_from([None, 'Intel', 'AMD']), st.sampled_from(['one', 'other']), names,
                  st.sampled_from([None, None, 2_000_000_000, 2_000_100_000, 3_000_000_000]), st.sampled_from([None, True, False]),
-                 st.sampled_from([None, 6_000_000, 9_000_000]), hidden=names, forbids=st.just(frozenset()) | names,
-                 at_most=st.none() | names)
+                 st.sampled_from([None, 6_000_000, 9_000_000, 9_000_000, 11_003_000]), hidden=names, forbids=st.just(frozenset()) | names,
+                 at_most=st.none() | names, spelled=spelled, cpu_map=st.sampled_from([None, 'd5d1ca76fa15', 'ac47ffaab720', '0123456789ab']))
 
 
 @hypothesis.settings(deadline=None)
@@ -229,8 +231,28 @@ def test_the_short_ways_to_a_verdict_end_where_the_long_one_does(guests, given):
 def test_bits_say_yes_exactly_when_the_comparison_does(guest, host):
     masked = Interner()
     guest, host = (dataclasses.replace(cpu, arch='x86_64', forbids=frozenset(), at_most=None) for cpu in (guest, host))
-    ours, theirs = masked(guest), masked(host)
-    assert ours.runs_on(theirs) == compare(dataclasses.replace(guest, tsc_hz=None), host).compatible
+    ours, theirs = masked(guest), masked(host, known_by(host.libvirt, host.cpu_map))
+    found = compare(dataclasses.replace(guest, tsc_hz=None), host).compatible
+    # What is no feature of the host, and newer than the table, the comparison has to tell.
+    if ours.runs_on(theirs) != found:
+        assert found and guest.spelled - known_by(host.libvirt, host.cpu_map)
+
+
+def test_a_guest_with_names_that_a_host_does_not_know_takes_no_short_way():
+    old, new = (dataclasses.replace(CPU, libvirt=libvirt, cpu_map=cpu_map)
+                for libvirt, cpu_map in ((9_000_000, 'd5d1ca76fa15'), (11_003_000, 'ac47ffaab720')))
+    guest = Guest(dataclasses.replace(CPU, model='EPYC-v4', spelled=frozenset({'EPYC-v4'}), libvirt=11_003_000))
+    memory = targets.Memory()
+    for _ in range(2):
+        one = judge(guest=guest, memory=memory)
+        assert checks(one(stats(new))) == ([], []) and checks(one(stats(old))) == (['cpu'], [])
+        assert 'does not know CPU model EPYC-v4' in one(stats(old)).rejections[0].detail
+        assert 'choose a target whose libvirt knows it' in one(stats(old)).rejections[0].remedy
+        assert checks(one(stats())) == ([], ['cpu'])  # a report of the version before
+    masked = Interner()
+    ours = masked(guest.cpu)
+    assert ours.runs_on(masked(new, known_by(new.libvirt, new.cpu_map)))
+    assert not ours.runs_on(masked(old, known_by(old.libvirt, old.cpu_map)))
 
 
 def test_there_are_not_more_bits_than_names_may_be(monkeypatch):
