@@ -116,7 +116,9 @@ def compare_definitions(guest: cpuxml.Definition, host: cpuxml.Definition, cpu_m
     host = dataclasses.replace(host, arch=host.arch or arch, virt=host.virt or virt)
     try:
         if (guest.arch, guest.virt) == (host.arch, host.virt) and guest.arch in cpu.X86:
-            said = offered.model(guest, host, cpu_map) or offered.names(guest, host, cpu_map)
+            said = offered.model(guest, host, cpu_map)
+            if said is None or said.compatible:
+                said = offered.names(guest, host, cpu_map) or said
             if said is not None:
                 return said
         uses, gives = cpuguest.guest(guest, cpu_map.expand), cpuguest.host(host, cpu_map.expand)

@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import functools
 import threading
-from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional, Sequence
 
 from oslo_log import log as logging
@@ -254,7 +253,7 @@ class Judge:
 
 def _text(stats: Any) -> Optional[str]:
     """Return what a host has published, None when that is no text."""
-    text = stats.get(published.MAIN) if isinstance(stats, Mapping) else None
+    text = stats.get(published.MAIN) if isinstance(stats, dict) else None
     return text if isinstance(text, str) else None
 
 

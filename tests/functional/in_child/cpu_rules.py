@@ -39,8 +39,8 @@ MODELS = {
         'pclmuldq pdpe1gb pge pni popcnt pse pse36 rdrand rdseed rdtscp sep sha-ni smap smep sse sse2 sse4.1 sse4.2 '
         'sse4a ssse3 svm syscall tsc vme xgetbv1 xsave xsavec xsaveopt')),
 }
-# What libvirt 7.0 does not know; of the model as much as EPYC has.
-MODELS['EPYC-Milan'] = MODELS['EPYC']
+# What libvirt 9.0 does not know; of the model as much as EPYC has.
+MODELS['EPYC-Genoa'] = MODELS['EPYC']
 # What the silicon has and QEMU gives to no guest: comparing it is LP#2039803.
 RAW_ONLY = frozenset(('acpi', 'ds', 'ds_cpl', 'dtes64', 'est', 'pbe', 'tm', 'tm2', 'xtpr'))
 # libvirt's first name of a feature -> its present one. A host that has the first has a libvirt which knows no other.
@@ -62,6 +62,7 @@ class Cpu:
     :param kvm: whether the host has KVM
     :param tsc: frequency in Hz, and whether the host can give a guest another one
     :param unknown: names of models and features that its libvirt does not know
+    :param libvirt: version of its libvirt, None: that of Nova's fake one
     """
 
     model: str = 'Haswell'
@@ -71,6 +72,7 @@ class Cpu:
     kvm: bool = True
     tsc: Optional[tuple[int, bool]] = None
     unknown: frozenset[str] = frozenset()
+    libvirt: Optional[int] = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""

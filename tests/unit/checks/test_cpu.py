@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pathlib
 import sys
 import threading
 import types
@@ -14,7 +16,8 @@ import pytest
 from nova_migcheck import cpu
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.cpu import CpuCheck
-from nova_migcheck.cpu import hypervisor
+from nova_migcheck.cpu import hypervisor, names
+from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.finding import Finding, Outcome
 
 MODELS = {'Haswell': ['fpu', 'sse2', 'avx2'], '486': ['fpu', 'vme', 'pse']}
@@ -47,7 +50,7 @@ class Domain:
         return self.uuid
 
     def XMLDesc(self, flags: int) -> str:
-        assert flags == 0
+        assert flags in (0, 8)
         self.read += 1
         return f"<domain type='kvm'><os><type arch='x86_64'>hvm</type></os>{self.cpu_xml}</domain>"
 
@@ -103,11 +106,22 @@ class Connection:
     def compareCPU(self, xml: str, flags: int) -> Any:
         return self._answer('compareCPU', lambda: 2)
 
+    def getCPUModelNames(self, arch: str) -> Any:
+        assert arch == 'x86_64'
+        return self._answer('getCPUModelNames', lambda: list(MODELS))
+
     def listAllDomains(self, flags: int) -> Any:
         return self._answer('listAllDomains', lambda: list(self.domains))
 
     def close(self) -> None:
         self.calls.append('close')
+
+
+@pytest.fixture(autouse=True)
+def cpu_map(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The files of libvirt, which nothing is installed for here."""
+    monkeypatch.setenv('NOVA_MIGCHECK_CPU_MAP', str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture
@@ -262,6 +276,47 @@ def test_without_libvirt_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'libvirt-python' in finding.remedy
 
 
+FEATURES = "<cpus><feature name='fpu'/><feature name='fred'><alias name='FRED'/></feature></cpus>"
+
+
+def test_what_this_libvirt_knows(connection: Connection, cpu_map: pathlib.Path) -> None:
+    """The models by its word, the features by the files that came with it."""
+    assert 'cpu_map' not in run()[0]['cpu']  # no files
+    (cpu_map / 'x86_features.xml').write_text(FEATURES)
+    assert run()[0]['cpu']['cpu_map'] == names.digest(MODELS, ['fpu', 'fred'])
+    assert 'cpu_map' not in run()[0]['guests']
+    for unreadable in ('<broken', ''):
+        (cpu_map / 'x86_features.xml').write_text(unreadable)
+        assert 'cpu_map' not in run()[0]['cpu']
+    (cpu_map / 'x86_features.xml').write_text(FEATURES)
+    connection.answers['getCPUModelNames'] = LibvirtError(3, 'not supported')
+    facts, (finding,), _ = run()
+    assert 'cpu_map' not in facts['cpu'] and finding.outcome is Outcome.OK
+    connection.answers['getCPUModelNames'] = ['another', *MODELS]
+    assert run()[0]['cpu']['cpu_map'] == names.digest(['another', *MODELS], ['fpu', 'fred'])
+    connection.answers['getCPUModelNames'] = ZeroDivisionError('bug')
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
+def test_the_names_in_the_guests_definitions(connection: Connection, cpu_map: pathlib.Path) -> None:
+    feature = "<feature policy='{}' name='{}'/>".format
+    connection.answers['getDomainCapabilities'] = (
+        "<domainCapabilities><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'><model>Haswell</model><vendor>Intel</vendor>"
+        + feature('disable', 'fred') + feature('require', 'avx') + '</mode></cpu></domainCapabilities>')
+    as_the_host = HOST_MODEL.replace('</cpu>', feature('disable', 'fred') + '</cpu>')
+    connection.domains = [Domain(1, as_the_host), Domain(2, HOST_MODEL), Domain(3, as_the_host), Domain(4, CUSTOM.replace(
+        '</cpu>', feature('disable', 'lam') + feature('disable', 'vmx-ept') + '</cpu>'))]
+    facts, _, memory = run()
+    assert facts['cpu']['spelled'] == 'fred'
+    # The usual guest is like the host: nothing is said of it.
+    assert 'default' not in facts['guests']
+    assert {group['who'][0][-1]: group['cpu'].get('spelled') for group in facts['guests']['groups']} == {'2': None, '4': 'lam vmx-ept'}
+    assert run(memory)[0] == facts
+    # It was asked for with what was added to its model: of the others that was not looked at.
+    assert [domain.read for domain in connection.domains] == [1, 1, 1, 2]
+
+
 GUEST = cpu.Cpu('x86_64', 'kvm', 'Intel', 'Haswell', frozenset({'fpu', 'hle', 'rtm'}))
 
 
@@ -312,6 +367,72 @@ def test_what_qemu_10_1_hides_on_amd() -> None:
     assert asked(intel, 10_001_000, compareHypervisorCPU=message).outcome == cpu.INCOMPATIBLE
     more = LibvirtError(91, 'Host CPU does not provide required features: mds-no, avx2')
     assert asked(amd, 10_001_000, compareHypervisorCPU=more).missing == ('avx2', 'mds-no')
+
+
+class Reading(Connection):
+    """A libvirt that knows these names only; asked, it stops at the first that it does not know."""
+
+    KNOWN = frozenset({'486', 'Haswell', 'fpu', 'vme', 'pse', 'hle', 'rtm'})
+
+    def compareHypervisorCPU(self, emulator: Any, arch: str, machine: Any, virt: str, xml: str, flags: int) -> Any:
+        assert (arch, virt) == ('x86_64', 'kvm')
+        definition = cpuxml.parse_definition(xml)
+        for name in [definition.model, *(name for name, _ in definition.features)]:
+            if name not in self.KNOWN:
+                raise LibvirtError(1, f'Das CPU-Merkmal {name} ist unbekannt')  # it speaks the language of its system
+        return super().compareHypervisorCPU()
+
+
+def test_a_libvirt_names_what_it_does_not_know_one_at_a_time() -> None:
+    spelling = dataclasses.replace(GUEST, spelled=frozenset({'Haswell', 'fred', 'lam', 'hle'}), libvirt=11_003_000)
+    conn = Reading()
+    found = hypervisor.ask_hypervisor(conn, spelling)
+    assert found == cpu.unreadable({'fred', 'lam'}, spelling, 9_000_000)
+    assert found.reason == 'has libvirt 9.0.0, which does not know CPU features fred, lam of the guest (libvirt 11.3.0)'
+    assert hypervisor.unknown_names(conn, dataclasses.replace(spelling, model='Newer', spelled=frozenset({'Newer', 'lam'}))) == {'Newer', 'lam'}
+    assert hypervisor.unknown_names(conn, dataclasses.replace(spelling, arch='i686', spelled=frozenset({'lam'}))) == {'lam'}
+    many = frozenset(f'f{number}' for number in range(100))
+    assert len(hypervisor.unknown_names(conn, dataclasses.replace(spelling, spelled=many))) == 8
+    # It knows all: then features count.
+    conn.calls.clear()
+    assert hypervisor.ask_hypervisor(conn, dataclasses.replace(spelling, spelled=frozenset({'hle'}))).compatible
+    assert conn.calls.count('compareHypervisorCPU') == 2
+    # Nothing to ask about.
+    conn.calls.clear()
+    assert hypervisor.ask_hypervisor(conn, GUEST).compatible
+    assert conn.calls == ['compareHypervisorCPU']
+
+
+@pytest.mark.parametrize('error', [LibvirtError(38, 'Connection reset by peer'), LibvirtError(3, 'not supported fred'), LibvirtError(1, 'no')])
+def test_a_libvirt_that_does_not_say_what_it_does_not_know(error: Exception) -> None:
+    spelling = dataclasses.replace(GUEST, spelled=frozenset({'fred', 'no-such'}))
+    assert hypervisor.unknown_names(Connection(compareHypervisorCPU=error), spelling) == frozenset()
+    with pytest.raises(KeyError):
+        hypervisor.unknown_names(Connection(compareHypervisorCPU=KeyError('bug')), spelling)
+
+
+@pytest.mark.parametrize(('libvirt', 'published', 'outcome'), [
+    (11_003_000, {'fpu'}, cpu.INCOMPATIBLE),
+    (10_010_000, {'fpu'}, cpu.INCOMPATIBLE),
+    (10_009_000, {'fpu'}, cpu.COMPATIBLE),  # it compares as we do
+    (11_003_000, {'fpu', 'hle', 'rtm'}, cpu.COMPATIBLE),  # nothing speaks against it, and nothing more is asked
+    (11_003_000, None, cpu.COMPATIBLE),
+])
+def test_a_yes_that_is_not_believed(libvirt: int, published: Any, outcome: str) -> None:
+    """libvirt accepts; its hypervisor gives fpu, sse2 and avx2."""
+    conn = Connection(getLibVersion=libvirt)
+    provided = dataclasses.replace(GUEST, features=frozenset(published)) if published else None
+    found = hypervisor.ask_and_count(conn, dataclasses.replace(GUEST, spelled=frozenset({'hle'})), provided)
+    assert found.outcome == outcome
+    assert found.missing == (('hle', 'rtm') if outcome == cpu.INCOMPATIBLE else ())
+    assert ('baselineHypervisorCPU' in conn.calls) == (outcome == cpu.INCOMPATIBLE)
+
+
+def test_a_yes_is_believed_when_the_hypervisor_gives_more_by_now_or_does_not_say() -> None:
+    provided = dataclasses.replace(GUEST, features=frozenset({'fpu'}))
+    less = dataclasses.replace(GUEST, features=frozenset({'fpu', 'avx2'}))
+    for answers, guest in (({}, less), ({'getDomainCapabilities': LibvirtError(38, 'gone')}, GUEST)):
+        assert hypervisor.ask_and_count(Connection(getLibVersion=11_003_000, **answers), guest, provided).compatible
 
 
 ARM = ("<capabilities><host><cpu><arch>aarch64</arch><model>Neoverse-N1</model><vendor>ARM</vendor><feature name='sha2'/>"

@@ -104,6 +104,92 @@ def test_names_that_the_targets_libvirt_does_not_know() -> None:  # K12
     assert compare(newest, dataclasses.replace(host, libvirt=13_000_000)).missing == ('brand-new',)
 
 
+# What Debian 12 has, and Debian 13.
+OLD = dataclasses.replace(HOST, libvirt=9_000_000, cpu_map='d5d1ca76fa15')
+NEW = dataclasses.replace(HOST, libvirt=11_003_000, cpu_map='ac47ffaab720')
+
+
+def spelling(*names: str, model: str = 'Skylake-Server', libvirt: Any = 11_003_000) -> Cpu:
+    return dataclasses.replace(GUEST, spelled=frozenset(names), model=model, libvirt=libvirt)
+
+
+def test_a_name_that_the_targets_libvirt_does_not_know_is_refused_by_it_under_any_policy() -> None:
+    found = compare(spelling('EPYC-v4', model='EPYC-v4'), OLD)
+    assert (found.outcome, found.missing) == (INCOMPATIBLE, ())
+    assert found.reason == 'has libvirt 9.0.0, which does not know CPU model EPYC-v4 of the guest (libvirt 11.3.0)'
+    assert found.remedy.startswith('choose a target whose libvirt knows it')
+    found = compare(spelling('cmpccxadd'), OLD)
+    assert found.reason == 'has libvirt 9.0.0, which does not know CPU feature cmpccxadd of the guest (libvirt 11.3.0)'
+    found = compare(spelling('EPYC-v4', 'vmx-ept', *'fred lam sm3 sm4 sha512'.split(), model='EPYC-v4', libvirt=None), OLD)
+    assert found.reason == ('has libvirt 9.0.0, which does not know CPU model EPYC-v4 and CPU features fred, lam, sha512, sm3, sm4 and 1 more '
+                            'of the guest (libvirt of unknown version)')
+    # A name that is newer than the table is certainly not one of those that are in it.
+    assert compare(spelling('brand-new', libvirt=13_000_000), OLD).outcome == INCOMPATIBLE
+    # The vendor is what a wrong vendor is reported for.
+    assert 'vendor AMD' in compare(spelling('fred'), dataclasses.replace(OLD, vendor='AMD')).reason
+
+
+def test_names_that_both_libvirts_know() -> None:
+    assert compare(spelling('EPYC-v4', 'cmpccxadd', model='EPYC-v4'), NEW).compatible
+    assert compare(spelling('xfd', 'EPYC-Milan', model='EPYC-Milan', libvirt=9_000_000), OLD).compatible
+    assert compare(spelling('xfd', libvirt=9_000_000), NEW).compatible
+    # Names that were changed: the older is known by the newer.
+    assert compare(spelling('vmx-invept-single-context-noglobals'), NEW).compatible
+
+
+def test_a_libvirt_of_which_only_the_version_is_known() -> None:
+    """A distribution may have taken a name from a later release: nothing is certain."""
+    for host in (dataclasses.replace(OLD, cpu_map=None), dataclasses.replace(OLD, cpu_map='0123456789ab'),
+                 dataclasses.replace(OLD, cpu_map=None, libvirt=10_000_000),
+                 # The files of a release that is installed and does not run yet.
+                 dataclasses.replace(OLD, cpu_map=NEW.cpu_map)):
+        version = cpunames.version_text(host.libvirt)
+        assert compare(spelling('fred', 'EPYC-v4', model='EPYC-v4'), host) == Comparison(
+            UNKNOWN, reason=f'does not say whether its libvirt {version} knows CPU model EPYC-v4 and CPU feature fred')
+        assert compare(spelling('EPYC-Milan', model='EPYC-Milan'), host).compatible
+        # What it names itself it knows.
+        assert compare(spelling('fred'), dataclasses.replace(host, spelled=frozenset({'fred'}))).compatible
+        assert compare(spelling('fred'), more(host, 'fred')).compatible
+    assert compare(spelling('fred'), dataclasses.replace(OLD, libvirt=None)).outcome == UNKNOWN
+    assert compare(spelling('fred', libvirt=None), dataclasses.replace(OLD, cpu_map=None)).outcome == UNKNOWN
+    # Something is missing for certain.
+    assert compare(more(spelling('fred'), 'hle'), dataclasses.replace(OLD, cpu_map=None)).missing == ('hle',)
+
+
+def test_where_the_table_ends() -> None:
+    """A target that is newer than the table: silent about what the table does not have."""
+    newest = dataclasses.replace(HOST, libvirt=13_000_000, cpu_map='0123456789ab')
+    for libvirt in (None, 12_900_000, 13_000_000, 13_001_000):
+        assert compare(spelling('brand-new', 'Newest', model='Newest', libvirt=libvirt), newest).compatible
+        assert compare(spelling('fred', 'EPYC-v4', model='EPYC-v4', libvirt=libvirt), newest).compatible
+
+
+def test_the_table() -> None:
+    from nova_migcheck.cpu.releases import RELEASES
+    assert [release[0] for release in RELEASES][:3] == [7_000_000, 9_000_000, 11_003_000]
+    assert [release[0] for release in RELEASES] == sorted(release[0] for release in RELEASES)
+    models, features = set[str](), set[str]()
+    for version, digest, more_models, more_features in RELEASES:
+        assert not models & set(more_models.split()) and not features & set(more_features.split())
+        models |= set(more_models.split())
+        features |= set(more_features.split())
+        assert digest == cpunames.digest(models, features) and not models & features
+        assert cpunames.known_by(version, digest) == cpunames.beyond(models | features)
+        # By the version alone, as much as is certain: not less in any release that it was not looked up in.
+        assert cpunames.known_by(version, None) == cpunames.beyond(models | features)
+        assert cpunames.known_by(version, None) <= cpunames.known_by(version + 1000, None)
+    assert not cpunames.beyond(['486', 'EPYC', 'avx512f', 'arch-facilities', 'cqm'])
+    assert cpunames.beyond(['EPYC-v4', 'avx', 'fred']) == {'EPYC-v4', 'fred'}
+
+
+def test_releases_that_may_have_offered_these_models() -> None:
+    every_qemu = ['486', 'qemu64', 'EPYC', 'EPYC-Milan']
+    assert list(cpunames.known_with(every_qemu)) == [9_000_000]
+    assert list(cpunames.known_with([*every_qemu, '486-v1', 'qemu64-v1', 'EPYC-v1', 'EPYC-Milan-v1'])) == [11_003_000, 12_008_000]
+    assert list(cpunames.known_with([*every_qemu, 'SapphireRapids'])) == []  # of a release between the two
+    assert list(cpunames.known_with(['486', 'qemu64'])) == list(cpunames.known_with([])) == []
+
+
 def test_names_that_no_libvirt_known_here_knows() -> None:
     host = dataclasses.replace(HOST, libvirt=None)
     assert compare(more(GUEST, 'nosuch'), host).missing == ('nosuch',)
@@ -136,7 +222,8 @@ def test_other_architectures_know_equality_only(arch: str) -> None:
 
 
 def test_json() -> None:
-    full = dataclasses.replace(HOST, hidden=frozenset({'mds-no'}), forbids=frozenset({'hle'}), at_most=frozenset({'avx'}))
+    full = dataclasses.replace(HOST, hidden=frozenset({'mds-no'}), forbids=frozenset({'hle'}), at_most=frozenset({'avx'}),
+                               spelled=frozenset({'EPYC-v4', 'fred'}), cpu_map='ac47ffaab720')
     for cpu in (HOST, GUEST, full, Cpu('s390x', 'kvm')):
         assert Cpu.from_dict(json.loads(json.dumps(cpu.to_dict()))) == cpu
     with pytest.raises(ValueError, match='features'):
@@ -178,6 +265,8 @@ def test_what_is_no_cpu_says_which_key() -> None:
             ('features', ('fpu -', 'a ' * 2001, 'x' * 65), 'features of a CPU holds something that is no name'),
             ('tsc_hz', (0, True, 1.5, 10 ** 12 + 1), 'tsc_hz of a CPU is a number above 0'),
             ('libvirt', (10 ** 9 + 1, '9'), 'libvirt of a CPU is a number above 0'),
+            ('spelled', (7, ['fpu']), 'spelled of a CPU is a string of names'),
+            ('cpu_map', (7, 'a b'), 'cpu_map of a CPU is a name'),
             ('tsc_scaling', (0, 'no'), 'tsc_scaling of a CPU is true or false')):
         for value in values:
             with pytest.raises(ValueError) as raised:
@@ -210,7 +299,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 
 @ON_A_BUSY_MACHINE
 @given(st.dictionaries(st.sampled_from(['arch', 'virt', 'vendor', 'model', 'features', 'tsc_hz', 'tsc_scaling', 'libvirt',
-                                        'hidden', 'forbids', 'at_most', 'other']),
+                                        'hidden', 'forbids', 'at_most', 'spelled', 'cpu_map', 'other']),
                        JSON | st.sampled_from(['x86_64', 'kvm', 'fpu sse2', 9_000_000]), max_size=12) | JSON)
 def test_hostile_json(value: Any) -> None:
     try:

@@ -88,6 +88,46 @@ def test_topoext_comes_with_kvm() -> None:
     assert 'topoext' in guest(domain(cpu, 'qemu')).features
 
 
+def spelled(cpu: str, added: object = None, asked: object = None) -> set[str]:
+    definition = cpuxml.parse_definition(domain(cpu))
+    return set(cpuguest.spelled(definition, expand, added, asked))  # type: ignore[arg-type]
+
+
+def test_the_names_in_a_definition() -> None:
+    """What not every libvirt knows of its model and of features, whatever is said of them."""
+    every = '<cpu mode="custom"><model>{}</model>' + features(*(f'{policy} {policy}-new' for policy in cpuxml.POLICIES), 'require avx') + '</cpu>'
+    assert spelled(every.format('486')) == {f'{policy}-new' for policy in cpuxml.POLICIES}
+    assert guest(domain(every.format('486'))).spelled == spelled(every.format('486'))
+    assert spelled('<cpu mode="custom"><model>Haswell</model>' + features('disable arch-facilities', 'require cqm') + '</cpu>') == set()
+    # Of a host-passthrough guest too; it names no model of its own.
+    assert spelled('<cpu mode="host-passthrough">' + features('disable fred', 'disable avx') + '</cpu>') == {'fred'}
+    assert guest(domain('<cpu mode="host-passthrough"/>')).spelled == set()
+    # What belongs to the model, whoever knows that knows; of one that nobody can expand all counts.
+    MODELS['Newer'] = {'fpu', 'fred', 'lam'}
+    assert spelled('<cpu mode="custom"><model>Newer</model>' + features('disable fred', 'disable sm3') + '</cpu>') == {'Newer', 'sm3'}
+    assert spelled('<cpu mode="custom"><model>Unheard</model>' + features('disable fred') + '</cpu>') == {'Unheard', 'fred'}
+    assert guest(f"<domain type='kvm'><os><type arch='aarch64'/></os>{every.format('486')}</domain>").spelled == set()
+
+
+def test_what_libvirt_leaves_out_of_what_it_sends() -> None:
+    """Features that were added to a model later, unless the guest was asked for with them."""
+    cpu = '<cpu mode="custom"><model>{}</model>' + features('disable vmx-ept', 'require vmx-vpid', 'disable fred') + '</cpu>'
+    asked: list[str] = []
+
+    def ask() -> frozenset[str]:
+        asked.append('')
+        return frozenset({'vmx-vpid'})
+
+    added = {'Haswell': frozenset({'vmx-ept', 'vmx-vpid'}), '486': frozenset[str]()}.get
+    assert spelled(cpu.format('Haswell'), added) == {'fred'}
+    assert spelled(cpu.format('486'), added) == {'fred', 'vmx-ept', 'vmx-vpid'}
+    assert spelled(cpu.format('486'), added, ask) and not asked
+    assert spelled(cpu.format('Haswell'), added, ask) == {'fred', 'vmx-vpid'} and asked
+    # Where the files are not there: all of VMX, but of a model with a version.
+    assert spelled(cpu.format('Haswell')) == spelled(cpu.format('Haswell'), lambda model: None) == {'fred'}
+    assert spelled(cpu.format('Haswell-v2')) == {'Haswell-v2', 'fred', 'vmx-ept', 'vmx-vpid'}
+
+
 def test_a_host() -> None:
     xml = ('<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name="host-passthrough" supported="yes"/>'
            '<mode name="host-model" supported="yes"><model>Haswell</model><vendor>Intel</vendor>'
@@ -178,6 +218,11 @@ def test_what_most_guests_have() -> None:
     assert GuestCpus.from_dict(nothing.to_dict(HOST), HOST) == nothing
     # A guest of another type says nothing of what guests here have.
     assert GuestCpus.gather(HOST, {'a': dataclasses.replace(custom, virt='qemu')}).default == default
+    # Those that are as foretold but for the names in their definitions come before those that are more.
+    spelling = dataclasses.replace(default, spelled=frozenset({'fred'}))
+    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older}) == GuestCpus(spelling, {'b': older, 'c': older})
+    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older, 'd': default}).default == default
+    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older}, from_host=False).default == older
     # Who described it, and the model's name, make no other CPU.
     assert GuestCpus.gather(HOST, {'a': dataclasses.replace(default, model='x', libvirt=1)}).named == {}
 
@@ -205,10 +250,22 @@ def test_the_files_of_libvirt(tmp_path: object) -> None:
     assert cpu_map.models('x86_64') == ['older', 'old', 'new']
     assert cpu_map.expand('new', 'x86_64') == {'fpu', 'pni'}
     assert cpu_map.names('i686') == {'fpu', 'pni', 'sse3'}
+    with pytest.raises(OSError):
+        cpu_map.features()
+    (directory / 'x86_features.xml').write_text((directory / 'f.xml').read_text())
+    (directory / 'x86_new.xml').write_text((directory / 'n.xml').read_text())
+    assert cpu_map.features() == {'fpu', 'pni'}
+    assert (cpu_map.added('new'), cpu_map.added('old'), cpu_map.added('../x86_new')) == ({'vmx-ept'}, None, None)
     assert (cpu_map.vendor('new', 'x86_64'), cpu_map.vendor('old', 'x86_64')) == ('Intel', None)
     with pytest.raises(cpuguest.UnknownModel, match='does not know the x86_64 CPU model Skylake'):
         cpu_map.expand('Skylake', 'x86_64')
+    # Up to libvirt 10.9 all models are compared by these files, since then those that are marked.
+    assert [cpu_map.decides(name, 'x86_64') for name in ('old', 'new', 'unknown')] == [True, True, False]
+    (directory / 'n.xml').write_text((directory / 'n.xml').read_text().replace("<vendor", "<check partial='compat'/><vendor"))
+    marked = CpuMap(directory)
+    assert [marked.decides(name, 'x86_64') for name in ('old', 'new', 'unknown')] == [False, True, False]
     absent = CpuMap(directory / 'absent')
+    assert not absent.decides('486', 'x86_64')
     assert absent.names('x86_64') == frozenset()
     with pytest.raises(cpuguest.UnknownModel, match='no CPU models of libvirt at'):
         absent.expand('486', 'x86_64')
