@@ -1,2 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reject an unsafe live migration target before the migration starts, with the reason named."""
+"""Reject an unsafe live migration target before the migration starts.
+
+The rooms, from the ground up. A room imports only those that stand above it here.
+
+``finding``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``, ``processes``
+    The ground: values and tools that know nothing of the rest.
+``cpu``, ``network``, ``storage``, ``endpoints``, ``libvirtd``
+    The subjects. They know no check and no Nova.
+``checks``
+    What looks at a host or at a path, one module for each check. ``checks.base`` is the contract.
+``rounds``
+    Runs checks in processes of their own.
+``report``
+    What one host says, and how it travels.
+``judging``
+    Whether a guest may go from one host to another. Pure.
+``novadb``
+    All that is read through Nova's objects.
+``aftermath``
+    What became of migrations.
+``compute``, ``scheduler``, ``cli``
+    The doors: nova-compute, nova-scheduler, and the command line. ``conf`` has their options.
+
+From a finding to a rejected host: ``doc/source/internals.rst``.
+"""

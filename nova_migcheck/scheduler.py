@@ -14,10 +14,14 @@ from oslo_log import log as logging
 from stevedore import extension
 
 from nova_migcheck import conf as confs
-from nova_migcheck import hostnames, moves, published, targets
+from nova_migcheck import hostranges
+from nova_migcheck.deadline import is_exit
 from nova_migcheck.finding import Finding
-from nova_migcheck.report import Report
-from nova_migcheck.verdict import Policies
+from nova_migcheck.judging import targets
+from nova_migcheck.novadb import moves
+from nova_migcheck.policies import REJECT, Policies
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
@@ -66,20 +70,24 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             if self._options.mode == 'off':
                 return filter_obj_list
             hosts = list(filter_obj_list)
-        except Exception:
-            return self._gave_up(filter_obj_list, spec_obj)
+        except BaseException as e:
+            return self._gave_up(e, filter_obj_list, spec_obj)
         try:
             kept, rejected = self._judge_all(hosts, spec_obj, self._options.mode == 'enforce')
-        except Exception:
-            return self._gave_up(hosts, spec_obj)
+        except BaseException as e:
+            return self._gave_up(e, hosts, spec_obj)
         if kept or not rejected:
             return kept
         raise exception.NoValidHost(reason=f'migcheck rejected {len(hosts)} host{"s" if len(hosts) > 1 else ""} ('
                                            + ', '.join(f'{check}: {len(those)}' for check, those in sorted(rejected.items())) + ')')
 
-    def _gave_up(self, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
-        LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a bug', spec_obj.instance_uuid)
-        return [] if self._options.on_error == confs.REJECT and self._options.mode == 'enforce' else hosts
+    def _gave_up(self, error: BaseException, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
+        """Log an error of ours, and return the hosts that ``on_error`` leaves."""
+        if is_exit(error):
+            raise error
+        LOG.exception('nova-migcheck failed while judging the targets for instance %s; this is a '
+                      'bug', getattr(spec_obj, 'instance_uuid', None))
+        return [] if self._options.on_error == REJECT and self._options.mode == 'enforce' else hosts
 
     def _judge_all(self, hosts: list[Any], spec_obj: Any, enforce: bool) -> tuple[list[Any], dict[str, list[Any]]]:
         """(hosts kept, check -> hosts that are rejected for it)"""
@@ -133,11 +141,11 @@ def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], m
             whom, is_, parts = f'Host {hosts[0].host}', 'is', list(of_reason)
         else:
             whom, is_ = (f'{len(hosts)} hosts', 'are') if len(hosts) > 1 else ('1 host', 'is')
-            parts = [f'{hostnames.fold(names)}: {reason}' for reason, names in of_reason.items()]
+            parts = [f'{hostranges.fold(names)}: {reason}' for reason, names in of_reason.items()]
         if len(hosts) > count:
             names = [host.host for host in hosts[count:]] if len(hosts) <= count + NAMED else []
             parts.append(f'{len(hosts) - count} {"more " if count else ""}for {check}'
-                         + (f': {hostnames.fold(names)}' if names else ', which nova-migcheck explain names'))
+                         + (f': {hostranges.fold(names)}' if names else ', which nova-migcheck explain names'))
         LOG.info('%s %s as target of the %s of instance %s from %s: %s', whom,
                  f'{is_} rejected' if enforce else 'would be rejected ([migcheck] mode = report)', move.kind, instance, move.source,
                  ' | '.join(parts))

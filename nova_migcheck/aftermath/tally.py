@@ -12,9 +12,9 @@ import json
 import os
 from typing import Any, Optional
 
-from nova_migcheck import replacing
-from nova_migcheck.aftermath import past
+from nova_migcheck import atomic
 from nova_migcheck.aftermath.result import Result
+from nova_migcheck.report import past
 
 NAME = 'nova-migcheck-migrations.json'
 _LARGEST = 16 * 1024
@@ -60,7 +60,7 @@ class Tally:
 
     def write(self, state_path: str) -> None:
         """:raises OSError: when it cannot be written there"""
-        replacing.write(os.path.join(state_path, NAME), json.dumps(dataclasses.asdict(self), sort_keys=True) + '\n')
+        atomic.write(os.path.join(state_path, NAME), json.dumps(dataclasses.asdict(self), sort_keys=True) + '\n')
 
 
 def read(state_path: str) -> Optional[Tally]:

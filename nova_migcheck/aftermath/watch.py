@@ -12,20 +12,21 @@ import dataclasses
 import queue
 import threading
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from oslo_log import log as logging
 
-from nova_migcheck import moves
 from nova_migcheck.aftermath import job as jobs
-from nova_migcheck.aftermath import past, traffic
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck.aftermath import traffic
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.tally import Tally
-from nova_migcheck.bounded import Bounded
+from nova_migcheck.deadline import Bounded, is_exit
 from nova_migcheck.finding import Finding, printable, without_credentials
 from nova_migcheck.network.intent import MY_IP
-from nova_migcheck.report import Report
+from nova_migcheck.novadb import moves
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger(__name__)
 
@@ -40,6 +41,15 @@ _KEPT = 100
 # Seconds after which an arrival that Nova did not tell the end of is looked up: with shared storage a target is not told of a failure.
 _OVERDUE = 30.0
 _MAX_ERROR = 500
+
+
+class Reporter(Protocol):
+    """What is needed of the reporter of this host."""
+
+    @property
+    def report(self) -> Optional[Report]: ...
+
+    def migrated(self, pasts: tuple[Past, ...]) -> None: ...
 
 
 @dataclasses.dataclass
@@ -62,12 +72,19 @@ class Departure:
         self.uuid, self.peer, self.begun, self.ended = instance.uuid, peer, time.monotonic(), ''
         self.error: Optional[BaseException] = None
 
-    def noting(self, ended: str, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """One of Nova's callbacks, which notes that it was called."""
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            self.ended = past.CANCELLED if kwargs.get('migration_status') == past.CANCELLED else ended
-            return callback(*args, **kwargs)
-        return noted
+    def noting(self, completed: Callable[..., Any], failed: Callable[..., Any]
+               ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return Nova's two callbacks, each of which notes that it was called."""
+        def post(*args: Any, **kwargs: Any) -> Any:
+            self.ended = past.COMPLETED
+            return completed(*args, **kwargs)
+
+        def recover(*args: Any, **kwargs: Any) -> Any:
+            cancelled = kwargs.get('migration_status') == past.CANCELLED
+            self.ended = past.CANCELLED if cancelled else past.FAILED
+            return failed(*args, **kwargs)
+
+        return post, recover
 
 
 class Watch:
@@ -75,12 +92,11 @@ class Watch:
 
     :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
     :param libvirt_host: Nova's own ``nova.virt.libvirt.host.Host``
-    :param report: gives this host's last report
-    :param learnt: called after each migration
+    :param reporter: of this host; it is told of each migration
     """
 
-    def __init__(self, conf: Any, libvirt_host: Any, report: Callable[[], Optional[Report]], learnt: Callable[[], None]) -> None:
-        self._conf, self._libvirt, self._report, self._learnt = conf, libvirt_host, report, learnt
+    def __init__(self, conf: Any, libvirt_host: Any, reporter: Reporter) -> None:
+        self._conf, self._libvirt, self._reporter = conf, libvirt_host, reporter
         self._bounded = Bounded()
         self._arrivals: collections.OrderedDict[str, _Arrival] = collections.OrderedDict()
         self._said: collections.OrderedDict[tuple[str, str], tuple[str, ...]] = collections.OrderedDict()
@@ -143,6 +159,10 @@ class Watch:
 
     # The source.
 
+    def departing(self, instance: Any, peer: str) -> Departure:
+        """Return what :meth:`left` wants at the end of a migration that begins."""
+        return Departure(instance, peer)
+
     def left(self, departure: Departure, error: Optional[BaseException]) -> None:
         """It is over on the source.
 
@@ -174,8 +194,10 @@ class Watch:
             function, args = task
             try:
                 function(*args)
-            except Exception:
+            except BaseException as e:
                 # A boundary to nova-compute: this thread must live on.
+                if is_exit(e):
+                    raise
                 LOG.exception('nova-migcheck failed while looking at a live migration that is over; this is a bug')
 
     def _look(self, arrival: _Arrival, received: Optional[dict[str, int]], ended: float, now: float) -> None:
@@ -188,10 +210,10 @@ class Watch:
             # The guest may be gone already, the libvirtd old, or away. All of it is ours to bear.
             LOG.info('libvirt gave no statistics of the live migration of %s: %s', arrival.uuid, _words(e))
         by, speed = None, None
-        report = self._report()
+        report = self._reporter.report
         if job is not None and arrival.received is not None and received is not None:
             interfaces = traffic.Interfaces.read()
-            fact = report.migration if report else {}
+            fact = report.fact('migration') if report else {}
             stated = fact.get('intended_by', MY_IP) != MY_IP
             named = {str(fact['interface'])} if stated and fact.get('interface') else set()
             intended = named | interfaces.holding(map(str, fact.get('addresses') or ())) if stated else set()
@@ -231,7 +253,7 @@ class Watch:
         for warning in result.warnings:
             LOG.warning('live migration of %s from %s: %s', result.instance, result.peer, warning)
         self._leave_tally()
-        self._learnt()
+        self._reporter.migrated(self.pasts())
 
     def _leave_tally(self) -> None:
         try:

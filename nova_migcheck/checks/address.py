@@ -8,13 +8,15 @@ What other hosts make of this host's names is theirs to say (the ``transport`` c
 from __future__ import annotations
 
 import time
-from typing import ClassVar, Iterator, Mapping, Optional, Sequence
+from typing import Any, ClassVar, Iterator, Mapping, Optional, Sequence
 
-from nova_migcheck.bounded import Call
-from nova_migcheck.checks.base import Check, Fact, Result, Settings
+from nova_migcheck.checks.base import Check, Fact, Offer, Result, Settings
+from nova_migcheck.deadline import Call
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd import conf as libvirtconf
-from nova_migcheck.libvirtd import host as libvirthost
+from nova_migcheck.libvirtd import configfiles as libvirtconf
+from nova_migcheck.libvirtd import daemon as daemons
+from nova_migcheck.libvirtd import hostname as libvirthost
+from nova_migcheck.libvirtd import uri as migrationuri
 from nova_migcheck.network import intent
 from nova_migcheck.network import migration as networks
 from nova_migcheck.network.hostsfile import HostsFile
@@ -30,9 +32,11 @@ class AddressCheck(Check):
 
     NAME = 'address'
     WHEN = 'host'
+    OFFERS = (Offer('migration', ('host', 'libvirt_host', 'inbound', 'addresses', 'others'),
+                    keep=1, between=networks.compare),)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
-        'libvirt': ('virt_type', 'connection_uri', _INBOUND, _COLD),
+        'libvirt': ('connection_uri', _INBOUND, _COLD, *migrationuri.OPTIONS),
         'migcheck': intent.OPTIONS['migcheck'],
     }
 
@@ -51,8 +55,10 @@ class AddressCheck(Check):
         try:
             libvirt_host = libvirt_host or asked.wait(max(0.1, deadline - time.monotonic()))
         except TimeoutError:
-            yield self.unknown('libvirtd', f'it did not say its host name within {settings.timeout:g} s',
-                               remedy='look at libvirtd on this host')
+            daemon = daemons.of_guests() or networks.LIBVIRTD
+            yield self.unknown(
+                daemon, f'it did not say its host name within {settings.timeout:g} s',
+                remedy=f'look at {daemon} on this host')
         # As Nova does, which puts libvirt's host name in.
         cold = cold.replace('%s', libvirt_host) if libvirt_host or '%s' not in cold else ''
         late = [name for name in (libvirt_host, cold) if name and name not in answers]
@@ -73,8 +79,10 @@ class AddressCheck(Check):
             else:
                 yield from host.own_names([answers[name] for name in dict.fromkeys((settings.host, libvirt_host)) if name])
                 if libvirt_host.startswith('localhost'):
-                    yield self.failure(libvirt_host, f"libvirtd's host name is {libvirt_host}: it refuses migrations",
-                                       'host name of this host', f'give this host a name, or set [libvirt] {_INBOUND}')
+                    daemon = daemons.of_guests() or networks.LIBVIRTD
+                    yield self.failure(
+                        libvirt_host, f"{daemon}'s host name is {libvirt_host}: it refuses migrations",
+                        'host name of this host', f'give this host a name, or set [libvirt] {_INBOUND}')
             yield from host.shared_subnets()
             if cold and cold != inbound:
                 yield from host.cold(answers[cold])
@@ -200,7 +208,7 @@ class _Host:
             complete=len(addresses) <= limit and len(others) <= limit,
             interface=meant.interfaces[0].name if len(meant.interfaces) == 1 else '', networks=meant.networks[:limit],
             intended_by=meant.rule, mtu=mtus.pop() if len(mtus) == 1 else 0, option_networks=meant.listed[:limit],
-            qemu_ports=libvirtconf.migration_ports(libvirtconf.read_if_any(libvirtconf.QEMU_CONF))).to_json())
+            **_what_serves(self.settings, inbound)).to_json())
 
     def _wrong(self, ip: IPAddress) -> Optional[tuple[Outcome, str, str]]:
         """What is wrong with an address that others are told to use: how bad, in words, and the remedy."""
@@ -282,3 +290,19 @@ class _Host:
 
     def _addresses(self, name: str) -> list[str]:
         return [str(ip) for ip in self.answers[name].addresses]
+
+
+def _what_serves(settings: Settings, inbound: str) -> dict[str, Any]:
+    """Return what a source meets at this host, as arguments of ``HostMigration``."""
+    try:
+        to = migrationuri.destination(settings, inbound or settings.host, bool(inbound), '')
+    except ValueError:
+        serving: tuple[daemons.Daemon, ...] = ()  # the transport check says so
+    else:
+        serving = daemons.of_port(to.port)
+    qemu_conf = libvirtconf.read_libvirtd_s(libvirtconf.QEMU_CONF)
+    ports = libvirtconf.migration_ports(libvirtconf.read_if_any(libvirtconf.QEMU_CONF))
+    return {'daemon': serving[0].name if len(serving) == 1 else '',
+            'libvirt_verifies': daemons.verifies_clients(serving),
+            'qemu_verifies': None if qemu_conf is None else libvirtconf.qemu_verifies(qemu_conf),
+            'qemu_ports': ports}

@@ -5,14 +5,36 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Iterator, Mapping, Sequence, Union
+from typing import Any, Callable, ClassVar, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
+from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Finding, Outcome
+
+__all__ = ['Check', 'Fact', 'Keep', 'Offer', 'Result', 'Settings']
+
+
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """Declares a fact that a check publishes about its host.
+
+    :param name: of the fact, unique among all checks
+    :param per_host: its keys that differ on every host. They are not compared: what is alike on
+        many hosts is judged once for all of them
+    :param keep: when a report is too large, the fact with the smallest number leaves it first
+    :param between: compares the facts of the source and of the target, without the keys of
+        ``per_host``, and returns findings about the target; none when they fit. Either may be
+        anything, since it comes from another host. Pure: it runs in nova-scheduler
+    """
+
+    name: str
+    per_host: tuple[str, ...] = ()
+    keep: int = 0
+    between: Optional[Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[Finding]]] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """Something about this host that another host's check will be compared with. ``value`` must be JSON."""
+    """The value of an :class:`Offer`, a JSON object."""
 
     name: str
     value: Any
@@ -31,36 +53,6 @@ class Keep:
 Result = Union[Finding, Fact, Keep]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a check is told. Plain values: a check runs in a process that knows no nova.
-
-    :param host: ``[DEFAULT] host``, this host's name in Nova
-    :param options: group -> option -> value, only those that the check asked for in its ``OPTIONS``
-    :param files: ``group.option`` -> the file that set it; absent for a default
-    :param timeout: seconds that any one wait of the check may take
-    :param memory: what the check gave as :class:`Keep` in its last round, else None
-    :param target: for a check that runs when a migration is decided (``WHEN = 'path'``): what is known of the target
-    """
-
-    host: str = ''
-    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    timeout: float = 5.0
-    memory: Any = None
-    target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def get(self, group: str, option: str, default: Any = None) -> Any:
-        """The value of an option, or ``default`` when it is not set (or not known to the running Nova)."""
-        value = self.options.get(group, {}).get(option)
-        return default if value is None else value
-
-    def origin(self, group: str, option: str) -> str:
-        """Where an option's value comes from, for a finding: ``/etc/nova/nova.conf [libvirt] live_migration_scheme``."""
-        path = self.files.get(f'{group}.{option}')
-        return f'{path or "default of"} [{group}] {option}'
-
-
 class Check(abc.ABC):
     """One thing that must be true of a host, or of the path between two.
 
@@ -73,10 +65,10 @@ class Check(abc.ABC):
     #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
     #: ``path``: run on the source when a migration is decided, about the way from here to the target.
     WHEN: ClassVar[str] = 'host'
-    #: Modules that :meth:`run` imports, for a process that has time to import them before.
-    HEAVY: ClassVar[Sequence[str]] = ()
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: The facts that it publishes.
+    OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
     AUTH_GROUPS: ClassVar[Sequence[str]] = ()
 
@@ -86,12 +78,6 @@ class Check(abc.ABC):
 
         It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes one ``unknown``
         finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
-        """
-
-    def rehearse(self) -> None:  # noqa: B027  nothing is a good answer
-        """Do what makes :meth:`run` quick in this process, which waits until it is asked for; for a check of ``WHEN = 'path'``.
-
-        It must end soon, and ask nothing and nobody that a run may not ask; what it raises is forgotten.
         """
 
     def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',

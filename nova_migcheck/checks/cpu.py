@@ -7,7 +7,7 @@ Two facts for the comparison that is made when a migration is decided:
     :meth:`nova_migcheck.cpu.Cpu.to_dict` of what the hypervisor gives to a guest of ``[libvirt] virt_type``. It is
     asked anew in each round (about 3 ms): it changes when libvirtd restarts, QEMU is upgraded or the microcode is.
 ``guests``
-    :meth:`nova_migcheck.cpu.guests.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
+    :meth:`nova_migcheck.cpu.population.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
 
 A guest's XML is read once: what it said is kept by UUID and libvirt's domain ID, which a guest gets anew at each start.
 So for a host-passthrough guest what the host provided when it was first seen is kept too, and a host that has lost a
@@ -17,6 +17,7 @@ feature since does not make it forgotten.
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -24,11 +25,13 @@ from typing import Any, Iterator, Optional, Union
 
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
 from nova_migcheck.cpu import Cpu, hypervisor
-from nova_migcheck.cpu.guests import GuestCpus
+from nova_migcheck.cpu.population import GuestCpus
+from nova_migcheck.libvirtd import daemon
 
 _DEFAULT_URIS = {'kvm': 'qemu:///system', 'qemu': 'qemu:///system'}
 _DONE = object()
 _LIST_DOMAINS_ACTIVE = 1  # virConnectListAllDomainsFlags
+_XML_MIGRATABLE = 8  # virDomainXMLFlags
 # virConnectCredentialType: authname, echoprompt, realm, passphrase, noechoprompt, external
 _CREDENTIALS = [2, 6, 8, 5, 7, 9]
 
@@ -56,9 +59,10 @@ class CpuCheck(Check):
             try:
                 result = results.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                yield self.unknown(uri, f'libvirtd has not answered within {settings.timeout:g} s',
+                name, remedy = _daemon()
+                yield self.unknown(uri, f'{name} has not answered within {settings.timeout:g} s',
                                    settings.origin('libvirt', 'connection_uri'),
-                                   'look at libvirtd (or virtqemud) and its log; restart it if it hangs')
+                                   f'look at {remedy} and its log; restart it if it hangs')
                 return
             if result is _DONE:
                 return
@@ -91,8 +95,9 @@ class CpuCheck(Check):
             # capabilities are given to writers only.
             conn = libvirt.openAuth(uri, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
         except libvirt.libvirtError as error:
-            yield self.unknown(uri, f'libvirtd does not answer: {error}', origin,
-                               'start libvirtd (or virtqemud), or correct [libvirt] connection_uri')
+            name, remedy = _daemon()
+            yield self.unknown(uri, f'{name} does not answer: {error}', origin,
+                               f'start {remedy}, or correct [libvirt] connection_uri')
             return
         try:
             yield None
@@ -117,8 +122,9 @@ class CpuCheck(Check):
             yield self.ok(uri, f'{virt_type}: {host.vendor or "unknown vendor"} {host.model}, {len(host.features)} '
                                f'features; {len(found)} guests', origin)
         except libvirt.libvirtError as error:
-            yield self.unknown(uri, f'libvirtd broke off: {error}', origin,
-                               'look at libvirtd (or virtqemud) and its log')
+            name, remedy = _daemon()
+            yield self.unknown(uri, f'{name} broke off: {error}', origin,
+                               f'look at {remedy} and its log')
         finally:
             with contextlib.suppress(libvirt.libvirtError):
                 conn.close()
@@ -157,7 +163,8 @@ class _Guests:
                 if xml is None:
                     continue
                 try:
-                    known = domain_id, hypervisor.guest_cpu(conn, xml, host, expand)
+                    known = domain_id, hypervisor.guest_cpu(
+                        conn, xml, host, expand, functools.partial(_live_xml, domain, _XML_MIGRATABLE))
                 except hypervisor.CannotSay as error:
                     known = domain_id, str(error)
             running[uuid] = known
@@ -172,11 +179,17 @@ class _Guests:
         return {'cpus': [cpu.to_dict() for cpu in numbers], 'guests': guests}
 
 
-def _live_xml(domain: Any) -> Optional[str]:
+def _daemon() -> tuple[str, str]:
+    """Return the name of the daemon that is asked, for a finding and for its remedy."""
+    name = daemon.of_guests()
+    return (name, name) if name else ('libvirtd', 'libvirtd (or virtqemud)')
+
+
+def _live_xml(domain: Any, flags: int = 0) -> Optional[str]:
     """The XML of a guest as it runs, None when it has just ended."""
     import libvirt
     try:
-        return str(domain.XMLDesc(0))
+        return str(domain.XMLDesc(flags))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None

@@ -16,10 +16,10 @@ import stat
 import time
 from typing import Any, Iterator, Mapping, Optional
 
-from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
-from nova_migcheck.child import start_time
+from nova_migcheck.checks.base import Check, Fact, Keep, Offer, Result, Settings
+from nova_migcheck.processes import start_time
 from nova_migcheck.storage import mounts
-from nova_migcheck.storage.comparison import SCOPE
+from nova_migcheck.storage.comparison import SCOPE, compare
 
 # [libvirt] images_type -> where the disks are. All others are files in the instances directory.
 _ELSEWHERE = {'rbd': 'rbd', 'lvm': 'lvm'}
@@ -35,6 +35,7 @@ class StorageCheck(Check):
     """``[DEFAULT] instances_path`` and ``[libvirt] images_type`` as this host has them."""
 
     NAME = 'storage'
+    OFFERS = (Offer('storage', ('free_bytes', 'total_bytes', 'device'), keep=2, between=compare),)
     OPTIONS = {
         'DEFAULT': ('instances_path', 'state_path'),
         'libvirt': ('images_type', 'images_rbd_pool'),

@@ -7,14 +7,13 @@ The source's resolver and the source's routes decide where the bytes of a migrat
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import time
 from typing import Awaitable, ClassVar, Iterator, Mapping, Optional, Sequence
 
 from nova_migcheck.checks.base import Check, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import configfiles as libvirtconf
+from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import tlsfiles, tlsprobe
 from nova_migcheck.libvirtd import uri as migrationuri
 from nova_migcheck.network import intent, probe
@@ -32,31 +31,11 @@ class TransportCheck(Check):
 
     NAME = 'transport'
     WHEN = 'path'
-    HEAVY = ('pyroute2',)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
         'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS),
         'migcheck': intent.OPTIONS['migcheck'],
     }
-
-    def __init__(self) -> None:
-        self._kernel: Optional[Kernel] = None
-
-    def rehearse(self) -> None:
-        """Look at a path to this host itself: no name is asked for, and the one port that is tried is our own, where nobody listens."""
-        for _ in self.run(Settings(target={'host': 'localhost', 'connect': _LOOPBACK})):
-            pass
-        here = ipaddress.ip_address(_LOOPBACK)
-        # It listens to no news of the kernel's: nothing piles up in it.
-        self._kernel = Kernel()
-        route = self._kernel.route(here)
-        if route is not None:
-            self._kernel.network().interface(route.interface)
-        with socket.socket() as taken:
-            taken.bind((_LOOPBACK, 0))
-            port = taken.getsockname()[1]
-            to = migrationuri.Destination(f'qemu+tcp://{_LOOPBACK}/system', 'tcp', _LOOPBACK, port, True, _LOOPBACK)
-            asyncio.run(_probe(to, {_LOOPBACK: [here]}, (port, port), time.monotonic() + 1))
 
     def run(self, settings: Settings) -> Iterator[Result]:
         start = time.monotonic()
@@ -74,8 +53,9 @@ class TransportCheck(Check):
                                'correct the [libvirt] options')
             return
         if to.data == '':
-            yield self.unknown(name, f"{name} has no {_INBOUND}, and its libvirtd's host name, to which QEMU will connect, is "
-                               'not known here', remedy=f'set [libvirt] {_INBOUND} on {name}')
+            yield self.unknown(
+                name, f"{name} has no {_INBOUND}, and its libvirt's host name, to which QEMU will "
+                'connect, is not known here', remedy=f'set [libvirt] {_INBOUND} on {name}')
         hosts = HostsFile()
         try:
             hosts = HostsFile.read()
@@ -85,8 +65,7 @@ class TransportCheck(Check):
         own = str(settings.get('libvirt', _INBOUND, ''))
         # A name server that is down costs 5 s before the next one is asked: worth a second more.
         answers = resolve(filter(None, (to.connect, to.data, own)), settings.timeout * 1.2)
-        ready, self._kernel = self._kernel, None
-        with ready or Kernel() as kernel:
+        with Kernel() as kernel:
             network = kernel.network()
             if network.isolated:
                 yield self.unknown('interfaces', "only a loopback is to be seen: this is not the host's network namespace",
@@ -109,33 +88,60 @@ class TransportCheck(Check):
     def _ports(self, settings: Settings, to: migrationuri.Destination, usable: Mapping[str, Sequence[IPAddress]],
                target: HostMigration, deadline: float) -> Iterator[Finding]:
         """libvirt's port and QEMU's ports, on every address of the names, at once (T1, T2)."""
-        yield from self._client_certificates(settings, to)
         services, found = asyncio.run(_probe(to, usable, target.qemu_ports, deadline))
+        yield from self._client_certificates(settings, to, target, services)
         if to.port is None:
             yield self.unknown(to.uri, f'it is not known how libvirt connects by {to.transport}', remedy='check it by hand')
-        yield from self._libvirt(to, services)
+        yield from self._libvirt(to, services, daemons.listening(target.daemon, to.transport))
         for address, probes in found.items():
             yield self._qemu(to, address, probes, target)
 
-    def _client_certificates(self, settings: Settings, to: migrationuri.Destination) -> Iterator[Finding]:
-        """What this host presents as a source, where TLS is wanted (T3)."""
-        native = settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None
-        if to.transport != 'tls' and not native:
-            return
-        wanted = []
-        # Where libvirt's own files say that a target asks for no client certificate, nothing is missing.
-        libvirtd_conf, qemu_conf = (libvirtconf.read_if_any(path) for path in (libvirtconf.LIBVIRTD_CONF, libvirtconf.QEMU_CONF))
-        if to.transport == 'tls' and not libvirtd_conf.get('tls_no_verify_certificate'):
-            wanted.append((tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings)))
-        asked = qemu_conf.get('migrate_tls_x509_verify', qemu_conf.get('default_tls_x509_verify', 1))
-        if native and asked:
-            wanted.append((tlsfiles.of_qemu('client', qemu_conf), settings.origin('libvirt', migrationuri.NATIVE_TLS)))
-        for files, origin in wanted:
-            for trouble in tlsfiles.troubles(files, visible=libvirtconf.are_libvirtd_s()):
-                yield self.found(trouble.outcome, trouble.path, trouble.detail, origin, trouble.remedy)
+    def _client_certificates(
+            self, settings: Settings, to: migrationuri.Destination, target: HostMigration,
+            services: Sequence[probe.Service]) -> Iterator[Finding]:
+        """What this host presents as a source, where TLS is wanted (T3).
 
-    def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service]) -> Iterator[Finding]:
-        """libvirt tries the addresses one after the other: one that is refused costs nothing, a silent one minutes."""
+        Whether it needs a certificate at all is the target's setting. One that it has must be good
+        in any case: libvirt and QEMU look at their own certificate before they connect.
+        """
+        if to.transport == 'tls':
+            # One that is absent was not presented: where that was accepted, the target wants none.
+            accepted = any(not service.problem and not service.unsure for service in services)
+            yield from self._present(
+                tlsfiles.of_libvirt_client(to.pkipath), migrationuri.tls_origin(settings),
+                not accepted and target.libvirt_verifies is not False)
+        if settings.get('libvirt', migrationuri.NATIVE_TLS) and to.data is not None:
+            qemu_conf = libvirtconf.read_if_any(libvirtconf.QEMU_CONF)
+            # Where the target's report does not say, its setting is taken to be this host's.
+            wanted = target.qemu_verifies
+            if wanted is None and libvirtconf.qemu_verifies(qemu_conf):
+                wanted = True
+            yield from self._present(tlsfiles.of_qemu('client', qemu_conf),
+                                     settings.origin('libvirt', migrationuri.NATIVE_TLS), wanted)
+
+    def _present(self, files: tlsfiles.TlsFiles, origin: str, wanted: Optional[bool]) -> Iterator[Finding]:
+        """Judge this host's files.
+
+        :param wanted: whether the target refuses a source that has none; None when unknown
+        """
+        for trouble in tlsfiles.troubles(files, visible=libvirtconf.are_libvirtd_s()):
+            if trouble.absent and wanted is None:
+                yield self.unknown(
+                    trouble.path, f'{trouble.detail}; it is not known whether the target wants it',
+                    origin, trouble.remedy)
+            elif wanted or not trouble.absent:
+                yield self.found(trouble.outcome, trouble.path, trouble.detail, origin,
+                                 trouble.remedy)
+
+    def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service],
+                 listening: str) -> Iterator[Finding]:
+        """Judge libvirt's port on each address.
+
+        libvirt tries one address after the other: one that is refused costs nothing, a silent one
+        minutes.
+
+        :param listening: what should listen there, in words
+        """
         good = [service for service in services if not service.problem or service.unsure]
         for position, service in enumerate(services):
             at = _at(service.probe.address, service.probe.port)
@@ -153,8 +159,8 @@ class TransportCheck(Check):
             comes_first = not good or position < services.index(good[0])
             outcome = Outcome.FAILURE if not good or (waits and comes_first) else Outcome.WARNING
             yield self.found(outcome, at, f'libvirt at {to.connect}, {at}: {service.problem}', to.uri,
-                             'see that libvirtd on the target listens there and that no firewall is between'
-                             if not good else f'let {to.connect} resolve only to addresses that answer')
+                             f'see that {listening} on the target listens there and that no '
+                             'firewall is between' if not good else f'let {to.connect} resolve only to addresses that answer')
 
     def _qemu(self, to: migrationuri.Destination, address: IPAddress, probes: Sequence[probe.Probe],
               target: HostMigration) -> Finding:

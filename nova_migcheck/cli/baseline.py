@@ -10,11 +10,11 @@ from typing import Any, Mapping, Optional
 
 from cliff import columns, show
 
-from nova_migcheck import hostnames
+from nova_migcheck import hostranges
 from nova_migcheck.cli import fleetlisting, listing, main
 from nova_migcheck.cli.compare import Names, add_cpu_map, read_definition
 from nova_migcheck.cpu import X86, Cpu
-from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu.models import CpuMap
 
 
@@ -40,7 +40,8 @@ class Common:
         for host, lost in self.lost.items():
             alike.setdefault(lost, []).append(host)
         for lost, hosts in alike.items():
-            lines.append(f'# {hostnames.fold(hosts, 12)} {"loses" if len(hosts) == 1 else "lose"} {", ".join(lost) if lost else "nothing"}')
+            verb = 'loses' if len(hosts) == 1 else 'lose'
+            lines.append(f'# {hostranges.fold(hosts, 12)} {verb} {", ".join(lost) or "nothing"}')
         return lines
 
 
@@ -58,7 +59,7 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
         for name, cpu in hosts.items():
             by_value.setdefault(getattr(cpu, what), []).append(name)
         if len(by_value) > 1:
-            differ = '; '.join(f'{hostnames.fold(names, 12)} {"has" if len(names) == 1 else "have"} {value}'
+            differ = '; '.join(f'{hostranges.fold(names, 12)} {"has" if len(names) == 1 else "have"} {value}'
                                for value, names in by_value.items())
             raise ValueError(f'guests cannot move between all of them, the {words} differs: {differ}')
     first = next(iter(hosts.values()))
@@ -142,13 +143,13 @@ class Baseline(show.ShowOne):
     def _published(self, parsed_args: argparse.Namespace) -> dict[str, Cpu]:
         """What the hosts have published. Of those that have not, it is said."""
         fleetlisting.require_nova()
-        from nova_migcheck import fleet
+        from nova_migcheck.novadb import fleet
         fleet.configure(parsed_args.config_file, parsed_args.config_dir)
         found = fleet.read(parsed_args.cell_timeout)
         wanted = [found.host(name) for name in parsed_args.hosts] or list(found.hosts)
         hosts = {host.name: host.report.cpu for host in wanted if host.report and host.report.cpu}
         silent = [host.name for host in wanted if host.name not in hosts]
-        notes = found.notes() + ([f'nothing is known of the CPU of {hostnames.fold(silent, 12)}'] if silent else [])
+        notes = found.notes() + ([f'nothing is known of the CPU of {hostranges.fold(silent, 12)}'] if silent else [])
         for note in notes:
             listing.say(self.app, f'{note}.')
         if not hosts:

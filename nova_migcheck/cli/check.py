@@ -11,13 +11,13 @@ from typing import Any, Optional, Sequence
 from oslo_config import cfg
 
 from nova_migcheck import conf as confs
-from nova_migcheck import runner
 from nova_migcheck.aftermath import tally
 from nova_migcheck.cli import prometheus
 from nova_migcheck.cli.columns import Words
 from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
 from nova_migcheck.cli.rounds import Rounds
 from nova_migcheck.finding import worst
+from nova_migcheck.rounds import runner
 
 COLUMNS = ('outcome', 'check', 'subject', 'detail', 'origin', 'remedy', 'scope')
 

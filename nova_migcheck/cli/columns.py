@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from cliff import columns
 
-from nova_migcheck.aftermath.past import Past
 from nova_migcheck.finding import Finding
+from nova_migcheck.report.past import Past
 
 
 class Findings(columns.FormattableColumn):

@@ -11,8 +11,9 @@ from cliff import columns, show
 
 from nova_migcheck import cpu
 from nova_migcheck.cli import listing, main
-from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu import offered
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.models import CpuMap
 
@@ -104,18 +105,27 @@ def compare_files(guest_path: str, host_path: str, cpu_map: CpuMap) -> cpu.Compa
             undefined.append(str(error))
     if undefined:
         return cpu.Comparison(cpu.UNKNOWN, reason='; '.join(undefined))
-    guest, host = definitions
+    return compare_definitions(definitions[0], definitions[1], cpu_map)
+
+
+def compare_definitions(guest: cpuxml.Definition, host: cpuxml.Definition, cpu_map: CpuMap) -> cpu.Comparison:
+    """Compare a guest's CPU with a host's."""
     # A <cpu> element names neither the architecture nor what runs it: then it is what the other one says.
     arch, virt = guest.arch or host.arch or 'x86_64', guest.virt or host.virt or 'kvm'
     guest = dataclasses.replace(guest, arch=arch, virt=virt)
     host = dataclasses.replace(host, arch=host.arch or arch, virt=host.virt or virt)
     try:
+        if (guest.arch, guest.virt) == (host.arch, host.virt) and guest.arch in cpu.X86:
+            said = offered.model(guest, host, cpu_map) or offered.names(guest, host, cpu_map)
+            if said is not None:
+                return said
         uses, gives = cpuguest.guest(guest, cpu_map.expand), cpuguest.host(host, cpu_map.expand)
     except (cpuxml.Undefined, cpuguest.UnknownModel) as error:
         return cpu.Comparison(cpu.UNKNOWN, reason=str(error.args[0]))
+    uses = dataclasses.replace(uses, spelled=frozenset())  # which is judged here
     known = _knows(host, gives, cpu_map)
     found = cpu.compare(uses, gives, known)
-    strange = sorted(name for name in cpunames.canonical(name for name, _ in guest.features) if not known(name))
+    strange = [] if host.models else sorted(name for name in cpunames.canonical(name for name, _ in guest.features) if not known(name))
     if found.compatible and strange and uses.arch in cpu.X86:
         return cpu.Comparison(cpu.UNKNOWN, reason=f'has a libvirt that does not know {", ".join(strange)}, which the '
                                                   "guest's definition names")

@@ -8,16 +8,17 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
-from nova_migcheck import targets
 from nova_migcheck.cli import main
 from nova_migcheck.cli.columns import Findings, Migrations
 from nova_migcheck.cli.fleetlisting import FleetListing
 from nova_migcheck.finding import printable
-from nova_migcheck.matrix import State, alike, state
-from nova_migcheck.verdict import Policies, Verdict
+from nova_migcheck.judging import targets
+from nova_migcheck.judging.matrix import State, alike, state
+from nova_migcheck.judging.verdict import Verdict
+from nova_migcheck.policies import Policies
 
 if TYPE_CHECKING:
-    from nova_migcheck import fleet
+    from nova_migcheck.novadb import fleet
 
 SOURCE = 'source'
 _EXIT = {State.ACCEPTED: main.OK, State.WARNED: main.WARNING, State.REJECTED: main.FAILURE}
@@ -43,7 +44,7 @@ class Explain(FleetListing):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         conf = self.configure(parsed_args)
-        from nova_migcheck import fleet
+        from nova_migcheck.novadb import fleet
         # The fleet first: a cell that has not answered is not waited for again.
         found = self.read_fleet()
         server = fleet.server(parsed_args.server, parsed_args.cell_timeout, found.away)
@@ -94,13 +95,13 @@ class Judged:
 def _candidates(found: fleet.Fleet, server: fleet.Server, name: Optional[str]) -> list[fleet.Host]:
     """The hosts of the server's cell, or the one that is asked for.
 
-    :raises nova_migcheck.fleet.Unavailable: when that is unknown, or in another cell
+    :raises nova_migcheck.novadb.fleet.Unavailable: when that is unknown, or in another cell
     """
     if not name:
         return [host for host in found.hosts if host.cell == server.cell]
     named = [host for host in found.hosts if host.name == name and host.cell == server.cell]
     if not named:
-        from nova_migcheck import fleet
+        from nova_migcheck.novadb import fleet
         host = found.host(name)
         raise fleet.Unavailable(f'{host.name} is in cell {host.cell} and server {server.uuid} in {server.cell}: Nova does not '
                                 'live-migrate between cells')

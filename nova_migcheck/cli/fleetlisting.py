@@ -10,7 +10,7 @@ from nova_migcheck.cli import main
 from nova_migcheck.cli.listing import Listing, nova_is_installed, seconds
 
 if TYPE_CHECKING:
-    from nova_migcheck import fleet
+    from nova_migcheck.novadb import fleet
 
 # Worst last: a failure (1) outweighs a warning (2).
 _SEVERITY = (main.OK, main.WARNING, main.FAILURE, main.BROKE)
@@ -27,10 +27,10 @@ class FleetListing(Listing):
     def configure(self, parsed_args: argparse.Namespace) -> Any:
         """Nova's configuration, ready for its databases.
 
-        :raises nova_migcheck.fleet.Unavailable: when it is not there
+        :raises nova_migcheck.novadb.fleet.Unavailable: when it is not there
         """
         require_nova()
-        from nova_migcheck import fleet
+        from nova_migcheck.novadb import fleet
         self._timeout = parsed_args.cell_timeout
         conf = fleet.configure(parsed_args.config_file, parsed_args.config_dir)
         if conf.migcheck.mode != 'enforce' and parsed_args.formatter == 'table':
@@ -39,7 +39,7 @@ class FleetListing(Listing):
 
     def read_fleet(self) -> fleet.Fleet:
         """All hosts. A cell that is away is said on stderr, and worsens the exit code."""
-        from nova_migcheck import fleet
+        from nova_migcheck.novadb import fleet
         found = fleet.read(self._timeout)
         for note in found.notes():
             self.say(f'{note}; its hosts are not shown.')

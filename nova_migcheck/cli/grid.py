@@ -9,10 +9,10 @@ from typing import Sequence, TextIO
 from rich import console as consoles
 from rich import table, text
 
-from nova_migcheck import hostnames
+from nova_migcheck import hostranges
 from nova_migcheck.cli import terminal
 from nova_migcheck.finding import Finding, printable
-from nova_migcheck.matrix import Matrix, Row, State, state
+from nova_migcheck.judging.matrix import Matrix, Row, State, state
 
 # Parts of folded names that are written out.
 _MOST = 6
@@ -98,9 +98,9 @@ def _reasons(matrix: Matrix, console: consoles.Console) -> None:
         sign = terminal.sign(State.REJECTED if rejects else State.WARNED)
         line = text.Text().append(f'{finding.check}: ', sign.style).append_text(terminal.told(finding))
         everywhere = len(sources_of) >= len({matrix.hosts[row.host].name for row in matrix.rows}) - 1
-        line.append(f'\nto {printable(hostnames.fold(list(targets_of), _MOST))}', 'bold')
+        line.append(f'\nto {printable(hostranges.fold(list(targets_of), _MOST))}', 'bold')
         if not everywhere:
-            line.append(f' from {printable(hostnames.fold(list(sources_of), _MOST))}')
+            line.append(f' from {printable(hostranges.fold(list(sources_of), _MOST))}')
         grid.add_row(sign, line)
     console.print(text.Text('reasons', 'bold'))
     console.print(grid)
@@ -131,4 +131,4 @@ def _source(matrix: Matrix, group: list[Row], most: int) -> str:
 
 
 def _names(matrix: Matrix, hosts: list[int], most: int = _MOST) -> str:
-    return printable(hostnames.fold(list(dict.fromkeys(matrix.hosts[host].name for host in hosts)), most))
+    return printable(hostranges.fold(list(dict.fromkeys(matrix.hosts[host].name for host in hosts)), most))

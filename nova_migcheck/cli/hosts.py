@@ -9,15 +9,15 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
-from nova_migcheck import published
 from nova_migcheck.cli.columns import Findings, Migrations, Words
 from nova_migcheck.cli.fleetlisting import FleetListing, age
 from nova_migcheck.cli.listing import EXIT
 from nova_migcheck.finding import Outcome, printable, worst
-from nova_migcheck.verdict import is_fresh
+from nova_migcheck.judging.verdict import is_fresh
+from nova_migcheck.report import published
 
 if TYPE_CHECKING:
-    from nova_migcheck import fleet
+    from nova_migcheck.novadb import fleet
 
 FRESH, STALE, MISSING, UNREADABLE = 'fresh', 'stale', 'missing', 'unreadable'
 

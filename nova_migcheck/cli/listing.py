@@ -16,7 +16,7 @@ from cliff import columns, lister
 from cliff.formatters import base, commaseparated
 from oslo_config import cfg
 
-from nova_migcheck import replacing
+from nova_migcheck import atomic
 from nova_migcheck.cli import main
 from nova_migcheck.cli.columns import Findings
 from nova_migcheck.finding import Outcome
@@ -160,12 +160,12 @@ def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
 
 
 def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> None:
-    """Replace a file in one step, see :func:`nova_migcheck.replacing.write`.
+    """Replace a file in one step, see :func:`nova_migcheck.atomic.write`.
 
     :raises ValueError: when it cannot be written
     """
     try:
-        replacing.write(path, text, durable, mode)
+        atomic.write(path, text, durable, mode)
     except OSError as e:
         raise ValueError(f'{path or "a file without a name"} cannot be written: {e.strerror}') from e
 

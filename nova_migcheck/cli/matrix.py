@@ -8,16 +8,17 @@ import os
 import time
 from typing import Any, Sequence
 
-from nova_migcheck import hostnames
-from nova_migcheck import matrix as matrices
+from nova_migcheck import hostranges
 from nova_migcheck.cli import main
 from nova_migcheck.cli.columns import Findings, Words, brief
 from nova_migcheck.cli.explain import BEYOND
 from nova_migcheck.cli.fleetlisting import FleetListing
 from nova_migcheck.cli.listing import write
 from nova_migcheck.finding import printable
-from nova_migcheck.matrix import State
-from nova_migcheck.verdict import Policies, Verdict
+from nova_migcheck.judging import matrix as matrices
+from nova_migcheck.judging.matrix import State
+from nova_migcheck.judging.verdict import Verdict
+from nova_migcheck.policies import Policies
 
 # Names and ranges of names that a line for people has.
 _MOST = 12
@@ -90,5 +91,5 @@ def _flat(matrix: matrices.Matrix, sources: list[matrices.Row], targets: list[in
     """A line of text."""
     left, right, who = _named(matrix, sources, targets)
     servers = f' ({len(who)} of their servers)' if who else ''
-    return (printable(hostnames.fold(left, _MOST)) + servers, printable(hostnames.fold(right, _MOST)), str(state),
+    return (printable(hostranges.fold(left, _MOST)) + servers, printable(hostranges.fold(right, _MOST)), str(state),
             printable(matrix.hosts[targets[0]].cell), '\n'.join(brief(f) for f in (*verdict.rejections, *verdict.warnings)))

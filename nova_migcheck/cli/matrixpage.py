@@ -17,11 +17,11 @@ from typing import Any, Sequence
 import jinja2
 import markupsafe
 
-from nova_migcheck import hostnames
+from nova_migcheck import hostranges
 from nova_migcheck.cli.columns import said
 from nova_migcheck.finding import Finding
-from nova_migcheck.matrix import Matrix, State
-from nova_migcheck.verdict import Verdict, is_fresh
+from nova_migcheck.judging.matrix import Matrix, State
+from nova_migcheck.judging.verdict import Verdict, is_fresh
 
 # Source hosts that a reason in the table names.
 _MOST_NAMED = 3
@@ -101,7 +101,7 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
             'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': worst.sign,
             'reasons': [{
                 'finding': finding, 'state': State.REJECTED if rejects else State.WARNED, 'brief': said(finding),
-                'sources': '' if len(names) == count else hostnames.fold(list(dict.fromkeys(names)), _MOST_NAMED),
+                'sources': '' if len(names) == count else hostranges.fold(list(dict.fromkeys(names)), _MOST_NAMED),
             } for (finding, rejects), names in sorted(reasons.items(), key=lambda item: not item[0][1])]})
     return lines
 

@@ -11,7 +11,7 @@ from nova_migcheck.cli import terminal
 from nova_migcheck.cli.fleetlisting import age
 from nova_migcheck.cli.hosts import FRESH
 from nova_migcheck.finding import WORST_FIRST, Outcome, printable
-from nova_migcheck.matrix import State
+from nova_migcheck.judging.matrix import State
 
 if TYPE_CHECKING:
     from nova_migcheck.cli.explain import Judged

@@ -13,7 +13,7 @@ from nova_migcheck.finding import Finding, Outcome, worst
 
 
 class Live:
-    """Called as a :data:`nova_migcheck.runner.Progress`.
+    """Called as a :data:`nova_migcheck.rounds.runner.Progress`.
 
     :param brief: one line that names the checks that still run
     """

@@ -9,7 +9,7 @@ from nova_migcheck.aftermath import tally as tallies
 from nova_migcheck.aftermath.tally import Tally
 from nova_migcheck.cli.listing import write as write_file
 from nova_migcheck.finding import Outcome, worst
-from nova_migcheck.runner import Round
+from nova_migcheck.rounds.runner import Round
 
 
 def write(path: str, outcome: Round, checks: Sequence[str], tally: Optional[Tally] = None) -> None:

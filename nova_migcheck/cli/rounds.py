@@ -8,8 +8,8 @@ from typing import Any, Iterator, Optional
 
 from oslo_config import cfg
 
-from nova_migcheck import runner
-from nova_migcheck.settings import Reader
+from nova_migcheck.rounds import runner
+from nova_migcheck.rounds.reader import Reader
 
 
 class Rounds:

@@ -11,7 +11,7 @@ from rich import text
 from nova_migcheck.cli import terminal
 from nova_migcheck.cli.columns import brief
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.runner import Round
+from nova_migcheck.rounds.runner import Round
 
 
 def show(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str]) -> None:

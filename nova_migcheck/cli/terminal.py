@@ -10,9 +10,9 @@ from typing import Any, Iterable, Sequence, TextIO
 from cliff import columns
 from rich import box, console, table, text
 
-from nova_migcheck import hostnames
+from nova_migcheck import hostranges
 from nova_migcheck.finding import WORST_FIRST, Finding, Outcome, printable
-from nova_migcheck.matrix import State
+from nova_migcheck.judging.matrix import State
 
 STYLES = {
     'failure': 'bold red', 'rejected': 'bold red', 'unknown': 'magenta', 'warning': 'yellow', 'warned': 'yellow', 'ok': 'green',
@@ -61,9 +61,9 @@ def names(hosts: Sequence[str], width: int, most: int = 0) -> str:
     """Names of hosts as ranges, without their number.
 
     :param width: of a line, in characters
-    :param most: see :func:`nova_migcheck.hostnames.fold`
+    :param most: see :func:`nova_migcheck.hostranges.fold`
     """
-    return broken(printable(hostnames.fold(hosts, most, count=False)), width)
+    return broken(printable(hostranges.fold(hosts, most, count=False)), width)
 
 
 def broken(folded: str, width: int) -> str:

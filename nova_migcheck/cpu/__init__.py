@@ -5,6 +5,20 @@
 sets of it with ``models`` and ``names``, ``hypervisor`` asks a libvirt connection. ``bits`` is the rule again, as far as a yes goes.
 """
 
-from nova_migcheck.cpu.comparison import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, compare, compare_tsc, hides, lacks
+from nova_migcheck.cpu.comparison import (
+                                          COMPATIBLE,
+                                          INCOMPATIBLE,
+                                          UNKNOWN,
+                                          X86,
+                                          Comparison,
+                                          Cpu,
+                                          compare,
+                                          compare_tsc,
+                                          hides,
+                                          lacks,
+                                          naming,
+                                          unreadable,
+)
 
-__all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare', 'compare_tsc', 'hides', 'lacks']
+__all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare', 'compare_tsc', 'hides', 'lacks',
+           'naming', 'unreadable']

@@ -17,7 +17,7 @@ class Masked(NamedTuple):
 
     :ivar kind: architecture and virt type
     :ivar vendor: a host's vendor; for a guest the one that it requires, None for any
-    :ivar mask: the features
+    :ivar mask: the features; and for a guest the names that the host's libvirt must know, for a host those that it knows
     """
 
     kind: tuple[str, str]
@@ -41,12 +41,16 @@ class Interner:
         # Two threads that meet the same new name: one of the two numbers stays unused. A name never gets two, nor two names one.
         self._next = itertools.count()
 
-    def __call__(self, cpu: Optional[Cpu]) -> Optional[Masked]:
-        """None for a CPU that features alone do not decide about, and when there are too many names."""
+    def __call__(self, cpu: Optional[Cpu], knows: frozenset[str] = frozenset()) -> Optional[Masked]:
+        """None for a CPU that features alone do not decide about, and when there are too many names.
+
+        :param knows: of a host, the names that its libvirt knows
+        """
         if cpu is None or cpu.arch not in X86 or cpu.forbids or cpu.at_most is not None:
             return None
         mask = 0
-        for name in cpu.features:
+        # No feature has a space in its name: what a host provides is one thing, what its libvirt knows another.
+        for name in (*cpu.features, *(f'{name} ' for name in cpu.spelled | knows)):
             bit = self._bits.get(name)
             if bit is None:
                 if len(self._bits) >= self.MOST:

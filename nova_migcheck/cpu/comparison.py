@@ -27,6 +27,8 @@ X86 = ('x86_64', 'i686')
 _WORD = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}')
 _MAX_FEATURES = 2000
 _MAX_HZ = 10 ** 12
+# Features that a reason names of those that a libvirt does not know: the reason comes to stand in 255 bytes.
+_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Cpu:
     :param hidden: features that a host does not show and may nevertheless give to a guest that already has them
     :param forbids: features that the host must not have (``policy='forbid'``)
     :param at_most: the host must have nothing besides these (``match='strict'``); None for any, as Nova's guests are
+    :param spelled: names of the model and of features, under whatever policy, that the definition of a guest holds and
+        not every libvirt knows (:func:`nova_migcheck.cpu.definition.spelled`); for a host those of its host-model
+    :param cpu_map: :func:`nova_migcheck.cpu.names.digest` of the names that the libvirt of a host knows; None when that
+        is not known, and for a guest
     """
 
     arch: str
@@ -60,9 +66,11 @@ class Cpu:
     hidden: frozenset[str] = frozenset()
     forbids: frozenset[str] = frozenset()
     at_most: Optional[frozenset[str]] = None
+    spelled: frozenset[str] = frozenset()
+    cpu_map: Optional[str] = None
 
     def __post_init__(self) -> None:
-        for key in ('features', 'hidden', 'forbids'):
+        for key in ('features', 'hidden', 'forbids', 'spelled'):
             object.__setattr__(self, key, cpunames.canonical(getattr(self, key)))
         if self.at_most is not None:
             object.__setattr__(self, 'at_most', cpunames.canonical(self.at_most))
@@ -71,10 +79,10 @@ class Cpu:
         """JSON. The features are one string of sorted names, a third shorter than a list of strings. What is not set is
         absent."""
         value: dict[str, Any] = {'arch': self.arch, 'virt': self.virt, 'features': ' '.join(sorted(self.features))}
-        for key in ('vendor', 'model', 'tsc_hz', 'tsc_scaling', 'libvirt'):
+        for key in ('vendor', 'model', 'tsc_hz', 'tsc_scaling', 'libvirt', 'cpu_map'):
             if getattr(self, key) is not None:
                 value[key] = getattr(self, key)
-        for key in ('hidden', 'forbids'):
+        for key in ('hidden', 'forbids', 'spelled'):
             if getattr(self, key):
                 value[key] = ' '.join(sorted(getattr(self, key)))
         if self.at_most is not None:
@@ -94,7 +102,9 @@ class Cpu:
                    tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ), tsc_scaling=_flag(value, 'tsc_scaling'),
                    libvirt=_integer(value, 'libvirt', 10 ** 9), hidden=_optional_names(value, 'hidden') or frozenset(),
                    forbids=_optional_names(value, 'forbids') or frozenset(),
-                   at_most=_optional_names(value, 'at_most'))
+                   at_most=_optional_names(value, 'at_most'),
+                   spelled=_optional_names(value, 'spelled') or frozenset(),
+                   cpu_map=_optional_word(value, 'cpu_map'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +114,13 @@ class Comparison:
     :param outcome: :data:`COMPATIBLE`, :data:`INCOMPATIBLE` or :data:`UNKNOWN`
     :param missing: sorted names of the features that the guest uses and the host lacks
     :param reason: why, in words that can stand behind "target H "
+    :param remedy: what to do, where there is more to say than to choose another target
     """
 
     outcome: str
     missing: tuple[str, ...] = ()
     reason: str = ''
+    remedy: str = ''
 
     @property
     def compatible(self) -> bool:
@@ -129,6 +141,34 @@ def hides(names: Iterable[str]) -> str:
             'that has it')
 
 
+def unreadable(names: Iterable[str], guest: Cpu, libvirt: Optional[int]) -> Comparison:
+    """The comparison with a host whose libvirt does not know some of the names in the guest's definition.
+
+    The definition travels with the guest, and that libvirt refuses it, also where a feature is only disabled: virCPUValidateFeatures()
+    in src/cpu/cpu_x86.c, "unknown CPU feature: NAME", and x86ModelFromCPU(), "Unknown CPU model NAME".
+
+    :param libvirt: version of the host's libvirt
+    """
+    return Comparison(
+        INCOMPATIBLE, reason=f'has libvirt {cpunames.version_text(libvirt)}, which does not know {naming(names, guest.model)} of the guest '
+                             f'(libvirt {cpunames.version_text(guest.libvirt)})',
+        remedy='choose a target whose libvirt knows it, or start the server anew with a CPU model that both know: nova-migcheck baseline')
+
+
+def naming(names: Iterable[str], model: Optional[str]) -> str:
+    """``CPU model EPYC-v4 and CPU features a, b``; of many features only the first.
+
+    :param model: the guest's; all other names are those of features
+    """
+    found = set(names)
+    said = [f'CPU model {model}'] if model in found else []
+    features = sorted(found - {model or ''})
+    if features:
+        more = f' and {len(features) - _SHOWN} more' if len(features) > _SHOWN else ''
+        said.append(f'CPU feature{"s" if len(features) > 1 else ""} {", ".join(features[:_SHOWN])}{more}')
+    return ' and '.join(said)
+
+
 def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None) -> Comparison:
     """Whether ``guest`` can run on ``host``.
 
@@ -147,6 +187,9 @@ def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None
         return Comparison(INCOMPATIBLE, reason=f'has a CPU of vendor {vendor}, the guest needs {guest.vendor}')
     if guest.arch not in X86:
         return _compare_other_architecture(guest, host)
+    refused, doubtful = _not_read(guest, host)
+    if refused:
+        return unreadable(refused, guest, host.libvirt)
     forbidden = guest.forbids & host.features
     if forbidden:
         return Comparison(INCOMPATIBLE, reason=f'has {", ".join(sorted(forbidden))} that the guest forbids')
@@ -162,11 +205,27 @@ def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None
     tsc = compare_tsc(guest.tsc_hz, host.tsc_hz, host.tsc_scaling)
     if tsc.outcome == INCOMPATIBLE:
         return tsc
+    libvirt = f'libvirt {cpunames.version_text(host.libvirt)}' if host.libvirt else 'libvirt'
     if nameless:
-        libvirt = f'libvirt {cpunames.version_text(host.libvirt)}' if host.libvirt else 'libvirt'
         return Comparison(UNKNOWN, reason=f'cannot say whether it has {", ".join(sorted(nameless))}: its {libvirt} '
                                           'knows no such CPU feature')
+    if doubtful:
+        return Comparison(UNKNOWN, reason=f'does not say whether its {libvirt} knows {naming(doubtful, guest.model)}')
     return Comparison(UNKNOWN, reason=hides(unsaid)) if unsaid else tsc
+
+
+def _not_read(guest: Cpu, host: Cpu) -> tuple[frozenset[str], frozenset[str]]:
+    """Of the names in the guest's definition: (those that the host's libvirt does not know, those of which nobody can tell)."""
+    # What the host's own libvirt has named it knows, whatever its version says.
+    names = guest.spelled - host.spelled - host.features
+    known = {name: _knows(host, name, guest) for name in names}
+    # Where the table ends it says nothing: a name that is newer is no reason to doubt.
+    return (frozenset(name for name, answer in known.items() if answer is False),
+            frozenset(name for name, answer in known.items() if answer is None and cpunames.is_listed(name)))
+
+
+def _knows(host: Cpu, name: str, guest: Cpu) -> Optional[bool]:
+    return cpunames.knows(host.libvirt, host.cpu_map, name, guest.libvirt)
 
 
 def _not_known(names: frozenset[str], guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]]) -> frozenset[str]:
@@ -174,7 +233,7 @@ def _not_known(names: frozenset[str], guest: Cpu, host: Cpu, known: Optional[Cal
         return frozenset(name for name in names if not known(name))
     if host.libvirt is None:
         return frozenset()
-    return frozenset(name for name in names if not cpunames.known_to(host.libvirt, name, guest.libvirt))
+    return frozenset(name for name in names if not _knows(host, name, guest))
 
 
 def compare_tsc(needed: Optional[int], given: Optional[int], scaling: Optional[bool]) -> Comparison:

@@ -7,23 +7,40 @@ methods are wrapped for eventlet. ``libvirt`` itself is not imported: its errors
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
-from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, X86, Comparison, Cpu, hides, lacks
-from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import (
+    COMPATIBLE,
+    INCOMPATIBLE,
+    UNKNOWN,
+    X86,
+    Comparison,
+    Cpu,
+    compare,
+    hides,
+    lacks,
+    unreadable,
+)
+from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import xml as cpuxml
+from nova_migcheck.cpu.models import CpuMap
 
 # Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags, virCPUCompareResult, virErrorNumber.
 _EXPAND_FEATURES = 1
 _FAIL_INCOMPATIBLE = 1
 _COMPARE_INCOMPATIBLE, _COMPARE_IDENTICAL, _COMPARE_SUPERSET = 0, 1, 2
-_ERR_NO_SUPPORT, _ERR_CPU_INCOMPATIBLE = 3, 91
+_ERR_INTERNAL_ERROR, _ERR_NO_SUPPORT, _ERR_CONFIG_UNSUPPORTED, _ERR_CPU_INCOMPATIBLE = 1, 3, 67, 91
 
 _AMD = ('AMD', 'Hygon')
 _QEMU_10_1 = 10_001_000  # as virConnectGetVersion counts
 _FEATURE = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
+# libvirt's src/qemu/qemu_domain.c, qemuDomainCheckCPU().
+_BY_USABILITY = 10_010_000
+# Names that a libvirt does not know and that are found out, one a question.
+_MOST_UNKNOWN = 8
 
 
 class CannotSay(Exception):
@@ -58,6 +75,7 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
             if _code(error) != _ERR_NO_SUPPORT:
                 raise
             features = cpuguest.host_features(definition, expander(conn))
+        spelled = cpuguest.spelled(definition, expander(conn), CpuMap().added) if arch in X86 else frozenset()
     except (CannotSay, cpuguest.UnknownModel, cpuxml.Undefined) as error:
         raise CannotSay(str(error)) from None
     except ValueError as error:
@@ -66,7 +84,25 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
         raise CannotSay(_why(error)) from None
     return Cpu(arch=arch, virt=virt_type, vendor=definition.vendor, model=definition.model, features=features,
                tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version,
-               hidden=_hidden(conn, virt_type, definition.vendor) - features)
+               hidden=_hidden(conn, virt_type, definition.vendor) - features,
+               spelled=spelled, cpu_map=_cpu_map(conn) if arch in X86 else None)
+
+
+def _cpu_map(conn: Any) -> Optional[str]:
+    """The digest of the names of x86 CPUs that this libvirt knows, None when that cannot be told.
+
+    The names of models are asked of it, in 0.5 ms. It does not list those of features, which are read
+    where its package puts them. Where nova-compute has a libvirt of its own there, in a container,
+    they may be another release's: then the two together have a digest that no release has.
+    """
+    ask = getattr(conn, 'getCPUModelNames', None)  # what stands in for a connection may not have it
+    try:
+        return cpunames.digest(ask('x86_64'), CpuMap().features()) if ask is not None else None
+    except OSError:
+        return None
+    except Exception as error:
+        _code(error)
+        return None
 
 
 def expander(conn: Any) -> cpuguest.Expand:
@@ -92,12 +128,15 @@ def expander(conn: Any) -> cpuguest.Expand:
     return expand
 
 
-def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.Expand] = None) -> Cpu:
+def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.Expand] = None,
+              asked: Optional[Callable[[], Optional[str]]] = None) -> Cpu:
     """The CPU of a running guest.
 
     :param domain_xml: its live XML, ``XMLDesc(0)``: ``VIR_DOMAIN_XML_MIGRATABLE`` leaves out what was disabled live
     :param host: the host that it runs on, from :func:`host_cpu`
     :param expand: from :func:`expander`; pass one to ask for each model once only
+    :param asked: gives its XML as it was asked for, ``XMLDesc(VIR_DOMAIN_XML_MIGRATABLE)``, None when
+        it has just ended; called only where that matters (see :func:`nova_migcheck.cpu.definition.spelled`)
     :raises CannotSay: with the reason
     """
     try:
@@ -108,9 +147,46 @@ def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.E
             # Arm: no models that libvirt could expand; the name of the model and what is added to it is all there is.
             return Cpu(arch=definition.arch or host.arch, virt=definition.virt or host.virt, vendor=definition.vendor,
                        model=definition.model, features=definition.named('require'), libvirt=host.libvirt)
-        return cpuguest.guest(definition, expand or expander(conn), host, host.libvirt)
+        return cpuguest.guest(definition, expand or expander(conn), host, host.libvirt, CpuMap().added,
+                              (lambda: _named(asked())) if asked is not None else None)
     except (ValueError, LookupError) as error:
         raise CannotSay(str(error)) from None
+
+
+def _named(domain_xml: Optional[str]) -> frozenset[str]:
+    if domain_xml is None:
+        return frozenset()
+    return cpuxml.parse_definition(domain_xml).named(*cpuxml.POLICIES)
+
+
+def unknown_names(conn: Any, guest: Cpu) -> frozenset[str]:
+    """Those of the names in a guest's definition that this libvirt does not know; of very many not all.
+
+    It names one at a time. The features are asked about with the oldest model and not as disabled:
+    libvirt 11.3 reads neither those of a model with a version nor those of one that QEMU calls usable.
+    """
+    features = sorted(guest.spelled - {guest.model})
+    found: set[str] = set()
+    if guest.model in guest.spelled:
+        found |= _unknown_name(conn, guest, cpuxml.naming(guest.model, ()), {guest.model})
+    while features and len(found) < _MOST_UNKNOWN:
+        unknown = _unknown_name(conn, guest, cpuxml.naming(None, features), set(features))
+        if not unknown:
+            break
+        found |= unknown
+        features = [name for name in features if name not in unknown]
+    return frozenset(found)
+
+
+def _unknown_name(conn: Any, guest: Cpu, xml: str, names: set[str]) -> set[str]:
+    """The one of ``names`` that libvirt does not know and complains of."""
+    try:
+        conn.compareHypervisorCPU(None, _emulated(guest.arch), None, guest.virt, xml, 0)
+    except Exception as error:
+        if _code(error) in (_ERR_INTERNAL_ERROR, _ERR_CONFIG_UNSUPPORTED):
+            # "Unknown CPU feature NAME", in libvirtd's language.
+            return names & set(_FEATURE.findall(_why(error)))
+    return set()
 
 
 def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None,
@@ -123,11 +199,13 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
     :returns: with ``missing`` from libvirt's message; UNKNOWN when libvirt cannot tell
     """
     if isinstance(guest, Cpu):
+        unknown = unknown_names(conn, guest) if guest.arch in X86 and guest.spelled else None
+        if unknown:
+            return unreadable(unknown, guest, conn.getLibVersion())
         xml, virt, arch = cpuxml.guest_to_xml(guest), virt or guest.virt, arch or guest.arch
     else:
         xml = guest
-    if arch == 'i686':
-        arch = 'x86_64'  # one CPU, and the emulator for i686 alone is often not installed
+    arch = _emulated(arch)
     how = ''
     try:
         try:
@@ -146,6 +224,34 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
     if answer in (_COMPARE_IDENTICAL, _COMPARE_SUPERSET):
         return Comparison(COMPATIBLE, reason=how.strip(' ()'))
     return Comparison(UNKNOWN, reason=f'libvirt answered {answer}{how}')
+
+
+def ask_and_count(conn: Any, guest: Cpu, provided: Optional[Cpu]) -> Comparison:
+    """:func:`ask_hypervisor`, and the comparison of features against it where its yes is not believed.
+
+    From 10.10 on compareHypervisorCPU looks at neither features nor vendor of a guest whose model QEMU
+    calls usable and that requires no feature by name. :func:`ask_hypervisor` requires each, so nothing
+    known leads there; but what is missing for certain speaks against a yes of such a libvirt.
+
+    :param provided: what the hypervisor provides, as it was published; asked anew before it counts
+    """
+    asked = ask_hypervisor(conn, guest, guest.virt)
+    if not asked.compatible or provided is None or conn.getLibVersion() < _BY_USABILITY:
+        return asked
+    # libvirt was asked about the names, whatever was published of what it knows.
+    guest = dataclasses.replace(guest, spelled=frozenset())
+    if compare(guest, provided).outcome != INCOMPATIBLE:
+        return asked
+    try:
+        counted = compare(guest, host_cpu(conn, guest.virt))
+    except CannotSay:
+        return asked
+    return counted if counted.outcome == INCOMPATIBLE else asked
+
+
+def _emulated(arch: Optional[str]) -> Optional[str]:
+    # One CPU, and the emulator for i686 alone is often not installed.
+    return 'x86_64' if arch == 'i686' else arch
 
 
 def _incompatible(error: Exception, guest: Union[Cpu, str], how: str) -> Comparison:

@@ -8,7 +8,7 @@ import pathlib
 import xml.etree.ElementTree as ElementTree
 from typing import Iterator, Optional, Union
 
-from nova_migcheck.cpu.guest import UnknownModel
+from nova_migcheck.cpu.definition import UnknownModel
 
 #: Where distributions put them; ``NOVA_MIGCHECK_CPU_MAP`` names another directory.
 DIRECTORY = '/usr/share/libvirt/cpu_map'
@@ -39,6 +39,39 @@ class CpuMap:
             return self._read(arch)[1]
         except OSError:
             return frozenset()
+
+    def features(self) -> frozenset[str]:
+        """The names of x86 features, without their other spellings. One file is read, in 2 ms; all of them take 30.
+
+        :raises OSError: when the file is not there
+        """
+        return frozenset(element.get('name', '') for element in self._root('x86_features.xml') if element.tag == 'feature')
+
+    def added(self, model: str) -> Optional[frozenset[str]]:
+        """The features that an x86 model got after it was released. Only its own file is read.
+
+        libvirt leaves them out of the CPU that it sends with a migration, unless the guest's definition names them: an older libvirt need
+        not know them (src/qemu/qemu_domain.c, qemuDomainMakeCPUMigratable, since 10.2.0).
+
+        :returns: None when there is no such file
+        """
+        try:
+            found = [_marked(element, 'added') for element in self._root(f'x86_{model}.xml') if element.get('name') == model]
+        except OSError:
+            return None
+        return found[0] if found else None
+
+    def decides(self, model: str, arch: str) -> bool:
+        """Whether libvirt compares a definition of this model by these files, and not by what QEMU says.
+
+        Up to 10.9 it compares all so; since then those that are marked, which are the older ones.
+        """
+        try:
+            models = self._read(arch)[0]
+        except OSError:
+            return False
+        marked = any(element.find('check') is not None for element in models.values())
+        return model in models and (not marked or models[model].find("check[@partial='compat']") is not None)
 
     def expand(self, model: str, arch: str) -> frozenset[str]:
         """The features of a model.
@@ -85,15 +118,17 @@ class CpuMap:
         return self._families[family]
 
     def _elements(self, family: str) -> Iterator[ElementTree.Element]:
+        for arch in self._root('index.xml').iterfind(f"arch[@name='{family}']"):
+            for element in arch.iter():
+                if element.tag == 'include':
+                    yield from self._root(element.get('filename', ''))
+                elif element.tag in ('model', 'feature'):
+                    yield element
+
+    def _root(self, filename: str) -> ElementTree.Element:
+        """:raises OSError: when the file is not there, or not readable as XML"""
         try:
-            index = ElementTree.parse(self.directory / 'index.xml')
-            for arch in index.iterfind(f"arch[@name='{family}']"):
-                for element in arch.iter():
-                    if element.tag == 'include':
-                        path = self.directory / pathlib.PurePath(element.get('filename', '')).name
-                        yield from ElementTree.parse(path).getroot()
-                    elif element.tag in ('model', 'feature'):
-                        yield element
+            return ElementTree.parse(self.directory / pathlib.PurePath(filename).name).getroot()
         except ElementTree.ParseError as error:
             raise OSError(f'not readable as XML: {error}') from None
 

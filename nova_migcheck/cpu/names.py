@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: SIM905 (two hundred names read better as text)
 """Names of CPU features: one name for each feature, and which libvirt knew which name."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Iterable, Optional
+
+from nova_migcheck.cpu.releases import RELEASES
 
 # Other spellings -> libvirt's present name. QEMU's and Linux's spellings are those that libvirt's cpu_map lists as
 # aliases; arch-facilities was libvirt's first name of arch-capabilities.
@@ -45,32 +47,14 @@ ARCH_CAPABILITIES = frozenset("""
     rfds-clear rfds-no rsba sbdr-ssdp-no skip-l1dfl-vmentry ssb-no taa-no tsx-ctrl
 """.split())
 
-# The names of x86 features that every libvirt from 6.0.0 knows.
-_SINCE_6_0 = frozenset("""
-    3dnow 3dnowext 3dnowprefetch abm acpi adx aes amd-ssbd apic arat arch-capabilities avx avx2 avx512-4fmaps
-    avx512-4vnniw avx512-vpopcntdq avx512bitalg avx512bw avx512cd avx512dq avx512er avx512f avx512ifma avx512pf
-    avx512vbmi avx512vbmi2 avx512vl avx512vnni bmi1 bmi2 cid clflush clflushopt clwb cmov cmp_legacy cmt cr8legacy
-    cvt16 cx16 cx8 dca de ds ds_cpl dtes64 erms est extapic f16c fma fma4 fpu fsgsbase fxsr fxsr_opt gfni hle ht
-    hypervisor ia64 ibpb ibrs-all intel-pt invpcid invtsc la57 lahf_lm lm lwp mbm_local mbm_total mca mce md-clear
-    misalignsse mmx mmxext monitor movbe mpx msr mtrr nodeid_msr npt nrip-save nx ospke osvw osxsave pae pat pbe pcid
-    pclmuldq pcommit pconfig pdcm pdpe1gb perfctr_core perfctr_nb pge pku pn pni popcnt pse pse36 rdctl-no rdpid
-    rdrand rdseed rdtscp rtm sep sha-ni skinit skip-l1dfl-vmentry smap smep smx spec-ctrl ss ssb-no ssbd sse sse2
-    sse4.1 sse4.2 sse4a ssse3 stibp svm syscall tbm tce tm tm2 topoext tsc tsc-deadline tsc_adjust umip vaes virt-ssbd
-    vme vmx vpclmulqdq wbnoinvd wdt x2apic xgetbv1 xop xsave xsavec xsaveopt xsaves xtpr
+# libvirt's release notes (10.2.0): the features of VMX have names since 9.10.0. The first of RELEASES that has them is 11.3.0.
+_VMX, _VMX_SINCE, _VMX_FIRST = 'vmx-', 9_010_000, 11_003_000
+# The features that 7.0.0, the oldest of RELEASES, knows and 6.0.0 does not.
+_SINCE_7_0 = frozenset("""
+    amd-no-ssb amd-stibp avx512-bf16 cldemote clzero core-capability decodeassists flushbyasid fsrm ibs lbrv mds-no
+    movdir64b movdiri pause-filter pfthreshold pschange-mc-no rsba split-lock-detect svm-lock taa-no tsc-scale tsx-ctrl
+    vmcb-clean waitpkg xsaveerptr
 """.split())
-
-# Those that libvirt 9.0.0 knows too. Some are older, by a release or twenty: taken for unknown to an older libvirt they
-# make a verdict unknown where it could have been incompatible, which is the harmless side.
-_SINCE_9_0 = frozenset("""
-    amd-no-ssb amd-stibp amx-bf16 amx-int8 amx-tile arch-lbr avic avx-vnni avx512-bf16 avx512-fp16 avx512-vp2intersect
-    bus-lock-detect cldemote clzero core-capability decodeassists flushbyasid fsrm ibrs ibs intel-pt-lip lbrv mds-no
-    movdir64b movdiri pause-filter pfthreshold pks pschange-mc-no rsba serialize sgx sgx-debug sgx-exinfo sgx-kss
-    sgx-mode64 sgx-provisionkey sgx-tokenkey sgx1 sgx2 sgxlc split-lock-detect svm-lock svme-addr-chk taa-no tsc-scale
-    tsx-ctrl tsx-ldtrk v-vmsave-vmload vgif vmcb-clean waitpkg xfd xsaveerptr
-""".split())
-
-# libvirt's release notes (10.2.0): the features of VMX have names since 9.10.0.
-_VMX, _VMX_SINCE = 'vmx-', 9_010_000
 
 
 def canonical(names: Iterable[str]) -> frozenset[str]:
@@ -78,17 +62,96 @@ def canonical(names: Iterable[str]) -> frozenset[str]:
     return frozenset(ALIASES.get(name, name) for name in names)
 
 
-def known_to(libvirt: int, name: str, described_by: Optional[int]) -> bool:
-    """Whether a libvirt of version ``libvirt`` has a name for an x86 feature which version ``described_by`` named.
+def digest(models: Iterable[str], features: Iterable[str]) -> str:
+    """12 hexadecimal digits that tell what a libvirt knows: the same for two of them exactly when they know the same names."""
+    said = f'{" ".join(sorted(models))}\n{" ".join(sorted(features))}'
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
 
-    libvirt never forgets a name, so one as new as that which named it knows it. Names newer than this table are taken
-    for known only to that.
+
+def _cumulate() -> tuple[dict[str, int], dict[str, tuple[int, frozenset[str]]], frozenset[str]]:
+    since: dict[str, int] = {}
+    by_digest: dict[str, tuple[int, frozenset[str]]] = {}
+    for version, its_digest, models, features in RELEASES:
+        since.update(dict.fromkeys(canonical([*models.split(), *features.split()]), version))
+        by_digest.setdefault(its_digest, (version, frozenset(since)))
+    everywhere = next(iter(by_digest.values()))[1]
+    since.update(dict.fromkeys(everywhere - _SINCE_7_0, 6_000_000))
+    since.update({name: _VMX_SINCE for name, first in since.items() if name.startswith(_VMX) and first == _VMX_FIRST})
+    return since, by_digest, everywhere
+
+
+# name -> first release of RELEASES that knows it; digest -> (its first release, the names); the names that each of RELEASES knows
+_SINCE, _BY_DIGEST, _EVERYWHERE = _cumulate()
+
+
+def beyond(names: Iterable[str]) -> frozenset[str]:
+    """Those of ``names``, of models and of features, that the oldest release of :data:`RELEASES` does not know."""
+    return canonical(names) - _EVERYWHERE
+
+
+def known_by(libvirt: Optional[int], cpu_map: Optional[str]) -> frozenset[str]:
+    """The names that a libvirt certainly knows, as far as this table goes, without those that all releases know.
+
+    :param libvirt: its version
+    :param cpu_map: the :func:`digest` of what it knows
     """
-    if described_by is not None and libvirt >= described_by:
+    known = _exactly(libvirt, cpu_map)
+    if known is None:
+        known = frozenset(name for name in _SINCE if knows(libvirt, None, name, None))
+    return known - _EVERYWHERE
+
+
+def _exactly(libvirt: Optional[int], cpu_map: Optional[str]) -> Optional[frozenset[str]]:
+    first, known = _BY_DIGEST.get(cpu_map or '', (0, None))
+    # Files that are newer than the libvirt which runs are those of an upgrade after which it was not restarted.
+    return known if libvirt is not None and libvirt >= first else None
+
+
+def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str, named_by: Optional[int]) -> Optional[bool]:
+    """Whether a libvirt knows a name of an x86 CPU model or feature. None when that cannot be told.
+
+    With the digest of one of :data:`RELEASES` it knows exactly what that does. Of all others the version only tells what they know, and not
+    what they do not: distributions take names from later releases.
+
+    :param libvirt: its version, None when that is not known
+    :param cpu_map: the :func:`digest` of what it knows, None when that is not known
+    :param named_by: version of the libvirt that named it; libvirt never forgets a name, so one as new knows it
+    """
+    exact = _exactly(libvirt, cpu_map)
+    if exact is not None:
+        return name in exact
+    if libvirt is None:
+        return None
+    if named_by is not None and libvirt >= named_by:
         return True
-    if name.startswith(_VMX):
-        return libvirt >= _VMX_SINCE
-    return name in _SINCE_6_0 or (libvirt >= 9_000_000 and name in _SINCE_9_0)
+    since = _SINCE.get(name)
+    return True if since is not None and libvirt >= since else None
+
+
+def known_to(libvirt: int, name: str, described_by: Optional[int], cpu_map: Optional[str] = None) -> bool:
+    """Whether a libvirt certainly knows a name, see :func:`knows`."""
+    return knows(libvirt, cpu_map, name, described_by) is True
+
+
+def is_listed(name: str) -> bool:
+    """Whether a release of :data:`RELEASES` knows a name."""
+    return name in _SINCE
+
+
+def known_with(models: Iterable[str]) -> dict[int, frozenset[str]]:
+    """The releases of :data:`RELEASES` that may have offered these models on a host, and all names that each knows.
+
+    A release offers those models that it knows and QEMU too. Each QEMU since 6.0 has EPYC-Milan and the
+    first version of each model; of older ones, whose models every libvirt knows, nothing is told. Of
+    releases that know the same names only the first is told.
+    """
+    offered = frozenset(models)
+    found = {}
+    for version, known in _BY_DIGEST.values() if beyond(offered) else ():
+        first_versions = {name for name in known if name.endswith('-v1') and name[:-3] in offered}
+        if offered <= known and first_versions <= offered:
+            found[version] = known
+    return found
 
 
 def version_text(libvirt: Optional[int]) -> str:

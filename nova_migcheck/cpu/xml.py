@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Optional
+from typing import Iterable, NamedTuple, Optional
 from xml.sax.saxutils import quoteattr
 
 from nova_migcheck.cpu import X86, Cpu
@@ -20,7 +20,8 @@ from nova_migcheck.cpu import names as cpunames
 MAX_XML = 4 * 1024 * 1024
 
 _DOCTYPE = re.compile(r'<!\s*(DOCTYPE|ENTITY)', re.IGNORECASE)
-_POLICIES = ('force', 'require', 'optional', 'disable', 'forbid')
+#: What a definition may say of a feature.
+POLICIES = ('force', 'require', 'optional', 'disable', 'forbid')
 #: Modes of a guest that has the CPU of the host that it runs on.
 HOSTS_OWN = ('host-passthrough', 'maximum')
 # The smallest model of x86, and what it means: the same to every libvirt.
@@ -29,6 +30,18 @@ _SMALLEST, _SMALLEST_HAS = '486', frozenset({'fpu', 'pse', 'vme'})
 
 class Undefined(ValueError):
     """A definition that does not say by itself which features the CPU has. The text says why and what would."""
+
+
+class Model(NamedTuple):
+    """A CPU model that domain capabilities offer.
+
+    :ivar usable: ``yes``, ``no`` or ``unknown``: whether QEMU can give a guest all of it
+    :ivar blockers: what QEMU cannot give, where libvirt says it (since 10.9)
+    """
+
+    name: str
+    usable: str
+    blockers: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +58,9 @@ class Definition:
     :param features: name -> policy
     :param tsc_hz: the guest's fixed TSC frequency, or the host's
     :param tsc_scaling: of the host
+    :param fallback: False when libvirt may not give another model in place of one that QEMU does not know
+    :param live: it says what a running guest has, and not what one was asked for
+    :param models: of domain capabilities, the models that a guest can have
     """
 
     document: str
@@ -59,6 +75,9 @@ class Definition:
     features: tuple[tuple[str, str], ...] = ()
     tsc_hz: Optional[int] = None
     tsc_scaling: Optional[bool] = None
+    fallback: bool = True
+    live: bool = False
+    models: tuple[Model, ...] = ()
 
     def named(self, *policies: str) -> frozenset[str]:
         """The features that the definition names with one of ``policies``."""
@@ -102,6 +121,12 @@ def guest_to_xml(cpu: Cpu) -> str:
     return ''.join([*lines, '</cpu>'])
 
 
+def naming(model: Optional[str], features: Iterable[str]) -> str:
+    """A guest's ``<cpu>`` element of a model, by default the smallest, that needs none of ``features``, only names them."""
+    named = ''.join(f'<feature policy="optional" name={quoteattr(name)}/>' for name in features)
+    return f'<cpu mode="custom" match="exact"><model fallback="forbid">{_text(model or _SMALLEST)}</model>{named}</cpu>'
+
+
 def host_to_xml(arch: str, model: str) -> str:
     """A host's ``<cpu>`` element with nothing but a model, as ``virConnectBaselineCPU`` takes it."""
     return f'<cpu><arch>{_text(arch)}</arch><model>{_text(model)}</model></cpu>'
@@ -122,7 +147,7 @@ def _read_cpu(element: ElementTree.Element) -> Definition:
     features: dict[str, str] = {}
     for feature in element.findall('feature'):
         name, policy = feature.get('name', ''), feature.get('policy', 'require')
-        if not name or policy not in _POLICIES:
+        if not name or policy not in POLICIES:
             raise ValueError(f'a <feature> of the <cpu> has no name, or a policy {policy[:64]!r} that libvirt does not '
                              'have')
         if name in features:
@@ -134,6 +159,7 @@ def _read_cpu(element: ElementTree.Element) -> Definition:
     return Definition(
         'cpu', arch=_child(element, 'arch'), mode=_known(element, 'mode', 'custom', 'host-model', *HOSTS_OWN),
         match=_known(element, 'match', 'exact', 'minimum', 'strict'), check=element.get('check', ''),
+        fallback=element.find("model[@fallback='forbid']") is None, live=element.get('check') == 'full',
         migratable=element.get('migratable') != 'off', model=_child(element, 'model'), vendor=_child(element, 'vendor'),
         features=tuple(features.items()), tsc_hz=_hertz(counter), tsc_scaling=scaling)
 
@@ -142,7 +168,7 @@ def _read_domain(root: ElementTree.Element) -> Definition:
     element = root.find('cpu')
     os_type = root.find('os/type')
     cpu = Definition('domain') if element is None else _read_cpu(element)
-    return dataclasses.replace(cpu, document='domain', virt=root.get('type'),
+    return dataclasses.replace(cpu, document='domain', virt=root.get('type'), live=cpu.live or root.get('id') is not None,
                                arch=(os_type.get('arch') if os_type is not None else None) or cpu.arch,
                                tsc_hz=_hertz(root.find("clock/timer[@name='tsc']")), tsc_scaling=None)
 
@@ -154,7 +180,18 @@ def _read_domain_capabilities(root: ElementTree.Element) -> Definition:
         raise Undefined(f'these domain capabilities ({arch}, {virt}) offer no host-model CPU: the hypervisor does not '
                         'say what it provides')
     cpu = _read_cpu(mode)
-    return dataclasses.replace(cpu, document='domainCapabilities', arch=arch, virt=virt)
+    return dataclasses.replace(cpu, document='domainCapabilities', arch=arch, virt=virt, models=_models(root))
+
+
+def _models(root: ElementTree.Element) -> tuple[Model, ...]:
+    custom = root.find("cpu/mode[@name='custom']")
+    if custom is None or custom.get('supported') != 'yes':
+        return ()
+    blockers = {element.get('model', ''): cpunames.canonical(feature.get('name', '') for feature in element.findall('feature'))
+                for element in custom.findall('blockers')}
+    names = ((element.text or '').strip() for element in custom.findall('model'))
+    return tuple(Model(name, element.get('usable', 'unknown'), blockers.get(name, frozenset()))
+                 for name, element in zip(names, custom.findall('model')))
 
 
 def _read_capabilities(root: ElementTree.Element) -> Definition:

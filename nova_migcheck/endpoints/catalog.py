@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any, Iterator, Mapping, Optional
 
-from nova_migcheck.checks.base import Settings
+from nova_migcheck.checksettings import Settings
 from nova_migcheck.endpoints import sources, tls, web
-from nova_migcheck.endpoints.model import Endpoint, Target, Tls, clean_url
+from nova_migcheck.endpoints.values import Endpoint, Target, Tls, clean_url
 
 #: Interfaces in Nova's order where an option says nothing (``nova.conf.utils.get_ksa_adapter_opts``).
 _INTERFACES = ('internal', 'public')

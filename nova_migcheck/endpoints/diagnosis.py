@@ -8,9 +8,17 @@ import ipaddress
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from nova_migcheck.endpoints import remedies
-from nova_migcheck.endpoints.model import IDENTITY, MESSAGING, Answer, Endpoint, Fault, Target, is_address
-from nova_migcheck.endpoints.picture import Picture
+from nova_migcheck.endpoints.observations import Picture
 from nova_migcheck.endpoints.sources import SECTIONS
+from nova_migcheck.endpoints.values import (
+    IDENTITY,
+    MESSAGING,
+    Answer,
+    Endpoint,
+    Fault,
+    Target,
+    is_address,
+)
 from nova_migcheck.finding import Finding, Outcome
 
 NAME = 'endpoint'

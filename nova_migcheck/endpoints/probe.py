@@ -10,7 +10,7 @@ import ssl
 import time
 
 from nova_migcheck.endpoints import greeting, tls, web
-from nova_migcheck.endpoints.model import Answer, Fault, Target
+from nova_migcheck.endpoints.values import Answer, Fault, Target
 from nova_migcheck.finding import without_credentials
 
 WEB = ('http', 'https')

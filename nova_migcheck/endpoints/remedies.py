@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 
 from nova_migcheck.endpoints import probe, tls
 from nova_migcheck.endpoints.catalog import LoginFailed
-from nova_migcheck.endpoints.model import MESSAGING, Answer, Fault
+from nova_migcheck.endpoints.values import MESSAGING, Answer, Fault
 
 RESOLVER = 'look at /etc/resolv.conf, at the nameservers in it and the way to them, and at /etc/hosts'
 CUT_OFF = 'look at this host first: links, bond, VLAN, routes, firewall'

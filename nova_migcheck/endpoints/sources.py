@@ -7,9 +7,9 @@ import re
 import urllib.parse
 from typing import Any, Iterator, Mapping, NamedTuple
 
-from nova_migcheck.checks.base import Settings
-from nova_migcheck.endpoints import model
-from nova_migcheck.endpoints.model import IDENTITY, MESSAGING, Endpoint, Target, Tls
+from nova_migcheck.checksettings import Settings
+from nova_migcheck.endpoints import values
+from nova_migcheck.endpoints.values import IDENTITY, MESSAGING, Endpoint, Target, Tls
 
 
 class Section(NamedTuple):
@@ -131,7 +131,7 @@ _PROJECT = re.compile(r'/(?:AUTH_)?(?:[0-9a-f]{32}|[$%]\([a-z_]+\)s)(?=/|$)')
 
 def probe_url(url: str) -> str:
     """The service's root or version document: the URL without a project in it, which needs no token."""
-    cleaned = model.clean_url(url)
+    cleaned = values.clean_url(url)
     found = _PROJECT.search(cleaned)
     return cleaned[:found.start()] + '/' if found else cleaned
 
@@ -201,4 +201,4 @@ def _memcached_servers(settings: Settings, group: str, option: str) -> Iterator[
 
 def _extra(settings: Settings) -> Iterator[Endpoint]:
     for url in as_list(settings.get('migcheck', 'extra_endpoints')):
-        yield Endpoint(Target(model.clean_url(url)), 'extra', settings.origin('migcheck', 'extra_endpoints'), 'extra')
+        yield Endpoint(Target(values.clean_url(url)), 'extra', settings.origin('migcheck', 'extra_endpoints'), 'extra')

@@ -14,11 +14,11 @@ import time
 import urllib.parse
 from typing import Any, Callable, Mapping
 
-from nova_migcheck.checks.base import Settings
+from nova_migcheck.checksettings import Settings
 from nova_migcheck.endpoints import catalog, probe, sources, web
 from nova_migcheck.endpoints.catalog import Catalog, Missing
-from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target, Tls, in_url, is_address
-from nova_migcheck.endpoints.picture import Picture
+from nova_migcheck.endpoints.observations import Picture
+from nova_migcheck.endpoints.values import Answer, Endpoint, Fault, Target, Tls, in_url, is_address
 
 # Seconds after which what has not answered is suspected, and asked for elsewhere while there is time. A connection on a
 # healthy network takes milliseconds, with one lost SYN one second.

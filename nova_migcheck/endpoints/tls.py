@@ -10,7 +10,7 @@ import ssl
 import threading
 from typing import Any, Iterator, Optional
 
-from nova_migcheck.endpoints.model import Tls, is_address
+from nova_migcheck.endpoints.values import Tls, is_address
 
 _LOCK = threading.Lock()
 

@@ -10,7 +10,7 @@ import urllib.parse
 from typing import Any, NamedTuple, Optional
 
 from nova_migcheck.endpoints import tls as tls_
-from nova_migcheck.endpoints.model import Target, in_url
+from nova_migcheck.endpoints.values import Target, in_url
 
 
 class Reply(NamedTuple):

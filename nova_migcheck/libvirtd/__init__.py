@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the libvirtd and the QEMU of a host are set up to receive a migration: configuration, URIs, certificates."""
+"""How libvirt's daemons and QEMU are set up for migrations: configuration, URIs, certificates."""

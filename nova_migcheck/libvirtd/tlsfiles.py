@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificates that a migration over TLS needs, in the places where libvirtd and QEMU look for them.
+"""The certificates that a migration over TLS needs, where libvirt's daemons and QEMU look for them.
 
-Places and names: https://libvirt.org/kbase/tlscerts.html and the comments in qemu.conf and libvirtd.conf.
+Places and names: https://libvirt.org/kbase/tlscerts.html, and the comments in qemu.conf,
+libvirtd.conf and virtproxyd.conf.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _QEMU_USERS = ('libvirt-qemu', 'qemu')
 class TlsFiles:
     """One end's files.
 
-    :param user: who must be able to read the key, '' for root (libvirtd)
+    :param user: who must be able to read the key, '' for root (libvirt's daemons)
     """
 
     whose: str
@@ -39,30 +40,38 @@ class TlsFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Trouble:
-    """What is wrong with one file, and how sure that is."""
+    """What is wrong with one file, and how sure that is.
+
+    :param absent: whether it is a certificate or a key that is missing or not seen from here
+    """
 
     outcome: Outcome
     path: str
     detail: str
     remedy: str
+    absent: bool = False
 
 
 Conf = Mapping[str, Union[int, str]]
 
 
 def of_libvirt_client(pkipath: str = '') -> TlsFiles:
-    """What libvirtd on a source presents to the one on the target."""
+    """What libvirt on a source presents to the daemon on the target."""
     if pkipath:
         return TlsFiles("libvirt's client", f'{pkipath}/cacert.pem', f'{pkipath}/clientcert.pem', f'{pkipath}/clientkey.pem')
     return TlsFiles("libvirt's client", f'{_PKI}/CA/cacert.pem', f'{_PKI}/libvirt/clientcert.pem',
                     f'{_PKI}/libvirt/private/clientkey.pem')
 
 
-def of_libvirt_server(libvirtd_conf: Conf) -> TlsFiles:
-    """What libvirtd on a target presents."""
-    return TlsFiles("libvirtd's", str(libvirtd_conf.get('ca_file') or f'{_PKI}/CA/cacert.pem'),
-                    str(libvirtd_conf.get('cert_file') or f'{_PKI}/libvirt/servercert.pem'),
-                    str(libvirtd_conf.get('key_file') or f'{_PKI}/libvirt/private/serverkey.pem'))
+def of_libvirt_server(conf: Conf, daemon: str = 'libvirtd') -> TlsFiles:
+    """What a target's daemon presents.
+
+    :param conf: its own settings
+    :param daemon: its name, for the findings
+    """
+    return TlsFiles(f"{daemon}'s", str(conf.get('ca_file') or f'{_PKI}/CA/cacert.pem'),
+                    str(conf.get('cert_file') or f'{_PKI}/libvirt/servercert.pem'),
+                    str(conf.get('key_file') or f'{_PKI}/libvirt/private/serverkey.pem'))
 
 
 def of_qemu(end: str, qemu_conf: Conf) -> TlsFiles:
@@ -182,10 +191,12 @@ def _key(files: TlsFiles, certificate: x509.Certificate, visible: bool) -> Itera
 
 
 def _unreadable(files: TlsFiles, path: str, e: OSError, visible: bool) -> Trouble:
+    absent = path != files.authority
     if isinstance(e, FileNotFoundError) and visible:
-        return Trouble(Outcome.FAILURE, path, f'{files.whose} TLS file {path} is missing', 'install it, or switch TLS off')
+        return Trouble(Outcome.FAILURE, path, f'{files.whose} TLS file {path} is missing',
+                       'install it, or switch TLS off', absent)
     return Trouble(Outcome.UNKNOWN, path, f'{files.whose} TLS file {path} cannot be read from here: {e.strerror}',
-                   'let nova-compute see the certificates of libvirt (not the keys)')
+                   'let nova-compute see the certificates of libvirt (not the keys)', absent)
 
 
 def _uid(name: str) -> Optional[int]:

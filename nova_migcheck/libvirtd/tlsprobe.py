@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TLS handshake with a target's libvirtd, with what libvirtd on this host would present and verify itself."""
+"""A TLS handshake with a target's daemon, as libvirt on this host would do it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,11 @@ def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsF
 
 
 def _welcome(secured: ssl.SSLSocket, name: str, context: ssl.SSLContext, verify: bool, presented: bool) -> tuple[str, bool]:
-    """libvirtd sends one byte, 1, when it has accepted the client's certificate (virNetServerClientCheckAccess)."""
+    """Read the daemon's answer.
+
+    It sends one byte, 1, when it has accepted the client's certificate
+    (virNetServerClientCheckAccess).
+    """
     if verify and context.verify_mode is ssl.CERT_NONE:
         wrong = _look(secured.getpeercert(True), name)
         if wrong:

@@ -2,7 +2,8 @@
 """By which names Nova and libvirt on a source reach a target.
 
 It follows ``_live_migration_uri`` and ``_migrate_uri`` of ``nova/virt/libvirt/driver.py`` (the same in 27 to 34) and, where
-Nova gives no data URI, libvirt's ``qemuMigrationDstPrepareDirect``, which takes the host name of the target's libvirtd.
+Nova gives no data URI, libvirt's ``qemuMigrationDstPrepareDirect``, which takes the host name that the
+target's libvirt has for itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import ipaddress
 import urllib.parse
 from typing import Optional
 
-from nova_migcheck.checks.base import Settings
+from nova_migcheck.checksettings import Settings
 
 NATIVE_TLS = 'live_migration_with_native_tls'
 # The options that decide, for a check's OPTIONS.
@@ -28,7 +29,7 @@ class Destination:
     """Where a migration to one target goes.
 
     :param uri: libvirt's URI of the target
-    :param connect: the name in it, for the connection of libvirtd to libvirtd
+    :param connect: the name in it, for the connection from daemon to daemon
     :param transport: ``tcp``, ``tls``, ``ssh``, …
     :param port: of that connection; None when the transport has none that is known
     :param port_given: whether the URI names it
@@ -53,7 +54,7 @@ def destination(settings: Settings, connect: str, inbound: bool, libvirt_host: s
 
     :param connect: ``target_connect_addr``, or the target's name in Nova when that is unset
     :param inbound: whether ``live_migration_inbound_addr`` is set on the target
-    :param libvirt_host: the host name of the target's libvirtd, '' when unknown
+    :param libvirt_host: what libvirt on the target calls that host, '' when unknown
     :raises ValueError: when Nova itself could make no URI of the options, or nobody could connect to it
     """
     virt_type = settings.get('libvirt', 'virt_type', 'kvm')

@@ -12,7 +12,7 @@ import dataclasses
 import ipaddress
 from typing import Iterable, Optional, Sequence
 
-from nova_migcheck.checks.base import Settings
+from nova_migcheck.checksettings import Settings
 from nova_migcheck.network.interfaces import Address, HostNetwork, Interface, IPAddress, IPNetwork
 
 NETWORKS = 'migration_networks'

@@ -11,10 +11,15 @@ import ipaddress
 from typing import Any, Iterable, Mapping, Optional
 
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd.conf import DEFAULT_PORTS
 from nova_migcheck.network.interfaces import IPAddress, IPNetwork
 
 CHECK = 'address'
+
+# migration_port_min and migration_port_max of qemu.conf by default (src/qemu/qemu_conf.h).
+DEFAULT_PORTS = (49152, 49215)
+
+# The daemons of libvirt that take connections from other hosts.
+LIBVIRTD, VIRTPROXYD = LISTENERS = ('libvirtd', 'virtproxyd')
 
 # A migration host has a handful of addresses; the fact travels in a database column with each host.
 MAX_ADDRESSES = 8
@@ -27,7 +32,8 @@ class HostMigration:
     """The ``migration`` fact of one host.
 
     :param host: ``[DEFAULT] host``
-    :param libvirt_host: what its libvirtd puts into a data URI when no inbound address is set; '' when unknown
+    :param libvirt_host: what its libvirt puts into a data URI when no inbound address is set; ''
+        when unknown
     :param inbound: ``[libvirt] live_migration_inbound_addr``; '' when unset
     :param addresses: every address of the host that a migration may use
     :param others: its other addresses, each with its interface
@@ -38,6 +44,9 @@ class HostMigration:
     :param mtu: bytes; of the interfaces meant, when they agree
     :param option_networks: ``[migcheck] migration_networks``
     :param qemu_ports: first and last port on which its QEMU may listen for a migration
+    :param daemon: the libvirt daemon that serves the port for migrations to it; '' when unknown
+    :param libvirt_verifies: whether that daemon wants a certificate of its clients; None when unknown
+    :param qemu_verifies: whether its QEMU does, for native TLS; None when unknown
     """
 
     host: str = ''
@@ -52,6 +61,9 @@ class HostMigration:
     mtu: int = 0
     option_networks: tuple[IPNetwork, ...] = ()
     qemu_ports: tuple[int, int] = DEFAULT_PORTS
+    daemon: str = ''
+    libvirt_verifies: Optional[bool] = None
+    qemu_verifies: Optional[bool] = None
 
     @property
     def stated(self) -> bool:
@@ -64,7 +76,8 @@ class HostMigration:
                 'addresses': _texts(self.addresses), 'others': {str(ip): name for ip, name in self.others.items()},
                 'complete': self.complete, 'interface': self.interface or None, 'networks': _texts(self.networks),
                 'intended_by': self.intended_by, 'mtu': self.mtu or None, 'option_networks': _texts(self.option_networks),
-                'qemu_ports': list(self.qemu_ports)}
+                'qemu_ports': list(self.qemu_ports), 'daemon': self.daemon or None,
+                'libvirt_verifies': self.libvirt_verifies, 'qemu_verifies': self.qemu_verifies}
 
     @classmethod
     def from_json(cls, value: Any) -> HostMigration:
@@ -72,6 +85,7 @@ class HostMigration:
         if not isinstance(value, Mapping):
             return cls()
         mtu, ports, others = value.get('mtu'), value.get('qemu_ports'), value.get('others')
+        daemon = _text(value.get('daemon'))
         held = {ip: _text(name) for text, name in list(others.items())[:_MAX_READ]
                 if (ip := _ip(text)) is not None} if isinstance(others, Mapping) else {}
         return cls(
@@ -81,7 +95,10 @@ class HostMigration:
             networks=_networks(value.get('networks')), intended_by=_text(value.get('intended_by')),
             mtu=mtu if isinstance(mtu, int) and 0 < mtu < 1 << 20 else 0, option_networks=_networks(value.get('option_networks')),
             qemu_ports=(ports[0], ports[1]) if isinstance(ports, (list, tuple)) and len(ports) == 2 and
-            all(_is_number(port) for port in ports) and 0 < ports[0] <= ports[1] < 65536 else DEFAULT_PORTS)
+            all(_is_number(port) for port in ports) and 0 < ports[0] <= ports[1] < 65536 else DEFAULT_PORTS,
+            daemon=daemon if daemon in LISTENERS else '',
+            libvirt_verifies=_bool(value.get('libvirt_verifies')),
+            qemu_verifies=_bool(value.get('qemu_verifies')))
 
 
 def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:
@@ -149,6 +166,10 @@ def _list(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     return value[:_MAX_NAME] if isinstance(value, str) else ''
+
+
+def _bool(value: Any) -> Optional[bool]:
+    return value if isinstance(value, bool) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -119,7 +119,10 @@ async def path(address: IPAddress, port: int, deadline: float) -> Probe:
 
 
 async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
-    """Ask libvirtd, over plain TCP, how it wants to be logged in to. A hung daemon accepts, and never answers."""
+    """Ask libvirt over plain TCP how it wants to be logged in to.
+
+    A hung daemon accepts the connection and never answers.
+    """
     async with connected(address, port, deadline) as (probe, sock):
         if probe.reach is not Reach.OPEN:
             return Service(probe, probe.detail)
@@ -134,7 +137,7 @@ async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
         if len(reply) < 8:
             return Service(probe, 'it ends the connection without an answer')
         if struct.unpack('!II', reply)[1] != _REMOTE_PROGRAM:
-            return Service(probe, 'what answers there is not libvirtd')
+            return Service(probe, 'what answers there is not libvirtd or virtproxyd')
         return Service(probe)
 
 

@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Iterable, Optional
 
-from nova_migcheck.bounded import Call
+from nova_migcheck.deadline import Call
 from nova_migcheck.network.interfaces import IPAddress
 
 # What libvirt (virNetSocketNewConnectTCP) and QEMU (inet_parse_connect_saddr) ask for: no IPv6 answers on a host that has

@@ -83,6 +83,15 @@ def read(table: str = TABLE) -> list[Mount]:
         return list(parse(file))
 
 
+def table() -> bytes:
+    """Return the kernel's table as it is now; two that are equal hold the same mounts."""
+    try:
+        with open(TABLE, 'rb') as file:
+            return file.read()
+    except OSError:  # no /proc: then nothing is known to have changed
+        return b''
+
+
 def parse(lines: Iterable[str]) -> Iterable[Mount]:
     """Mounts from lines of ``proc(5)``'s ``mountinfo``; a line that is none is left out."""
     for line in lines:

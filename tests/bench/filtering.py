@@ -17,9 +17,11 @@ from nova.objects import fields
 from nova.scheduler import filters, host_manager
 from oslo_utils import timeutils
 
-from nova_migcheck import moves, published, scheduler
+from nova_migcheck import scheduler
 from nova_migcheck.cpu import Cpu
-from nova_migcheck.report import Group, shorten
+from nova_migcheck.novadb import moves
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Group, shorten
 from tests.bench import fleet
 from tests.bench.measure import Row, in_sequence
 

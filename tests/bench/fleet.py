@@ -9,12 +9,13 @@ import random
 import time
 from typing import Any, Sequence
 
-from nova_migcheck import published
-from nova_migcheck.aftermath.past import PUBLISHED, Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.network.migration import HostMigration
-from nova_migcheck.report import Group, Report
+from nova_migcheck.report import published
+from nova_migcheck.report.past import PUBLISHED, Past
+from nova_migcheck.report.report import Group, Report
+from tests.facts import facts
 
 # A server of the Cascade Lake generation, as libvirt 9 lists what its KVM provides.
 _WORDS = (
@@ -58,7 +59,8 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
                       (f'{i:012x}',)) for i in range(groups))
     past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 2 ** 28,
                       'bond1.200') for n in range(PUBLISHED))
-    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who, migration=migration, storage=storage,
+    return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who,
+                  **facts(migration=migration, storage=storage),
                   migrations=past)
 
 

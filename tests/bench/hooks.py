@@ -25,7 +25,8 @@ from nova.virt import fake
 from nova.virt.libvirt import driver
 from oslo_serialization import jsonutils
 
-from nova_migcheck import compute, hook
+from nova_migcheck.compute.driver import LibvirtDriver
+from nova_migcheck.compute.lifecycle import Lifecycle
 from tests.bench.measure import Row, in_turns, tell
 from tests.lab.libvirtd import Libvirtd
 
@@ -62,7 +63,7 @@ def rows() -> Iterator[Row]:
             CONF.set_override(name, value, group)
         libvirtd.connect().createXML(GUEST)
         instance, context = _instance(place.path), nova_context.get_admin_context()
-        ours, nova = compute.LibvirtDriver(fake.FakeVirtAPI()), driver.LibvirtDriver(fake.FakeVirtAPI())
+        ours, nova = LibvirtDriver(fake.FakeVirtAPI()), driver.LibvirtDriver(fake.FakeVirtAPI())
         for one in (ours, nova):
             one._host.initialize()
             # What cannot be had without a neutron: which extensions it has, which Nova asks once in a while.
@@ -72,7 +73,7 @@ def rows() -> Iterator[Row]:
         CONF.set_override('checks', ['cpu', 'storage', 'transport'], 'migcheck')
         CONF.set_override('mode', 'report', 'migcheck')
         CONF.set_override('recheck_after', 3600, 'migcheck')
-        ours._migcheck = hook.Hook(CONF, ours._host)
+        ours._migcheck = Lifecycle(CONF, ours._host)
         report = ours._migcheck.reporter.fresh(0)
         assert report and report.cpu, 'the report has no CPU'
         yield from _destination(ours, nova, context, instance, ours._migcheck.reporter.texts())
@@ -96,29 +97,19 @@ def _source(ours: Any, nova: Any, context: Any, instance: Any, texts: dict[str, 
         data = objects.LibvirtLiveMigrateData(filename='none', block_migration=True, is_volume_backed=False, image_type='default',
                                               disk_available_mb=10_000, disk_over_commit=False)
         if one is ours:
-            one._migcheck.tell_source(data, compared)
+            one._migcheck.destination.tell_source(data, compared)
         return one.check_can_live_migrate_source(context, instance, data, {'block_device_mapping': []})
     node = objects.ComputeNode(stats=texts)
     # The target accepts the guest, and tells so: nothing has to be asked of a conductor.
-    compared = ours._migcheck.as_destination(context, instance, {'stats': texts})
+    compared = ours._migcheck.destination.decide(context, instance, {'stats': texts})
     assert compared.comparison.compatible, compared.comparison.reason
     with mock.patch.object(objects.ComputeNode, 'get_first_node_by_host_for_old_compat', lambda *_: node):
-        path = ours._migcheck._path_checks
-        ours._migcheck._path_checks = {}
+        path = ours._migcheck.source._checks
+        ours._migcheck.source._checks = {}
         yield _compared("the source hook adds to what Nova's libvirt driver checks, without the path", lambda: ask(nova),
                         lambda: ask(ours), None)
-        ours._migcheck._path_checks = path
-        def made_ready() -> None:
-            ours._migcheck._make_ready()
-            time.sleep(1.5)
-
-        def none_ready() -> None:
-            waiting = ours._migcheck._spare.take()
-            if waiting is not None:
-                waiting.close()
-        for what, before in (('that has waited', made_ready), ('that has just begun', none_ready)):
-            yield _compared(f'the source hook adds, with the path that a process {what} looks at', lambda: ask(nova), lambda: ask(ours),
-                            None, 7, before)
+        ours._migcheck.source._checks = path
+        yield _compared('the source hook adds, with the path', lambda: ask(nova), lambda: ask(ours), None, 7)
 
 
 def _compared(what: str, nova: Callable[[], Any], ours: Callable[[], Any], limit: Optional[float], times: int = 41,

@@ -9,9 +9,9 @@ import tempfile
 import time
 from typing import Any, Callable, Iterator
 
-from nova_migcheck import matrix as matrices
 from nova_migcheck.cli import matrixpage
-from nova_migcheck.verdict import Policies
+from nova_migcheck.judging import matrix as matrices
+from nova_migcheck.policies import Policies
 from tests.bench.measure import Row
 from tests.cli import fleet_files
 from tests.cli.browser import chromium

@@ -11,7 +11,7 @@ from typing import Any, Iterator
 from nova import context as nova_context
 from nova import objects
 
-from nova_migcheck import published
+from nova_migcheck.report import published
 from tests.bench import fleet
 from tests.bench.measure import Row, in_turns
 

@@ -19,11 +19,13 @@ from typing import Any, Iterator, Optional
 from oslo_config import cfg
 
 from nova_migcheck import conf as confs
-from nova_migcheck import published, runner, settings
-from nova_migcheck import report as reports
 from nova_migcheck.checks import cpu as cpu_check
 from nova_migcheck.cpu import Cpu, hypervisor
+from nova_migcheck.report import published
+from nova_migcheck.report import report as reports
+from nova_migcheck.rounds import reader, runner
 from tests.bench.measure import Row, in_turns, tell
+from tests.facts import BUILT_IN
 from tests.lab.libvirtd import Libvirtd
 
 # What runs this as a process of its own; it is __main__ there.
@@ -56,7 +58,7 @@ class Round:
         loaded = runner.load(names or list(self.conf.migcheck.checks))
         self.loaded = {name: one for name, one in loaded.items() if one.check is not None and one.check.WHEN == 'host'}
         self.runner = runner.Runner(self.loaded)
-        self.reader = settings.Reader(self.conf)
+        self.reader = reader.Reader(self.conf)
         self.memory: dict[str, Any] = {}
 
     def run(self, times: int) -> tuple[float, float, float]:
@@ -67,7 +69,7 @@ class Round:
             outcome = self.runner.run({name: self.reader.read(one.check, self.memory.get(name)) for name, one in self.loaded.items()},
                                       self.conf.migcheck.round_deadline)
             self.memory.update(outcome.memory)
-            published.write(reports.build(time.time(), outcome.findings, outcome.facts))
+            published.write(reports.build(time.time(), outcome.findings, outcome.facts, BUILT_IN))
             own.append(time.process_time() - mine)
             walls.append(time.monotonic() - begun)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)

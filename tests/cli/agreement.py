@@ -18,12 +18,16 @@ from nova import context as nova_context
 from nova import exception, objects
 from nova.scheduler import host_manager
 
-from nova_migcheck import fleet, matrix, published, scheduler
+from nova_migcheck import scheduler
 from nova_migcheck.cli import explain
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.report import Group, Report, shorten
-from nova_migcheck.verdict import Policies
+from nova_migcheck.judging import matrix
+from nova_migcheck.novadb import fleet
+from nova_migcheck.policies import Policies
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Group, Report, shorten
 from tests.cli import fleet_files
+from tests.facts import facts
 
 NUMBERS = {'cell1': range(1, 6), 'cell2': range(101, 102)}
 HOMES = {f'on{number}': (cell, number) for cell, numbers in NUMBERS.items() for number in numbers}
@@ -53,7 +57,8 @@ def said(draw: Any, number: int) -> dict[str, str]:
     group = draw(st.none() | st.builds(Group, st.none() | CPUS, st.just((shorten(fleet_files.uuid_of(f'on{number}')),))))
     texts = published.write(Report(
         int(time.time()) - draw(AGES), tuple(draw(st.lists(FINDINGS, max_size=2))), draw(st.none() | CPUS), None,
-        (group,) if group else (), {'host': f'compute{number}', **draw(NETWORKS)}, draw(STORAGE)))
+        (group,) if group else (),
+        **facts(migration={'host': f'compute{number}', **draw(NETWORKS)}, storage=draw(STORAGE))))
     if odd == 'newer':
         return {key: '9' + text[1:] for key, text in texts.items()}
     return {**texts, published.MAIN: texts[published.MAIN][:60]} if odd == 'rubbish' else texts

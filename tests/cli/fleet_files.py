@@ -18,11 +18,12 @@ import time
 import uuid
 from typing import Any, Mapping
 
-from nova_migcheck import published
-from nova_migcheck.aftermath.past import Past
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.report import Group, Report
+from nova_migcheck.report import published
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Group, Report
+from tests.facts import facts
 
 # A Westmere, and a little more.
 _EVERYWHERE = ('aes apic avx avx2 bmi1 clflush cmov cx16 cx8 de fma fpu fxsr lahf_lm lm mca mce mmx msr mtrr nx pae pat pclmuldq pge pni '
@@ -68,7 +69,8 @@ def report_of(number: int, now: float) -> dict[str, str]:
     past = () if kind != FAILING else (
         Past(int(now) - 900, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28, 'mig0'),
         Past(int(now) - 600, 'out', 'c0ffeec0ffee', 'compute1', 'failed', 2400, text='\x1b[31mNo route to host'))
-    return published.write(Report(int(now) - (40000 if kind == STALE else 20), findings, cpu, None, groups, migration, migrations=past))
+    return published.write(Report(int(now) - (40000 if kind == STALE else 20), findings, cpu, None, groups,
+                                  **facts(migration=migration), migrations=past))
 
 
 def main(directory: str, count: int) -> None:
@@ -88,7 +90,7 @@ def make(directory: str, numbers: Mapping[str, range], homes: Mapping[str, tuple
     from nova import context, objects, rpc
     from nova.db import migration
 
-    from nova_migcheck import fleet
+    from nova_migcheck.novadb import fleet
 
     files = {name: os.path.join(directory, f'{name}.sqlite') for name in ('api', 'cell0', 'cell1', 'cell2')}
     path = os.path.join(directory, 'nova.conf')

@@ -9,8 +9,8 @@ from typing import Any, Mapping, Optional
 from oslo_config import cfg
 
 from nova_migcheck import conf as confs
-from nova_migcheck import published
-from nova_migcheck.report import Report
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 
 NOW = 1_764_000_000
 
@@ -26,7 +26,7 @@ MIGCHECK = _migcheck()
 
 
 class Host:
-    """As :class:`nova_migcheck.fleet.Host`, which needs nova."""
+    """As :class:`nova_migcheck.novadb.fleet.Host`, which needs nova."""
 
     def __init__(self, name: str, cell: str = 'cell1', stats: Optional[Mapping[str, Any]] = None) -> None:
         self.name, self.cell, self.stats, self.service = name, cell, stats or {}, 'up'

@@ -10,10 +10,10 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from nova_migcheck import matrix as matrices
 from nova_migcheck.cli import matrixpage
-from nova_migcheck.matrix import State
-from nova_migcheck.verdict import Policies
+from nova_migcheck.judging import matrix as matrices
+from nova_migcheck.judging.matrix import State
+from nova_migcheck.policies import Policies
 from tests.cli import fleet_files
 from tests.cli.browser import chromium, requests
 from tests.cli.hosts import MIGCHECK, NOW, Host

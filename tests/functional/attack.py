@@ -19,12 +19,14 @@ import json
 import threading
 import time
 
-from nova_migcheck import published, runner
-from nova_migcheck import report as reports
-from nova_migcheck.bounded import Bounded
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.checks.storage import StorageCheck
+from nova_migcheck.deadline import Bounded
+from nova_migcheck.report import published
+from nova_migcheck.report import report as reports
+from nova_migcheck.rounds import runner
 from tests.attack_checks import ALL, ENDLESS
+from tests.facts import BUILT_IN
 
 LOADED = {c.NAME: runner.Loaded(c.NAME, c, f'{c.__module__}:{c.__name__}') for c in (*ALL, StorageCheck)}
 # Seconds: of a round that ends by itself (and is not expected to reach it), and of one that does not.
@@ -96,7 +98,7 @@ def attack(rounds, share):
         kinds = ','.join(str(f.outcome) for f in outcome.findings if f.check == 'well')
         found[kinds] = found.get(kinds, 0) + 1
         # What becomes of it in nova-compute's own process belongs to a round.
-        published.write(reports.build(time.time(), outcome.findings, outcome.facts))
+        published.write(reports.build(time.time(), outcome.findings, outcome.facts, BUILT_IN))
         hung, hanging = (outcome.seconds, hanging + 1) if endless else (hung, hanging)
 
     def call_what_hangs():

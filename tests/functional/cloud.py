@@ -34,8 +34,9 @@ from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import fixtures as functional_fixtures
 
-from nova_migcheck import published, scheduler
+from nova_migcheck import scheduler
 from nova_migcheck.finding import Finding
+from nova_migcheck.report import published
 from tests.functional import in_child, nova_release, per_host
 from tests.functional.hypervisor import MISSING_CONSTANTS, Cpu, Hypervisor
 
@@ -122,7 +123,7 @@ class Host:
             return False
         hook.watch._arrivals.clear()
         hook.watch._pasts.clear()
-        hook.reporter.migrated()
+        hook.reporter.migrated(())
         return True
 
     def was_asked(self) -> bool:

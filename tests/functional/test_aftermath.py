@@ -13,11 +13,11 @@ from nova import exception
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import driver
 
-from nova_migcheck import published
 from nova_migcheck.aftermath import tally, traffic
 from nova_migcheck.cli import prometheus
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.runner import Round
+from nova_migcheck.report import published
+from nova_migcheck.rounds.runner import Round
 from tests.functional.conftest import HOSTS
 
 MIB = 1 << 20

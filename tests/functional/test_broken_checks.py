@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from nova_migcheck import published
 from nova_migcheck.finding import Outcome
+from nova_migcheck.report import published
 from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
 from tests.functional.test_service import children

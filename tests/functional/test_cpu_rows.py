@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 from nova import exception
 
-from nova_migcheck import published
+from nova_migcheck.report import published
 from tests.functional import nova_release
 from tests.functional.hypervisor import Cpu
 

@@ -11,8 +11,10 @@ from typing import Any
 import nova.conf
 from nova import exception, objects
 
-from nova_migcheck import fleet, published, scheduler
+from nova_migcheck import scheduler
 from nova_migcheck.cli import explain
+from nova_migcheck.novadb import fleet
+from nova_migcheck.report import published
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu
 

@@ -9,8 +9,9 @@ import uuid
 
 from nova import objects
 
-from nova_migcheck import moves, published
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.novadb import moves
+from nova_migcheck.report import published
 from tests.functional import nova_release
 from tests.functional.conftest import HOSTS, STANDARD
 from tests.functional.hypervisor import Cpu

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 
 import oslo_messaging
 import pytest
 from nova import exception
 from nova.virt.libvirt import driver
 
-from nova_migcheck import hook, targets
+from nova_migcheck.compute import source
+from nova_migcheck.compute.destination import Destination
+from nova_migcheck.compute.source import Source
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.judging import targets
 from tests.functional import nova_release
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu
@@ -67,7 +69,8 @@ class TestRefusals:
     def test_the_path_is_looked_at_while_nova_checks_the_source_and_has_the_word_where_both_refuse(self, cloud, monkeypatch):
         server = cloud.server('compute1')
         cloud.say_of_paths('compute1', {host: wrong_path(host) for host in HOSTS[1:]})
-        own, path, asked, looked = cloud.hosts['compute1'].driver._migcheck, hook.Hook._path, threading.Event(), threading.Event()
+        own, path = cloud.hosts['compute1'].driver._migcheck.source, Source._check_path
+        asked, looked = threading.Event(), threading.Event()
 
         def path_after_nova(*args):
             assert asked.wait(30)
@@ -80,11 +83,11 @@ class TestRefusals:
             asked.set()
             assert looked.wait(30)
             # Nova's check may hang on a share that is dead: meanwhile nobody else waits for his turn.
-            assert all(own._paths.acquire(timeout=0) for _ in range(hook.PATHS))
-            for _ in range(hook.PATHS):
+            assert all(own._paths.acquire(timeout=0) for _ in range(source.PATHS))
+            for _ in range(source.PATHS):
                 own._paths.release()  # Python 3.9 takes no number, nor does eventlet
             raise exception.MigrationPreCheckError('no word of a reason')
-        monkeypatch.setattr(hook.Hook, '_path', path_after_nova)
+        monkeypatch.setattr(Source, '_check_path', path_after_nova)
         monkeypatch.setattr(driver.LibvirtDriver, 'check_can_live_migrate_source', nova_refuses)
         migration = cloud.live_migrate(server, 'compute2')
         assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
@@ -166,7 +169,7 @@ class TestCpu:
 
 
     def test_what_the_source_s_report_says_of_its_cpu_is_asked_anew_before_it_speaks_against_a_target(self, cloud, monkeypatch):
-        server, own, asked = cloud.server('compute1'), cloud.hosts['compute1'].driver._migcheck, []
+        server, own, asked = cloud.server('compute1'), cloud.hosts['compute1'].driver._migcheck.source, []
         guest_cpu = own._guest_cpu
 
         def by_an_old_report(instance, provided):
@@ -216,8 +219,8 @@ class TestOwnBugs:
     """An error of this package, wherever Nova calls it: by default it keeps nobody from migrating, and there is one ERROR line for each."""
 
     def test_the_migration_goes_on(self, cloud, monkeypatch):
-        for door in ('as_destination', 'tell_source', 'as_source'):
-            monkeypatch.setattr(hook.Hook, door, broken)
+        for owner, door in ((Destination, 'decide'), (Destination, 'tell_source'), (Source, 'begin')):
+            monkeypatch.setattr(owner, door, broken)
         monkeypatch.setattr(targets.Judge, 'sift', broken)
         migration = cloud.live_migrate(cloud.server('compute1'))
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
@@ -227,7 +230,7 @@ class TestOwnBugs:
 
     def test_the_migration_goes_on_when_the_answer_about_the_path_is_lost(self, cloud, monkeypatch):
         server = cloud.server('compute1')
-        monkeypatch.setattr(cloud.hosts['compute1'].driver._migcheck, '_guest_leaves', broken)
+        monkeypatch.setattr(cloud.hosts['compute1'].driver._migcheck.source, '_guest_leaves', broken)
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
         (line,) = cloud.log.lines('ERROR', 'nova-migcheck failed while checking the path to the target')
@@ -244,55 +247,26 @@ class TestOwnBugs:
     def test_with_on_error_reject_a_broken_destination_is_not_taken(self, cloud, monkeypatch):
         server = cloud.server('compute1')
         cloud.hosts['compute2'].set('migcheck', 'on_error', 'reject')
-        monkeypatch.setattr(cloud.hosts['compute2'].driver._migcheck, 'as_destination', broken)
-        monkeypatch.setattr(cloud.hosts['compute3'].driver._migcheck, 'as_destination', broken)
+        monkeypatch.setattr(cloud.hosts['compute2'].driver._migcheck.destination, 'decide', broken)
+        monkeypatch.setattr(cloud.hosts['compute3'].driver._migcheck.destination, 'decide', broken)
         migration = cloud.live_migrate(server)
         # compute3 is as broken, and lets it in.
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
         assert 'it failed while checking this host as a destination: RuntimeError ([migcheck] on_error)' in migration.texts
 
-    def test_a_process_for_the_next_path_is_made_ready_when_this_migration_has_begun(self, cloud, monkeypatch):
-        own, taken = cloud.hosts['compute1'].driver._migcheck, []
-        take = own._spare.take
-        monkeypatch.setattr(hook, 'READY_AFTER', 0.5)
-        monkeypatch.setattr(own._spare, 'take', lambda: taken.append(take()) or taken[-1])
-        own._make_ready()
-        assert cloud.live_migrate(cloud.server('compute1')).status == 'completed'
-        (first,) = taken
-        own._soon.join()
-        # Nobody waited for its end.
-        for _ in range(200):
-            if not first.files:
-                break
-            time.sleep(0.05)
-        assert first is not None and not first.files
-        assert own._spare._waiting is not None and own._spare._waiting.runs
-
-    def test_the_path_is_looked_at_by_what_the_target_knows_now_else_by_what_it_has_published(self, cloud, monkeypatch):
-        asked, ask = [], hook.Hook._published_by
-        monkeypatch.setattr(hook.Hook, '_published_by', lambda *args: asked.append(args[-1]) or ask(*args))
-
-        def told(server):
-            cloud.log.clear()
-            migration = cloud.live_migrate(server)
-            assert (migration.status, migration.host) == ('completed', 'compute2')
-            return cloud.log.lines('WARNING', 'Live migration to compute2', 'this is told of the target')
+    def test_the_path_is_checked_by_what_the_target_has_published(self, cloud):
         cloud.say('compute2', facts={'migration': {'inbound': '10.77.0.11'}})
         cloud.check('compute2')
-        cloud.say('compute2', facts={'migration': {'inbound': '10.77.0.12'}})
-        (line,) = told(cloud.server('compute1'))
-        assert '{"inbound": "10.77.0.12"}' in line and asked == []
-        # As one that tells its name and no more.
-        monkeypatch.setattr(hook, '_object', lambda _text: {})
-        cloud.say('compute2', facts={'migration': {'inbound': '10.77.0.13'}})
-        (line,) = told(cloud.boot('compute1'))
-        assert '"inbound": ' in line and '10.77.0.13' not in line and asked == ['compute2']
+        migration = cloud.live_migrate(cloud.server('compute1'))
+        assert (migration.status, migration.host) == ('completed', 'compute2')
+        assert cloud.log.lines('WARNING', 'Live migration to compute2', 'this is told of the target',
+                               '{"inbound": "10.77.0.11"}')
 
     def test_without_a_conductor_the_path_decides(self, cloud, monkeypatch):
         def lost(*_args):
             raise oslo_messaging.MessagingTimeout('no reply from the conductor')
         cloud.say_of_paths('compute1', {'compute2': wrong_path('compute2')})
-        monkeypatch.setattr(hook.Hook, '_published_by', lost)
+        monkeypatch.setattr(Source, '_published_by', lost)
         migration = cloud.live_migrate(cloud.server('compute1'))
         assert (migration.status, migration.host, migration.state) == ('completed', 'compute3', 'ACTIVE')
         assert migration.refusals.keys() == {'compute2'}
@@ -303,7 +277,7 @@ class TestOwnBugs:
     def test_what_the_source_cannot_tell_keeps_nobody(self, cloud, monkeypatch):
         """Its libvirtd does not answer, and other migrations hold up the checks of the path."""
         server = cloud.server('compute1')
-        own = cloud.hosts['compute1'].driver._migcheck
+        own = cloud.hosts['compute1'].driver._migcheck.source
         busy = threading.BoundedSemaphore(1)
         busy.acquire()
         monkeypatch.setattr(own, '_paths', busy)
@@ -313,3 +287,46 @@ class TestOwnBugs:
         assert (migration.status, migration.host) == ('completed', 'compute2')
         assert cloud.log.lines('WARNING', 'libvirt on the source cannot say what it is: no answer within 15 s')
         assert cloud.log.lines('WARNING', '4 other migrations held up the check of the path for 1 s')
+
+
+class TestJustBroken:
+    """The fault is younger than the target's last report, which says that all is well."""
+
+    SHARED = {'storage': {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances', 'type': 'nfs4',
+                          'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['nfs1'],
+                          'export': '/export', 'inode': 128}}
+    LOCAL = {'storage': {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/', 'type': 'ext4',
+                         'shared': False}}
+
+    @pytest.fixture
+    def cloud(self, shared_cloud):
+        """As an operator has it: recheck_after is the default."""
+        shared_cloud.restore()
+        for name in ('compute1', 'compute2'):
+            shared_cloud.say(name, facts=self.SHARED)
+        shared_cloud.check('compute1', 'compute2')
+        return shared_cloud
+
+    def refused(self, cloud):
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+        return migration.refusals['compute2']
+
+    def test_the_share_was_unmounted_a_moment_ago(self, cloud, monkeypatch):
+        cloud.say('compute2', facts=self.LOCAL)
+        own = cloud.hosts['compute2'].driver._migcheck.reporter
+        monkeypatch.setattr(own, '_mounts', own._mounts + b'1 2 0:3 / /instances rw - nfs4 nfs1:/export rw\n')
+        assert self.refused(cloud).startswith('storage: /instances is on ext4')
+
+    def test_a_report_that_is_older_than_ten_seconds_is_made_again(self, cloud, monkeypatch, unreachable):
+        cloud.say('compute2', unreachable, facts=self.SHARED)
+        own = cloud.hosts['compute2'].driver._migcheck.reporter
+        monkeypatch.setattr(own, '_at', own._at - 10)
+        assert self.refused(cloud).startswith('endpoint: http://192.0.2.5:8780')
+
+    def test_the_same_share_is_accepted(self, cloud, monkeypatch):
+        own = cloud.hosts['compute2'].driver._migcheck.reporter
+        monkeypatch.setattr(own, '_mounts', own._mounts + b'1 2 0:3 / /elsewhere rw - tmpfs tmpfs rw\n')
+        migration = cloud.live_migrate(cloud.server('compute1'), 'compute2')
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts

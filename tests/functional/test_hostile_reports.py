@@ -14,10 +14,11 @@ import pytest
 from hypothesis import strategies as st
 from nova import exception, objects
 
-from nova_migcheck import published, report
 from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import published, report
 from nova_migcheck.scheduler import MigrationTargetFilter
+from tests.facts import BUILT_IN
 from tests.functional.conftest import HOSTS
 from tests.functional.hypervisor import Cpu
 
@@ -26,8 +27,8 @@ SETTINGS = hypothesis.settings(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow])
 
 CPU = {'arch': 'x86_64', 'virt': 'kvm', 'vendor': 'Intel', 'model': 'Haswell', 'features': ' '.join(sorted(Cpu().features))}
-WELL = published.write(report.build(1_700_000_000, [], {'cpu': CPU, 'migration': {'networks': ['10.77.0.0/24'], 'mtu': 9000}}))
-FAILED = published.write(report.build(1_700_000_000, [Finding('endpoint', Outcome.FAILURE, 'x', 'refused')], {'cpu': CPU}))
+WELL = published.write(report.build(1_700_000_000, [], {'cpu': CPU, 'migration': {'networks': ['10.77.0.0/24'], 'mtu': 9000}}, BUILT_IN))
+FAILED = published.write(report.build(1_700_000_000, [Finding('endpoint', Outcome.FAILURE, 'x', 'refused')], {'cpu': CPU}, BUILT_IN))
 
 
 def dated(texts, when):
@@ -132,14 +133,14 @@ class TestHostileReports:
         instance = self._instance(shared_cloud, server)
         node = {'stats': stats, 'cpu_info': '', 'free_disk_gb': 100, 'disk_available_least': 100}
         with shared_cloud.cell() as context:
-            answer = self._hook(shared_cloud, 'compute2').as_destination(context, instance, node)
+            answer = self._hook(shared_cloud, 'compute2').destination.decide(context, instance, node)
         assert answer is None or answer.compatible
 
     @SETTINGS
     @hypothesis.given(node=ODD)
     def test_the_hook_on_the_destination_without_a_node(self, shared_cloud, server, node):
         with shared_cloud.cell() as context:
-            assert self._hook(shared_cloud, 'compute2').as_destination(context, self._instance(shared_cloud, server), node) is None
+            assert self._hook(shared_cloud, 'compute2').destination.decide(context, self._instance(shared_cloud, server), node) is None
 
     @SETTINGS
     @hypothesis.given(texts=st.fixed_dictionaries({}, optional=dict.fromkeys(published.KEYS, TEXTS)))
@@ -148,11 +149,11 @@ class TestHostileReports:
         node = objects.ComputeNode(host='compute2', stats=texts)
         hook = self._hook(shared_cloud, 'compute1')
         data = objects.LibvirtLiveMigrateData()
-        self._hook(shared_cloud, 'compute2').tell_source(data)
+        self._hook(shared_cloud, 'compute2').destination.tell_source(data)
         with shared_cloud.cell() as context, pytest.MonkeyPatch.context() as patched:
             patched.setattr(objects.ComputeNode, 'get_first_node_by_host_for_old_compat', lambda *args, **kwargs: node)
-            patched.setattr(hook, '_path', lambda *args: [])
-            decide = hook.as_source(context, self._instance(shared_cloud, server), data)
+            patched.setattr(hook.source, '_check_path', lambda *args: [])
+            decide = hook.source.begin(context, self._instance(shared_cloud, server), data)
             assert decide is not None
             decide()
 

@@ -10,7 +10,7 @@ from typing import Any, Iterator
 import fixtures
 import pytest
 
-from nova_migcheck import process
+from nova_migcheck.rounds import process
 from tests.functional import nova_release, per_host
 
 if nova_release.is_eventlet():
@@ -41,7 +41,7 @@ class Network(fixtures.Fixture):
                 host.address(interface, f'{network}.{number}/24')
             host.hosts.write(*HOSTS)
             host.listen('0.0.0.0', 16509, namespaces.libvirtd)
-        self.useFixture(fixtures.MonkeyPatch('nova_migcheck.process.subprocess', types.SimpleNamespace(
+        self.useFixture(fixtures.MonkeyPatch('nova_migcheck.rounds.process.subprocess', types.SimpleNamespace(
             **{**vars(subprocess), 'Popen': self._popen})))
 
     def _popen(self, command: list[str], **kwargs: Any) -> Any:

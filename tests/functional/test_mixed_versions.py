@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 
-from nova_migcheck import published, report, scheduler
+from nova_migcheck import scheduler
+from nova_migcheck.report import published, report
+from tests.facts import BUILT_IN
 from tests.functional.cloud import STOCK
 from tests.functional.conftest import HOSTS, STANDARD
 from tests.functional.hypervisor import Cpu
@@ -80,7 +82,7 @@ class TestOlderComputes:
             main = cloud.stats(host)[published.MAIN]
             time = int(main.split()[1])
             found = published.read(cloud.stats(host)).findings
-            cloud.set_stats(host, published.write(report.build(time, found, {})))
+            cloud.set_stats(host, published.write(report.build(time, found, {}, BUILT_IN)))
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute3'), migration.texts
         assert not cloud.hosts['compute2'].was_asked()

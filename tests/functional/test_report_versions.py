@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from nova_migcheck import published, report
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import published, report
+from tests.facts import BUILT_IN
 
 DEAD = Finding('endpoint', Outcome.FAILURE, 'http://192.0.2.5:8780', 'connection refused')
 
@@ -33,7 +34,7 @@ def with_more(texts):
 @pytest.fixture
 def mixed(cloud):
     """compute1, the source, and compute3 are later ones, compute4 is an earlier one; compute2 says in a later release that it is unfit."""
-    unfit = published.write(report.build(time.time(), [DEAD], {'storage': {'images': 'path', 'later': 5}}))
+    unfit = published.write(report.build(time.time(), [DEAD], {'storage': {'images': 'path', 'later': 5}}, BUILT_IN))
     cloud.set_stats('compute2', with_more(unfit))
     for host, version in (('compute1', '2'), ('compute3', '2'), ('compute4', '0')):
         cloud.set_stats(host, other_version(version, cloud.stats(host)))

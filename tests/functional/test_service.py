@@ -11,7 +11,8 @@ import pytest
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_config import cfg
 
-from nova_migcheck import compute, published
+from nova_migcheck.compute.driver import LibvirtDriver
+from nova_migcheck.report import published
 from nova_migcheck.scheduler import MigrationTargetFilter
 from tests.functional.cloud import Cloud
 from tests.functional.hypervisor import Cpu
@@ -30,7 +31,7 @@ def children():
     for pid in filter(str.isdecimal, os.listdir('/proc')):
         try:
             with open(f'/proc/{pid}/stat') as stat, open(f'/proc/{pid}/cmdline') as command:
-                if stat.read().rpartition(')')[2].split()[1] == mine and 'nova_migcheck.child' in command.read():
+                if stat.read().rpartition(')')[2].split()[1] == mine and 'nova_migcheck.rounds.child' in command.read():
                     found.append(pid)
         except OSError:
             continue
@@ -40,7 +41,7 @@ def children():
 class TestService:
     def test_nova_loads_the_driver_and_the_filter_from_nova_conf(self, shared_cloud):
         driver = shared_cloud.hosts['compute1'].driver
-        assert type(driver) is compute.LibvirtDriver and isinstance(driver, libvirt_driver.LibvirtDriver)
+        assert type(driver) is LibvirtDriver and isinstance(driver, libvirt_driver.LibvirtDriver)
         filters = [type(one) for one in shared_cloud.scheduler.manager.host_manager.enabled_filters]
         assert filters[-1] is MigrationTargetFilter
 

@@ -9,10 +9,10 @@ import pytest
 from oslo_config import cfg
 
 from nova_migcheck import conf as confs
-from nova_migcheck import runner
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.settings import Reader
-from nova_migcheck.verdict import Policies
+from nova_migcheck.policies import Policies
+from nova_migcheck.rounds import runner
+from nova_migcheck.rounds.reader import Reader
 
 EXAMPLE = os.path.join(os.path.dirname(__file__), '..', 'plugins', 'hugepages')
 

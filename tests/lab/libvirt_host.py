@@ -69,7 +69,7 @@ class LibvirtHost(Libvirtd):
         """Start a diskless guest of 256 MiB that no hypervisor of the processor's is needed for."""
         self.connect().createXML(_GUEST.format(name=name))
 
-    def migrate(self, name: str, to: str) -> None:
+    def migrate(self, name: str, to: str, scheme: str = 'tcp') -> None:
         """Do with a guest what Nova does when the target's ``live_migration_inbound_addr`` is ``to``.
 
         :raises libvirt.libvirtError: when it fails
@@ -77,7 +77,7 @@ class LibvirtHost(Libvirtd):
         import libvirt
         flags = (libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
         self.connect().lookupByName(name).migrateToURI3(
-            f'qemu+tcp://{to}/system', {libvirt.VIR_MIGRATE_PARAM_URI: f'tcp://{to}'}, flags)
+            f'qemu+{scheme}://{to}/system', {libvirt.VIR_MIGRATE_PARAM_URI: f'tcp://{to}'}, flags)
 
     def guests(self) -> list[str]:
         """Names of the guests that run here."""

@@ -25,12 +25,14 @@ from nova import context as nova_context
 from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 
-from nova_migcheck import hook, published
+from nova_migcheck.compute import destination
+from nova_migcheck.compute.fence import fenced
+from nova_migcheck.report import published
 from tests.functional.attack import Heart, left, left_after
 
 CONF = nova.conf.CONF
 # Seconds that libvirtd may take for one question, instead of the 15 that it may need to probe QEMU.
-hook.LIBVIRT = 1.0
+destination.LIBVIRT = 1.0
 
 
 def rounds(driver, number):
@@ -45,9 +47,9 @@ def rounds(driver, number):
         times = [time.monotonic()]
         mine.reporter.fresh(0)
         times.append(time.monotonic())
-        with mine.fenced('deciding', objects.Instance(uuid=uuid.uuid4(), host='compute2')):
+        with fenced('deciding', objects.Instance(uuid=uuid.uuid4(), host='compute2')):
             instance = objects.Instance(uuid=str(uuid.uuid4()), host='compute2', config_drive='')
-            compared = mine.as_destination(nova_context.get_admin_context(), instance, source)
+            compared = mine.destination.decide(nova_context.get_admin_context(), instance, source)
             accepted += compared is not None and compared.comparison.compatible
         times.append(time.monotonic())
         published_texts(driver)
@@ -93,7 +95,7 @@ def main(nova_conf, pid, number):
     finally:
         os.kill(pid, signal.SIGCONT)
     end = time.monotonic() + 60
-    while driver._migcheck._bounded._hung.is_alive() and time.monotonic() < end:
+    while driver._migcheck.destination._bounded.hangs and time.monotonic() < end:
         time.sleep(0.05)
     said['after'] = well(driver, number)
     said['held'], said['holds'] = held, left_after(held)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(mount_namespace.missing(
 
 RUN = '''
 import json, os, time
-from nova_migcheck import runner
+from nova_migcheck.rounds import runner
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.checks.storage import StorageCheck
 from tests import attack_checks

@@ -20,7 +20,7 @@ from nova_migcheck import conf as migcheck_conf
 from nova_migcheck.checks.base import Keep, Settings
 from nova_migcheck.checks.endpoint import EndpointCheck
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.settings import Reader
+from nova_migcheck.rounds.reader import Reader
 from tests.lab import SLACK, inside, servers
 from tests.lab.control_plane import PASSWORD, Keystone, RabbitMQ
 from tests.lab.island import Island

@@ -13,12 +13,12 @@ import pytest
 from nova_migcheck import cpu
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.cpu import CpuCheck
-from nova_migcheck.cpu import guest as cpuguest
+from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import xml as cpuxml
-from nova_migcheck.cpu.guests import guest_by_default
 from nova_migcheck.cpu.models import CpuMap
+from nova_migcheck.cpu.population import guest_by_default
 from nova_migcheck.finding import Finding, Outcome
 from tests.lab import libvirtd
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from nova_migcheck import published
+from nova_migcheck.report import published
 from tests.lab import libvirtd
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from nova_migcheck.finding import Finding
-from nova_migcheck.report import Report
+from nova_migcheck.judging.verdict import Guest, judge
+from nova_migcheck.policies import Policies
+from nova_migcheck.report.report import Report
 from nova_migcheck.storage import comparison as storages
-from nova_migcheck.verdict import Guest, Policies, judge
+from tests.facts import facts
 from tests.lab import SLACK, mount_namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(mount_namespace.missing()), reason=mount_namespace.missing() or 'all there')]
@@ -85,7 +87,7 @@ SHARE = 'share 10.0.0.5:/export instances'
 
 def verdict(source, target, needs=('local-disk',)):
     now = 1_764_000_000
-    reports = [Report(now, tuple(said.findings), storage=said.fact or {}) for said in (source, target)]
+    reports = [Report(now, tuple(said.findings), **facts(storage=said.fact or {})) for said in (source, target)]
     return judge(Guest(None, frozenset(needs)), *reports, now, Policies(('storage',)))
 
 

@@ -10,8 +10,6 @@ from typing import Any, Iterator, Mapping, Optional
 
 import pytest
 
-from nova_migcheck.checks.base import Settings
-from nova_migcheck.checks.transport import TransportCheck
 from nova_migcheck.finding import Outcome
 from tests.lab import SLACK, certificates, namespaces
 from tests.lab.namespaces import Found, Namespace
@@ -47,14 +45,6 @@ def test_healthy(hosts: TwoHosts, fact: Mapping[str, Any], connect: str) -> None
             assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12, by mig0')
             assert len(found.only(Outcome.OK)) == 3
             assert found.seconds < SLACK
-
-
-def test_a_rehearsal_comes_to_its_end_and_changes_nothing() -> None:
-    """What it raises would be forgotten."""
-    check, itself = TransportCheck(), Settings(target={'host': 'node1', 'connect': '127.0.0.1'})
-    check.rehearse()
-    assert check._kernel is not None
-    assert list(check.run(itself)) == list(TransportCheck().run(itself)) == list(check.run(itself)) != []
 
 
 def test_no_inbound_address(hosts: TwoHosts) -> None:

@@ -15,7 +15,8 @@ import types
 from multiprocessing.connection import Connection
 from typing import Any, Iterator, Mapping, Optional
 
-from nova_migcheck.report import Report
+from nova_migcheck.report.report import Report
+from tests.facts import facts
 from tests.lab import inside
 from tests.lab.libvirt_host import LibvirtHost
 
@@ -57,7 +58,6 @@ def watching(host: LibvirtHost, fact: Mapping[str, Any], state_path: pathlib.Pat
 def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: str, calls: Connection) -> None:
     import libvirt
 
-    from nova_migcheck.aftermath import past
     from nova_migcheck.aftermath.watch import Departure, Watch
     inside.enter(pid)
     libvirt.registerErrorHandler(lambda context, error: None, None)
@@ -69,7 +69,8 @@ def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: s
     connection = libvirt.open(uri)
     conf = types.SimpleNamespace(host=name, state_path=state_path, libvirt=types.SimpleNamespace(
         live_migration_downtime=500, live_migration_bandwidth=0))
-    watch = Watch(conf, types.SimpleNamespace(get_connection=lambda: connection), lambda: Report(0, migration=fact), lambda: None)
+    reporter = types.SimpleNamespace(report=Report(0, **facts(migration=dict(fact))), migrated=lambda pasts: None)
+    watch = Watch(conf, types.SimpleNamespace(get_connection=lambda: connection), reporter)
     watch.start()
 
     def fail(instance: Any, to: str) -> None:
@@ -80,7 +81,7 @@ def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: s
                                                                        | libvirt.VIR_MIGRATE_PEER2PEER)
         except libvirt.libvirtError as e:
             error = e
-            departure.noting(past.FAILED, lambda: None)()
+            departure.noting(print, lambda: None)[1]()
         watch.left(departure, error)
 
     while True:

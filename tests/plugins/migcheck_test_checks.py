@@ -9,7 +9,9 @@ import signal
 import time
 from typing import Any, Iterator
 
+from nova_migcheck.checks.address import AddressCheck
 from nova_migcheck.checks.base import Check, Fact, Result, Settings
+from nova_migcheck.checks.storage import StorageCheck
 from nova_migcheck.finding import Finding
 
 # The directory with a file for each host.
@@ -29,6 +31,7 @@ class Scripted(Check):
     """Says of a host what ``HOST.json`` says: ``findings`` (of any check's name) and ``facts``."""
 
     NAME = 'scripted'
+    OFFERS = (*AddressCheck.OFFERS, *StorageCheck.OFFERS)
 
     def run(self, settings: Settings) -> Iterator[Result]:
         said = _script(settings.host)
@@ -93,6 +96,18 @@ class Dies(Check):
     def run(self, settings: Settings) -> Iterator[Result]:
         yield self.ok('so far', 'what it had found before it died is kept')
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Evil(Check):
+    """Declared wrongly: nova-compute itself reads this."""
+
+    NAME = 'evil'
+    WHEN = 'path'
+    AUTH_GROUPS = None  # type: ignore[assignment]
+    OPTIONS = {'libvirt': None}  # type: ignore[dict-item]
+
+    def run(self, settings: Settings) -> Iterator[Result]:
+        yield self.ok('nothing')
 
 
 class NoCheck:

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import strategies as st
 
 from nova_migcheck.aftermath import job as jobs
-from nova_migcheck.aftermath import past, tally, traffic, watch
-from nova_migcheck.aftermath.past import Past
+from nova_migcheck.aftermath import tally, traffic, watch
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Interfaces
-from nova_migcheck.report import Report
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
 from tests import FUZZ
+from tests.facts import facts
 
 MIB = 1 << 20
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
@@ -248,8 +250,9 @@ def watched(libvirt, tmp_path, monkeypatch):
     monkeypatch.setattr(Interfaces, 'read', lambda: TWO)
     conf = types.SimpleNamespace(host='compute2', state_path=str(tmp_path), libvirt=types.SimpleNamespace(
         live_migration_downtime=500, live_migration_bandwidth=0))
-    report = Report(1, migration={'addresses': ['10.77.0.12'], 'intended_by': 'migration_networks'})
-    found = watch.Watch(conf, libvirt, lambda: report, lambda: None)
+    report = Report(1, **facts(migration={'addresses': ['10.77.0.12'], 'intended_by': 'migration_networks'}))
+    reporter = types.SimpleNamespace(report=report, migrated=lambda pasts: None)
+    found = watch.Watch(conf, libvirt, reporter)
     found.start()
     yield found
     found.stop()
@@ -283,7 +286,7 @@ def test_a_libvirt_that_hangs_holds_up_nobody(watched, libvirt, monkeypatch, cap
         for _ in range(2 * watch._WAITING):
             watched.arrived(INSTANCE)  # comes back at once
         ended = threading.Event()
-        monkeypatch.setattr(watched, '_learnt', ended.set)
+        monkeypatch.setattr(watched._reporter, 'migrated', lambda pasts: ended.set())
         assert ended.wait(30) and watched.pasts()[0].ended == 'completed'
     finally:
         released.set()
@@ -299,10 +302,12 @@ def test_what_ends_without_having_begun(watched):
 
 def test_nova_that_fails_after_the_guest_has_moved(watched):
     departure = watch.Departure(INSTANCE, 'compute3')
-    assert departure.noting('completed', lambda x: x + 1)(1) == 2
+    post, _recover = departure.noting(lambda x: x + 1, print)
+    assert post(1) == 2
     watched.left(departure, RuntimeError('http://user:secret@10.0.0.5:9696 is away'))
     cancelled = watch.Departure(INSTANCE, 'compute3')
-    cancelled.noting('failed', lambda migration_status: None)(migration_status='cancelled')
+    _post, recover = cancelled.noting(print, lambda migration_status: None)
+    recover(migration_status='cancelled')
     watched.left(cancelled, RuntimeError('operation aborted'))
     assert looked(watched) == ['failed', 'cancelled']
     text = watched.pasts()[0].text
@@ -314,7 +319,8 @@ def test_what_libvirt_raised_is_told_when_nova_s_driver_raises_nothing(watched, 
     """Before 2025.2."""
     departure = watch.Departure(INSTANCE, 'compute3')
     departure.error = RuntimeError('unable to connect')
-    departure.noting(ended, lambda: None)()
+    post, recover = departure.noting(lambda: None, lambda: None)
+    (post if ended == 'completed' else recover)()
     watched.left(departure, None)
     assert looked(watched) == [ended] and watched.pasts()[0].text == words
 

@@ -6,6 +6,7 @@ import pytest
 from oslo_config import cfg, generator
 
 from nova_migcheck import conf as confs
+from nova_migcheck.policies import policy
 
 SAMPLE = pathlib.Path(__file__).parents[2] / 'etc' / 'nova-migcheck.conf.sample'
 
@@ -36,13 +37,13 @@ def test_defaults_are_valid_and_reject_only_what_is_known_to_be_bad(tmp_path):
     group = parse(tmp_path)
     assert group.mode == 'enforce'
     for check in ('cpu', 'whatever'):
-        assert confs.policy(group.on_failure, check) == 'reject'
-        assert {confs.policy(p, check) for p in (group.on_unknown, group.on_missing, group.on_stale)} == {'warn'}
+        assert policy(group.on_failure, check) == 'reject'
+        assert {policy(p, check) for p in (group.on_unknown, group.on_missing, group.on_stale)} == {'warn'}
 
 
 def test_policies_by_check(tmp_path):
     group = parse(tmp_path, 'on_failure = warn, cpu:reject ,endpoint:ignore')
-    assert [confs.policy(group.on_failure, check) for check in ('cpu', 'endpoint', 'address')] == ['reject', 'ignore', 'warn']
+    assert [policy(group.on_failure, check) for check in ('cpu', 'endpoint', 'address')] == ['reject', 'ignore', 'warn']
 
 
 def test_networks_are_read_as_networks(tmp_path):

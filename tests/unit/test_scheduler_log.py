@@ -7,9 +7,10 @@ from unittest import mock
 
 import pytest
 
-from nova_migcheck import moves, scheduler
+from nova_migcheck import scheduler
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.verdict import Verdict
+from nova_migcheck.judging.verdict import Verdict
+from nova_migcheck.novadb import moves
 
 MOVE = moves.Move('compute0', moves.LIVE, 0.0)
 TAIL = 'as target of the live-migration of instance UUID from compute0: '

@@ -25,6 +25,9 @@ _HASWELL_NO_TSX = _features(
 _HASWELL = _HASWELL_NO_TSX | {'hle', 'rtm'}
 MODELS = {
     '486': ('', _features('fpu pse vme')),
+    # Of a guest with cpu_mode = none, in Nova's own reckoning.
+    'qemu64': ('', _features(
+        'apic clflush cmov cx16 cx8 de fpu fxsr lm mca mce mmx msr mtrr nx pae pat pge pni pse pse36 sep sse sse2 syscall tsc')),
     'Haswell-noTSX': ('Intel', _HASWELL_NO_TSX),
     'Haswell': ('Intel', _HASWELL),
     'Skylake-Server': ('Intel', _HASWELL | _features(

@@ -12,6 +12,9 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--healthy', type=int, default=0, metavar='N',
                       help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
     told.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
+    told.add_argument('--at-once', action='store_true',
+                      help='ask for the migration within three seconds of the fault, before any round of checks; for the '
+                           'rows whose fault can arise in a moment')
     told.add_argument('--shell', action='store_true', help='bring it up, and leave you in a shell in it')
     told.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
     told.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')

@@ -11,12 +11,13 @@ import re
 import subprocess
 import sys
 import time
+from typing import Iterator
 
 import fixtures
 
-from nova_migcheck import published
 from nova_migcheck.finding import Outcome
-from nova_migcheck.report import Report
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 from tests.lab.cloud.compute_node import ComputeNode
 from tests.lab.cloud.configuration import BROKERS, VIP
 from tests.lab.cloud.control_plane import ControlPlane
@@ -104,6 +105,23 @@ class Cloud(fixtures.Fixture):
                 found[host] = report
         return found
 
+    def check_seldom(self) -> None:
+        """Let the hosts check themselves as often as in production, and not every ten seconds."""
+        for node in self.nodes.values():
+            node.more = {'migcheck': {'check_interval': 60}} if self.plugin else {}
+            node.configure()
+        self.restart_computes()
+
+    def wait_old(self, name: str) -> None:
+        """Wait until a host's last round is older than ``recheck_after``, and the next one is not near.
+
+        A report that is younger is believed, with whatever became wrong since.
+        """
+        def is_old() -> bool:
+            age = time.time() - max(self._rounds(name), default=0)
+            return 12 < age < 45
+        until(180, f'the last round of {name} is old', is_old, 0.5)
+
     def wait_checked(self, *names: str, since: float, seconds: float = 180) -> None:
         """Wait until these hosts have run checks that began after ``since``, and have published what they found, if they can.
 
@@ -122,15 +140,16 @@ class Cloud(fixtures.Fixture):
 
         A report says when its round ended, and one that began before something was broken or mended must not count as having seen it.
         """
+        return next((int(begun) for begun in self._rounds(name) if begun > since), 0)
+
+    def _rounds(self, name: str) -> Iterator[float]:
+        """When each of the last rounds on a host began, in seconds since the epoch."""
         compute = self.nodes[name].compute
         for line in compute.logged(max(compute.began, compute.mark() - _TAIL)).splitlines():
             if 'Checked this host in' in line:
                 found = _CHECKED.match(line)
                 if found:
-                    begun = datetime.datetime.fromisoformat(found[1]).timestamp() - float(found[2])
-                    if begun > since:
-                        return int(begun)
-        return 0
+                    yield datetime.datetime.fromisoformat(found[1]).timestamp() - float(found[2])
 
     def up(self, *names: str) -> bool:
         """Whether Nova takes these hosts for alive, and may choose them."""

@@ -10,7 +10,6 @@ import statistics
 import time
 from typing import Iterator, Optional, Sequence
 
-from nova_migcheck import hook
 from tests.lab.cloud.cloud import Cloud, say
 from tests.lab.cloud.user import Server
 
@@ -18,8 +17,6 @@ from tests.lab.cloud.user import Server
 _LINE = 'MIGCHECK_LAB_LINE'
 # Seconds: the default of Nova's and of the plugin's rounds on a compute host.
 _INTERVAL = 60
-# Seconds that this takes at most.
-_MADE_READY = 1.5
 # After so many of them a line says how far it is.
 _TOLD = 20
 
@@ -84,10 +81,6 @@ def migrations(cloud: Cloud, count: int, line: Optional[Line]) -> Iterator[float
         if (number + 1) % _TOLD == 0:
             say(f'{number + 1} healthy migrations {"with" if cloud.plugin else "without"} the plugin')
         if line is not None:
-            if cloud.plugin:
-                # Then a host makes a process ready for the next path. In a cloud it does so on its own processors; here the other cloud's
-                # migration, which has them now, would look slower than it is.
-                time.sleep(hook.READY_AFTER + _MADE_READY)
             line.done()
             if first:
                 line.wait()

@@ -14,6 +14,9 @@ from tests.lab.cloud.faults import ELSEWHERE, ROWS, TARGET, Fault
 from tests.lab.cloud.service import until
 from tests.lab.cloud.user import Migration, Server
 
+# Seconds after the fault within which the migration is asked for, with --at-once.
+AT_ONCE = 3.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Played:
@@ -21,6 +24,7 @@ class Played:
 
     :ivar caught: where the target was refused: ``filter``, ``destination``, ``source``, or said only in its own ``log``; '' when it was not
     :ivar text: the refusal as it was to be read, and where
+    :ivar at_once: whether the migration was asked for before any round of checks saw the fault
     :ivar wrong: what is not as the row wants it; '' when all is (always '' without the plugin)
     """
 
@@ -30,6 +34,7 @@ class Played:
     caught: str = ''
     text: str = ''
     wrong: str = ''
+    at_once: bool = False
 
     @property
     def started(self) -> bool:
@@ -40,8 +45,9 @@ class Played:
 class Players:
     """Plays rows, one after the other, in one cloud. A server that comes well out of a row is used for the next."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, at_once: bool = False) -> None:
         self.cloud = cloud
+        self.at_once = at_once
         self._server: Optional[Server] = None
         # When the last row was mended: what a host has said before is not about the next.
         self._mended = 0.0
@@ -74,11 +80,14 @@ class Players:
             traceback.print_exc()
             self._server = None
             played = dataclasses.replace(played, wrong=f'{played.wrong}; the server could not be deleted: {e}'.lstrip('; '))
+        played = dataclasses.replace(played, at_once=self.at_once)
         say(f'{row:4} {"plugin" if self.cloud.plugin else "stock ":6} {time.monotonic() - began:5.0f} s  '
             f'{played.caught or ("started" if played.started else "not started"):12} {played.wrong or "as it should be"}')
         return played
 
     def _with_fault(self, fault: Fault) -> Played:
+        if self.at_once:
+            return self._with_fresh_fault(fault)
         broken, before = time.time(), self.cloud.nodes[TARGET].compute.mark()
         fault.set()
         fault.restart()
@@ -102,6 +111,24 @@ class Players:
             return Played(fault.row, False, migration)
         caught, text = self._refusal(migration, marks, before if fault.silent else None)
         return Played(fault.row, True, migration, caught, text, _judge(fault, migration, caught, text))
+
+    def _with_fresh_fault(self, fault: Fault) -> Played:
+        """Ask for the migration within :data:`AT_ONCE` seconds of the fault."""
+        server = self._server
+        assert server is not None
+        if self.cloud.plugin:
+            self.cloud.wait_old(TARGET)
+        marks, broken = self._marks(), time.time()
+        fault.set()
+        took = time.time() - broken
+        migration = server.migrate(TARGET if fault.named else '', force=fault.force)
+        if not self.cloud.plugin:
+            return Played(fault.row, False, migration)
+        caught, text = self._refusal(migration, marks, None)
+        wrong = _judge(fault, migration, caught, text)
+        if took > AT_ONCE:
+            wrong = f'{wrong}; asked {took:.1f} s after the fault'.lstrip('; ')
+        return Played(fault.row, True, migration, caught, text, wrong)
 
     def _server_away_from_target(self) -> Server:
         if self._server is not None and self._server.host == TARGET:
@@ -172,8 +199,10 @@ def _judge(fault: Fault, migration: Migration, caught: str, text: str) -> str:
     return '; '.join(wrong)
 
 
-def chosen(names: list[str]) -> list[str]:
+def chosen(names: list[str], at_once: bool = False) -> list[str]:
     """The rows to play, in the table's order; all that can be played when none is named.
+
+    :param at_once: of those, the ones whose fault can arise in a moment
 
     :raises SystemExit: for a row that is not there, with the reason
     """
@@ -182,7 +211,10 @@ def chosen(names: list[str]) -> list[str]:
             raise SystemExit(f'{name} cannot be had on one machine: {ELSEWHERE[name]}')
         if name not in ROWS:
             raise SystemExit(f'there is no row {name}; there are {" ".join(ordered(ROWS))}')
-    return ordered(names or ROWS)
+        if at_once and not ROWS[name].is_momentary():
+            raise SystemExit(f'{name} cannot be played at once: its fault does not arise in a moment')
+    found = ordered(names or ROWS)
+    return [name for name in found if ROWS[name].is_momentary()] if at_once else found
 
 
 def ordered(names: object) -> list[str]:

@@ -40,7 +40,8 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
     lines = [*_HEAD, '',
              f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {told}, ``virt_type = {virt_type}``.', '']
     lines += ['Faults', '======', '']
-    lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'what the administrator reads'),
+    lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'asked at once',
+                     'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
     lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.', '']
     if story:
@@ -53,9 +54,12 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
 
 
 def _row(row: str, stock: Iterable[Played], plugin: Iterable[Played]) -> tuple[str, ...]:
-    before = next((p for p in stock if p.row == row), None)
-    after = next((p for p in plugin if p.row == row), None)
-    return (row, ROWS[row].text, _stock(before), _plugin(after), _short(after.text) if after and after.caught else '')
+    before = next((p for p in stock if p.row == row and not p.at_once), None)
+    after = next((p for p in plugin if p.row == row and not p.at_once), None)
+    at_once = next((p for p in plugin if p.row == row and p.at_once), None)
+    told = _plugin(at_once) if at_once or ROWS[row].is_momentary() else 'cannot be'
+    return (row, ROWS[row].text, _stock(before), _plugin(after), told,
+            _short(after.text) if after and after.caught else '')
 
 
 def _stock(played: Optional[Played]) -> str:
@@ -86,7 +90,7 @@ def _short(text: str, size: int = _CELL) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 18 24 24 30', '']
+    lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 16 20 20 15 25', '']
     for row in (head, *rows):
         for number, cell in enumerate(row):
             lines.append(f'   {"* -" if number == 0 else "  -"} {_text(cell)}'.rstrip())

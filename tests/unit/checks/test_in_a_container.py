@@ -14,7 +14,7 @@ from nova_migcheck.checks.cpu import CpuCheck
 from nova_migcheck.checks.storage import StorageCheck
 from nova_migcheck.checks.tls import TlsCheck
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.libvirtd import conf as libvirtconf
+from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import tlsfiles
 from nova_migcheck.network import hostsfile
 

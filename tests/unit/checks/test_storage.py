@@ -9,8 +9,8 @@ import pytest
 
 from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.checks.storage import StorageCheck
-from nova_migcheck.child import start_time
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.rounds.child import start_time
 from nova_migcheck.storage import mounts
 
 

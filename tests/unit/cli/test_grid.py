@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import io
 
-from nova_migcheck import matrix as matrices
 from nova_migcheck.cli import grid
+from nova_migcheck.judging import matrix as matrices
 from tests.cli.hosts import MIGCHECK, NOW
-from tests.unit.test_matrix import POLICIES, fleet
+from tests.unit.judging.test_matrix import POLICIES, fleet
 
 
 def shown(hosts):

@@ -7,7 +7,7 @@ import io
 
 from nova_migcheck.cli import fleetlisting, roundview
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.runner import Round
+from nova_migcheck.rounds.runner import Round
 
 DEAD = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused')
 

@@ -13,7 +13,7 @@ import pytest
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.endpoints import catalog, sources
 from nova_migcheck.endpoints.catalog import Catalog, Missing
-from nova_migcheck.endpoints.model import Endpoint
+from nova_migcheck.endpoints.values import Endpoint
 
 
 def service(kind: str, *endpoints: tuple[str, str, str], name: str = '') -> dict[str, Any]:

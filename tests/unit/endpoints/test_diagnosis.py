@@ -7,14 +7,14 @@ from typing import Optional
 
 import pytest
 
-from nova_migcheck import published
 from nova_migcheck.checks.endpoint import REQUIRED
 from nova_migcheck.endpoints import diagnosis
 from nova_migcheck.endpoints.catalog import Catalog, LoginFailed, Missing
-from nova_migcheck.endpoints.model import Answer, Endpoint, Fault, Target
-from nova_migcheck.endpoints.picture import Picture
+from nova_migcheck.endpoints.observations import Picture
+from nova_migcheck.endpoints.values import Answer, Endpoint, Fault, Target
 from nova_migcheck.finding import MAX_FIELD, Finding, Outcome
-from nova_migcheck.report import Report
+from nova_migcheck.report import published
+from nova_migcheck.report.report import Report
 
 OK, WARNING, FAILURE, UNKNOWN = Outcome.OK, Outcome.WARNING, Outcome.FAILURE, Outcome.UNKNOWN
 

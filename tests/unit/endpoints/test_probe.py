@@ -13,8 +13,8 @@ import requests
 import urllib3
 
 from nova_migcheck.endpoints import probe, tls
-from nova_migcheck.endpoints.model import Fault, Target
 from nova_migcheck.endpoints.probe import classify
+from nova_migcheck.endpoints.values import Fault, Target
 
 
 def wrapped(inner: BaseException) -> Exception:

@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.endpoints import sources
-from nova_migcheck.endpoints.model import Target, Tls
+from nova_migcheck.endpoints.values import Target, Tls
 
 
 def configured(**options: Any) -> list[tuple[str, str, str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from nova_migcheck.endpoints import tls
-from nova_migcheck.endpoints.model import Tls
+from nova_migcheck.endpoints.values import Tls
 from tests.lab import certificates
 
 CA = certificates.authority()

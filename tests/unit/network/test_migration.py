@@ -69,10 +69,21 @@ def test_fact_comes_back_as_it_was() -> None:
     fact = HostMigration.from_json({
         'host': 'a', 'libvirt_host': 'a.example.org', 'inbound': 'a-mig', 'addresses': ['10.77.0.11', 'fd77::11'],
         'others': {'10.66.0.11': 'mgmt0'}, 'complete': True, 'interface': 'mig0', 'networks': ['10.77.0.0/24'],
-        'intended_by': 'migration_networks', 'mtu': 9000, 'option_networks': ['10.77.0.0/24'], 'qemu_ports': [50000, 50009]})
+        'intended_by': 'migration_networks', 'mtu': 9000, 'option_networks': ['10.77.0.0/24'], 'qemu_ports': [50000, 50009],
+        'daemon': 'virtproxyd', 'libvirt_verifies': False, 'qemu_verifies': True})
+    assert (fact.daemon, fact.libvirt_verifies, fact.qemu_verifies) == ('virtproxyd', False, True)
     assert HostMigration.from_json(json.loads(json.dumps(fact.to_json()))) == fact
     assert len(json.dumps(fact.to_json())) < 500
     assert HostMigration.from_json(HostMigration().to_json()) == HostMigration()
+
+
+@pytest.mark.parametrize('value', [None, 'a daemon', 7, ['libvirtd'], 1])
+def test_of_the_daemon_only_what_is_known_is_taken(value: Any) -> None:
+    """Older reports say nothing of it."""
+    fact = HostMigration.from_json(
+        host('a', daemon=value, libvirt_verifies=value, qemu_verifies=value))
+    assert (fact.daemon, fact.libvirt_verifies, fact.qemu_verifies) == ('', None, None)
+    assert HostMigration.from_json(host('a')).daemon == ''
 
 
 _SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(['10.0.0.0/8', '::/0', '10.0.0.1'])

@@ -66,6 +66,12 @@ class Fault:
         self.source, self.target = cloud.nodes[source], cloud.nodes[TARGET]
         self.third = next(node for name, node in cloud.nodes.items() if name not in (source, TARGET))
 
+    @classmethod
+    def is_momentary(cls) -> bool:
+        """Whether the fault can arise while all services run and the server is where it is."""
+        return not (cls.accepted or cls.restarted or cls.way_back or cls.born_after or cls.silent
+                    or cls.ready is not Fault.ready) and cls.noticed == ('target',)
+
     @property
     def row(self) -> str:
         return type(self).__name__

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of this host that a check is given, without Nova."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a check is told. Plain values: a check runs in a process that knows no nova.
+
+    :param host: ``[DEFAULT] host``, this host's name in Nova
+    :param options: group -> option -> value, only those that the check asked for in its ``OPTIONS``
+    :param files: ``group.option`` -> the file that set it; absent for a default
+    :param timeout: seconds that any one wait of the check may take
+    :param memory: what the check gave as :class:`Keep` in its last round, else None
+    :param target: for a check that runs when a migration is decided (``WHEN = 'path'``): what is known of the target
+    """
+
+    host: str = ''
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    timeout: float = 5.0
+    memory: Any = None
+    target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def get(self, group: str, option: str, default: Any = None) -> Any:
+        """The value of an option, or ``default`` when it is not set (or not known to the running Nova)."""
+        value = self.options.get(group, {}).get(option)
+        return default if value is None else value
+
+    def origin(self, group: str, option: str) -> str:
+        """Where an option's value comes from, for a finding: ``/etc/nova/nova.conf [libvirt] live_migration_scheme``."""
+        path = self.files.get(f'{group}.{option}')
+        return f'{path or "default of"} [{group}] {option}'

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs in nova-compute beside Nova, from its start to its stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nova_migcheck.aftermath.watch import Watch
+from nova_migcheck.compute.destination import Destination
+from nova_migcheck.compute.refusal import Refusals
+from nova_migcheck.compute.reporter import Reporter
+from nova_migcheck.compute.source import Source
+from nova_migcheck.policies import Policies
+from nova_migcheck.rounds import runner
+from nova_migcheck.rounds.reader import Reader
+
+
+class Lifecycle:
+    """All parts of one nova-compute.
+
+    :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
+    :param libvirt_host: Nova's own ``nova.virt.libvirt.host.Host``
+    :ivar reporter: keeps this host's report
+    :ivar watch: looks at what becomes of migrations
+    :ivar destination: decides whether a server may come
+    :ivar source: decides whether a server may go
+    """
+
+    def __init__(self, conf: Any, libvirt_host: Any) -> None:
+        reader = Reader(conf)
+        loaded = runner.load(list(conf.migcheck.checks))
+        paths = {name: one for name, one in loaded.items()
+                 if one.check is not None and one.check.WHEN == 'path'}
+        hosts = {name: one for name, one in loaded.items() if name not in paths}
+        policies = Policies.from_conf(conf.migcheck)
+        refusals = Refusals(conf)
+        self.reporter = Reporter(conf, reader, hosts)
+        self.watch = Watch(conf, libvirt_host, self.reporter)
+        self.destination = Destination(
+            conf, libvirt_host, policies, refusals, self.reporter, self.watch)
+        self.source = Source(
+            conf, libvirt_host, policies, refusals, self.reporter, self.watch, reader, paths)
+
+    @classmethod
+    def started(cls, conf: Any, libvirt_host: Any) -> Lifecycle:
+        """Make one and start it; when that fails, leave nothing behind."""
+        made = cls(conf, libvirt_host)
+        try:
+            made.start()
+        except BaseException:
+            made.stop()
+            raise
+        return made
+
+    def start(self) -> None:
+        """Begin to check this host, and to watch migrations."""
+        self.reporter.start()
+        self.watch.start()
+
+    def stop(self) -> None:
+        """End what :meth:`start` began."""
+        self.watch.stop()
+        self.reporter.stop()

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The background thread of nova-compute that keeps this host's report: checks each interval, and holds the latest answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from typing import Any, Mapping, Optional
+
+from oslo_log import log as logging
+
+from nova_migcheck.checks.registry import Registry
+from nova_migcheck.deadline import is_exit
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report import past, published
+from nova_migcheck.report import report as reports
+from nova_migcheck.report.carryover import Carryover
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
+from nova_migcheck.rounds import process, runner
+from nova_migcheck.rounds.reader import Reader
+from nova_migcheck.storage import mounts
+
+# The name under which operators know it.
+LOG = logging.getLogger('nova_migcheck.reporter')
+
+# Seconds that stop() waits for the thread. Its child is killed first, so it ends at once unless the kernel holds the child.
+STOP = 3.0
+
+
+class Reporter:
+    """Runs the checks about this host, and keeps the last report.
+
+    :param conf: the service's configuration, ``[migcheck]`` registered
+    :param checks: the checks of ``WHEN = 'host'``
+    """
+
+    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded]) -> None:
+        self._conf = conf
+        self._reader = reader
+        self._checks = checks
+        # The live migrations from and to this host, oldest first.
+        self._pasts: tuple[Past, ...] = ()
+        self._runner = runner.Runner(checks)
+        self._registry = Registry([one.check for one in checks.values() if one.check is not None])
+        self._memory: dict[str, Any] = {}
+        self._carryover = Carryover()
+        # As the checks made it, and with what the migrations since then add to it.
+        self._checked: Optional[Report] = None
+        self._report: Optional[Report] = None
+        self._publishing = threading.Lock()
+        self._texts: dict[str, str] = {}
+        # When the last round ended on the monotonic clock, and the mount table at its beginning.
+        self._at = 0.0
+        self._mounts = b''
+        # Held by whoever runs a round, so that a decision waits for the round under way instead of starting a second one.
+        self._running = threading.Lock()
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._ended.set()
+
+    def start(self) -> None:
+        """Begin. nova-compute does not fork, so a thread is safe here."""
+        self._ended.clear()
+        threading.Thread(target=self._loop, name='migcheck', daemon=True).start()
+
+    def stop(self) -> None:
+        """End, and kill what runs. Returns within :data:`STOP` seconds."""
+        self._stop.set()
+        self._runner.stop()
+        self._ended.wait(STOP)
+
+    def texts(self) -> dict[str, str]:
+        """The last report as it is published. Empty before the first round has ended: not yet known is not known to be well."""
+        return dict(self._texts)
+
+    @property
+    def report(self) -> Optional[Report]:
+        """The last report, however old."""
+        return self._report
+
+    def migrated(self, pasts: tuple[Past, ...]) -> None:
+        """Publish what migrations came to with the last report.
+
+        :param pasts: of all that are remembered, oldest first
+        """
+        self._pasts = pasts
+        self._publish(None)
+
+    def fresh(self, max_age: float) -> Optional[Report]:
+        """Return a report that was made within ``max_age`` seconds.
+
+        The checks run again first when the last one is older, or when something was mounted or
+        unmounted since. Decisions that come together share one round, and wait for one at most.
+
+        :returns: None when there is no report at all
+        """
+        if self._is_fresh(max_age):
+            return self._report
+        asked = time.monotonic()
+        if self._running.acquire(timeout=self._longest_round()):
+            try:
+                # Another decision, or the thread, may have run the round that we waited for.
+                if self._at < asked and not self._is_fresh(max_age):
+                    self._round()
+            finally:
+                self._running.release()
+        return self._report
+
+    def _is_fresh(self, max_age: float) -> bool:
+        if self._report is None or time.monotonic() - self._at > max_age:
+            return False
+        return self._mounts == mounts.table()
+
+    def _longest_round(self) -> float:
+        return float(self._conf.migcheck.round_deadline + 2 * process.GRACE)
+
+    def _loop(self) -> None:
+        try:
+            while not self._stop.is_set():
+                begun = time.monotonic()
+                try:
+                    if self._running.acquire(timeout=self._longest_round()):
+                        try:
+                            self._round()
+                        finally:
+                            self._running.release()
+                except BaseException as e:
+                    # A boundary to nova-compute: the next round is the next chance.
+                    if is_exit(e):
+                        raise
+                    LOG.exception('nova-migcheck could not run its checks; this host reports '
+                                  'nothing new')
+                left = self._conf.migcheck.check_interval - (time.monotonic() - begun)
+                self._stop.wait(max(1.0, left))
+        finally:
+            self._ended.set()
+
+    def _round(self) -> None:
+        table = mounts.table()
+        settings = {}
+        for name, loaded in self._checks.items():
+            if loaded.check is not None:
+                settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+            else:
+                settings[name] = self._reader.nothing()
+        outcome = self._runner.run(settings, self._conf.migcheck.round_deadline)
+        if self._stop.is_set():
+            return
+        self._memory.update(outcome.memory)
+        findings, facts, guests_age = self._carryover.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        now = time.time()
+        counted = None if guests_age is None else now - guests_age
+        self._publish(reports.build(now, findings, facts, self._registry, counted))
+        self._at, self._mounts = time.monotonic(), table
+        LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
+
+    def _publish(self, checked: Optional[Report]) -> None:
+        """Put a checked report (None: the last one) and what migrations came to together."""
+        with self._publishing:
+            self._checked = checked = checked or self._checked
+            if checked is None:
+                return
+            pasts = self._pasts
+            report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
+                *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
+            _log_changes(self._report, report)
+            self._texts = published.write(report, self._registry.order)
+            self._report = report
+
+
+def _log_changes(before: Optional[Report], after: Report) -> None:
+    """One line when something begins or ceases to be wrong, not one a minute."""
+    old = {_identity(f): f for f in before.findings} if before else {}
+    new = {_identity(f): f for f in after.findings}
+    for key, finding in new.items():
+        if key not in old:
+            log = LOG.error if finding.outcome is Outcome.FAILURE else LOG.warning
+            log('This host as a migration target: %s: %s', finding.outcome, finding)
+    for key, finding in old.items():
+        if key not in new:
+            LOG.info('This host as a migration target: no longer: %s: %s', finding.outcome, finding)
+
+
+def _identity(finding: Finding) -> tuple[str, Outcome, str, str]:
+    # Without the detail: an age or a count in it changes each minute.
+    return finding.check, finding.outcome, finding.subject, finding.scope

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a CPU definition means: the features that a guest uses, or that a host provides.
+
+A definition is a model and changes to it. What a model means is asked of an *expand* function, ``expand(model, arch) ->
+names``, which raises :class:`UnknownModel`: :meth:`nova_migcheck.cpu.models.CpuMap.expand` reads libvirt's files,
+:func:`nova_migcheck.cpu.hypervisor.expander` asks a libvirtd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Callable, Optional
+
+from nova_migcheck.cpu import X86, Cpu
+from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu.xml import HOSTS_OWN, Definition, Undefined
+
+Expand = Callable[[str, str], frozenset[str]]
+#: model -> the features that it got after it was released; None when nobody says:
+#: :meth:`nova_migcheck.cpu.models.CpuMap.added`
+Added = Callable[[str], Optional[frozenset[str]]]
+#: The features that the definition names with which a guest was started.
+Asked = Callable[[], frozenset[str]]
+
+#: A guest that takes the host's CPU gets these only when its definition requires them by name: QEMU leaves out what
+#: it cannot migrate (its CPU property ``migratable``), although the domain capabilities list it.
+NOT_BY_DEFAULT = frozenset({'invtsc'})
+
+#: KVM gives these to any guest, whatever the host: QEMU's kvm_arch_get_supported_cpuid() adds topoext, without ever
+#: enabling it for ``-cpu host``, from which libvirt learns what the host can do. So every running EPYC host-model guest
+#: "lacks" it on its own host by libvirt's comparison, and migrates well.
+ALWAYS_FROM_KVM = frozenset({'topoext'})
+
+_VERSIONED = re.compile(r'-v[0-9]+$')
+
+
+class UnknownModel(LookupError):
+    """A CPU model that this libvirt does not know."""
+
+
+def guest_features(definition: Definition, expand: Expand) -> frozenset[str]:
+    """What the target must provide for a guest: the model and what is required, without what is disabled, optional or
+    forced. (QEMU emulates what is forced; what was optional and is in use stands as required in a live XML.)
+
+    :raises Undefined: when the definition takes the CPU of a host
+    :raises UnknownModel: from ``expand``
+    """
+    if definition.document in ('domain', 'cpu') and definition.mode != 'custom':
+        raise Undefined(f'a definition with mode {definition.mode} does not say which features the guest has: take the '
+                        'XML of the running guest, or the domain capabilities of the host that it runs on')
+    if definition.model is None and definition.document in ('domain', 'cpu') and not definition.features:
+        raise Undefined('the definition names no model: take the XML of the running guest')
+    return (_model(definition, expand) | definition.named('require')) - definition.named('disable', 'optional', 'force')
+
+
+def host_features(definition: Definition, expand: Expand) -> frozenset[str]:
+    """What a host provides that is described so.
+
+    :raises Undefined: when the definition takes the CPU of another host
+    :raises UnknownModel: from ``expand``
+    """
+    if definition.document in ('domain', 'cpu') and definition.mode != 'custom':
+        raise Undefined(f'a definition with mode {definition.mode} says nothing of a host')
+    if definition.model is None:
+        raise Undefined('the definition names no model')
+    return (_model(definition, expand) | definition.named('require', 'force')) - definition.named('disable', 'forbid')
+
+
+def passthrough_features(definition: Definition, host: frozenset[str]) -> frozenset[str]:
+    """What a guest has whose definition takes the CPU of its host (host-passthrough, maximum), which gives ``host``."""
+    given = host if not definition.migratable else host - NOT_BY_DEFAULT
+    return (given | definition.named('require')) - definition.named('disable', 'forbid')
+
+
+def spelled(definition: Definition, expand: Expand, added: Optional[Added] = None,
+            asked: Optional[Asked] = None) -> frozenset[str]:
+    """Return the names of its model and of features, under whatever policy, in a definition that not
+    every libvirt knows.
+
+    They travel with the guest, and the target's libvirt must know them. Two kinds of features are
+    left out. A libvirt that knows the model knows what belongs to it: that never grows from release
+    to release. And what was added to a model later, libvirt leaves out of what it sends.
+
+    :param added: without it all features of VMX count as added to a model without a version; up to
+        libvirt 12.9 there are no others
+    :param asked: called only where it matters; without it the guest was asked for without features
+        that were added to its model
+    """
+    names = cpunames.beyond(name for name, _policy in definition.features)
+    whole = definition.mode == 'custom' or definition.document == 'domainCapabilities'
+    if definition.model is None or not whole:
+        return names
+    if names:
+        later = _added(definition.model, names, added)
+        kept = later & asked() if later and asked is not None else frozenset[str]()
+        with contextlib.suppress(UnknownModel):  # then nothing is known to belong to it
+            names -= _model(definition, expand)
+        names = (names - later) | kept
+    return names | cpunames.beyond([definition.model])
+
+
+def _added(model: str, names: frozenset[str], added: Optional[Added]) -> frozenset[str]:
+    """Those of ``names`` that were added to a model."""
+    found = added(model) if added is not None else None
+    if found is not None:
+        return names & found
+    return frozenset(name for name in names if name.startswith('vmx-') and not _VERSIONED.search(model))
+
+
+def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None, libvirt: Optional[int] = None,
+          added: Optional[Added] = None, asked: Optional[Asked] = None) -> Cpu:
+    """The CPU of a running guest.
+
+    :param own_host: the host that it runs on: what a host-passthrough guest has, and the bound for a guest that libvirt
+        did not verify (``check='none'``: QEMU left out silently what the host lacks)
+    :param libvirt: version of the libvirt that wrote the definition
+    :param added: as for :func:`spelled`
+    :param asked: as for :func:`spelled`
+    :raises Undefined: when the definition takes the CPU of its host and that is not given
+    :raises UnknownModel: from ``expand``
+    """
+    arch = definition.arch or (own_host.arch if own_host else 'x86_64')
+    virt = definition.virt or (own_host.virt if own_host else 'kvm')
+    vendor, model = definition.vendor, definition.model
+    if definition.mode in HOSTS_OWN and own_host is not None:
+        features = passthrough_features(definition, own_host.features)
+        vendor, model = own_host.vendor, own_host.model
+    else:
+        features = guest_features(definition, expand)
+        if definition.document in ('domainCapabilities', 'capabilities'):
+            features -= NOT_BY_DEFAULT
+        elif definition.check == 'none' and own_host is not None:
+            features &= own_host.features | definition.named('require')
+    at_most = None
+    if definition.match == 'strict':
+        at_most = features | definition.named('optional', 'disable', 'force')
+    if definition.document == 'domain':
+        # It runs: libvirt switched off what the definition forbids, though the model has it.
+        features -= definition.named('forbid') | (ALWAYS_FROM_KVM if virt == 'kvm' else frozenset())
+    return Cpu(arch=arch, virt=virt, vendor=vendor, model=model, features=features, libvirt=libvirt, at_most=at_most,
+               tsc_hz=_needed_tsc(definition, virt, features, own_host),
+               forbids=definition.named('forbid') if definition.mode == 'custom' else frozenset(),
+               spelled=spelled(definition, expand, added, asked) if arch in X86 else frozenset())
+
+
+def host(definition: Definition, expand: Expand, libvirt: Optional[int] = None) -> Cpu:
+    """The CPU that a host provides which is described so.
+
+    :raises Undefined: when the definition takes the CPU of another host
+    :raises UnknownModel: from ``expand``
+    """
+    return Cpu(arch=definition.arch or 'x86_64', virt=definition.virt or 'kvm', vendor=definition.vendor,
+               model=definition.model, features=host_features(definition, expand), libvirt=libvirt,
+               tsc_hz=definition.tsc_hz, tsc_scaling=definition.tsc_scaling)
+
+
+def _model(definition: Definition, expand: Expand) -> frozenset[str]:
+    if definition.model is None:
+        return frozenset()
+    return cpunames.canonical(expand(definition.model, definition.arch or 'x86_64'))
+
+
+def _needed_tsc(definition: Definition, virt: str, features: frozenset[str], own_host: Optional[Cpu]) -> Optional[int]:
+    """The frequency that the guest's TSC must keep. Under TCG the TSC is QEMU's own, on every host."""
+    if virt != 'kvm' or definition.document != 'domain':
+        return None
+    if definition.tsc_hz is not None:
+        return definition.tsc_hz
+    return own_host.tsc_hz if own_host is not None and 'invtsc' in features else None

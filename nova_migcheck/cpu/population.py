@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPUs of a host's running guests: one that most of them have, and the exceptions."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+from typing import Any, Mapping, Optional
+
+from nova_migcheck.cpu import X86, Cpu
+from nova_migcheck.cpu.definition import ALWAYS_FROM_KVM, NOT_BY_DEFAULT
+
+
+def guest_by_default(host: Cpu) -> Cpu:
+    """What a guest has here that takes the host's CPU (host-model, host-passthrough) and changes nothing.
+
+    It is less than the host provides: QEMU leaves out what it cannot migrate.
+    """
+    dropped = NOT_BY_DEFAULT | (ALWAYS_FROM_KVM if host.virt == 'kvm' else frozenset())
+    return dataclasses.replace(host, features=host.features - dropped, hidden=frozenset(), tsc_hz=None,
+                               tsc_scaling=None, cpu_map=None)
+
+
+def fingerprint(cpu: Cpu) -> str:
+    """16 hexadecimal digits that are the same for two CPUs between which no comparison makes a difference."""
+    said = json.dumps(_key(cpu).to_dict(), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
+    """A guest's CPU as JSON that tells its difference from the host's: a guest lives on a host that provides nearly all it uses."""
+    packed = guest.to_dict()
+    if host:
+        del packed['features']
+        packed['+'] = ' '.join(sorted(guest.features - host.features))
+        packed['-'] = ' '.join(sorted(host.features - guest.features))
+        if guest.spelled == host.spelled:
+            packed.pop('spelled', None)
+        else:
+            packed.setdefault('spelled', '')
+    return packed
+
+
+def unpack(packed: Any, host: Optional[Cpu]) -> Cpu:
+    """Read what :func:`pack` wrote; as the version before it wrote it, which knew no ``spelled``, too.
+
+    :raises Exception: of any class, when it is not that
+    """
+    packed = dict(packed)
+    if 'features' not in packed:
+        if host is None:
+            raise ValueError('a guest is described by a host that is not')
+        more, less = packed.pop('+').split(), packed.pop('-').split()
+        packed['features'] = ' '.join((host.features | set(more)) - set(less))
+        packed.setdefault('spelled', ' '.join(host.spelled))
+    return Cpu.from_dict(packed)
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestCpus:
+    """The CPU of every guest of a host.
+
+    :param default: of each guest that is not named, None when nothing tells
+    :param named: UUID -> its CPU, None for one that could not be told
+    """
+
+    default: Optional[Cpu]
+    named: Mapping[str, Optional[Cpu]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def gather(cls, host: Cpu, guests: Mapping[str, Optional[Cpu]], from_host: bool = True) -> GuestCpus:
+        """Find the default.
+
+        It is also what a guest is taken to have that started after the report, so for guests that take the host's CPU
+        it is the one foretold from the host, unless no guest has that; else the CPU that most guests have. Of guests that do not take
+        it, and none of which is there yet, nothing can be foretold.
+
+        :param guests: UUID -> CPU of each running guest, None where it could not be told
+        :param from_host: whether guests are configured to take the host's CPU, and nothing added to it or taken away
+        """
+        foretold = guest_by_default(host)
+        default: Optional[Cpu] = foretold
+        counts = collections.Counter(_key(cpu) for cpu in guests.values()
+                                     if cpu is not None and (cpu.arch, cpu.virt) == (host.arch, host.virt))
+        if not counts and not from_host:
+            default = None
+        elif counts and not (from_host and _key(foretold) in counts):
+            # Those first that are as foretold but for what their definitions spell out.
+            alike = [key for key in counts if from_host and dataclasses.replace(key, spelled=foretold.spelled) == _key(foretold)]
+            # The same of equals in each round.
+            most = min(alike or counts, key=lambda key: (-counts[key], sorted(key.features), str(key.vendor), sorted(key.spelled)))
+            default = next(cpu for cpu in guests.values() if cpu is not None and _key(cpu) == most)
+        usual = _key(default) if default is not None else None
+        return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != usual})
+
+    def to_dict(self, host: Cpu) -> dict[str, Any]:
+        """JSON, whose size does not grow with guests that are like the others::
+
+            {"default": CPU,          # null when nothing tells; absent when it is guest_by_default(host)
+             "groups": [{"cpu": CPU, "who": [UUID, ...]}, ...],   # absent when there are none
+             "unsaid": [UUID, ...]}   # guests whose CPU is not known; absent when there are none
+
+        A ``CPU`` is what :meth:`nova_migcheck.cpu.Cpu.to_dict` gives.
+        """
+        value: dict[str, Any] = {}
+        if self.default is None:
+            value['default'] = None
+        elif _key(self.default) != _key(guest_by_default(host)):
+            value['default'] = self.default.to_dict()
+        groups: dict[Cpu, list[str]] = {}
+        for uuid, cpu in sorted(self.named.items()):
+            if cpu is not None:
+                groups.setdefault(cpu, []).append(uuid)
+        if groups:
+            value['groups'] = [{'cpu': cpu.to_dict(), 'who': who} for cpu, who in groups.items()]
+        unsaid = sorted(uuid for uuid, cpu in self.named.items() if cpu is None)
+        if unsaid:
+            value['unsaid'] = unsaid
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Any, host: Cpu) -> GuestCpus:
+        """Read what :meth:`to_dict` wrote.
+
+        :raises ValueError: when it is not that
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError('guests are a JSON object')
+        default: Optional[Cpu] = guest_by_default(host)
+        if 'default' in value:
+            default = None if value['default'] is None else Cpu.from_dict(value['default'])
+        named: dict[str, Optional[Cpu]] = {}
+        for group in _list(value.get('groups', [])):
+            if not isinstance(group, Mapping):
+                raise ValueError('a group of guests is a JSON object')
+            named.update(dict.fromkeys(_uuids(group.get('who')), Cpu.from_dict(group.get('cpu'))))
+        named.update(dict.fromkeys(_uuids(value.get('unsaid', []))))
+        return cls(default, named)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError('a list is expected')
+    return value
+
+
+def _uuids(value: Any) -> list[str]:
+    if not all(isinstance(uuid, str) for uuid in _list(value)):
+        raise ValueError('guests are named by their UUIDs')
+    return list(value)
+
+
+def _key(cpu: Cpu) -> Cpu:
+    """What makes two CPUs the same: not who described them, and not the model's name where the features tell all."""
+    return dataclasses.replace(cpu, model=None if cpu.arch in X86 else cpu.model, libvirt=None)

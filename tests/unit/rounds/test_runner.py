@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds of checks, in their real processes: what a bad check does is done to itself only."""
+import os
+import signal
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from nova_migcheck.checks.base import Check, Settings
+from nova_migcheck.finding import Outcome
+from nova_migcheck.rounds import child, process, runner
+
+CHECKS = '''
+import os, signal, sys, time
+from nova_migcheck.checks.base import Check, Fact, Keep
+
+class Good(Check):
+    NAME = 'good'
+    def run(self, settings):
+        yield self.ok('thing', f'host {settings.host}, memory {settings.memory}')
+        yield Fact('cpu', {'a': 1})
+        yield Keep((settings.memory or 0) + 1)
+
+class Raises(Check):
+    NAME = 'raises'
+    def run(self, settings):
+        yield self.failure('before', 'seen before it broke')
+        raise RuntimeError('on purpose')
+
+class Exits(Check):
+    NAME = 'exits'
+    def run(self, settings):
+        sys.exit(3)
+        yield
+
+class Vanishes(Check):
+    NAME = 'vanishes'
+    def run(self, settings):
+        os._exit(7)
+        yield
+
+class Hangs(Check):
+    NAME = 'hangs'
+    def run(self, settings):
+        yield self.ok('first', 'seen before it hung')
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+        while True:
+            signal.pause()
+
+class HoldsUp(Check):
+    NAME = 'holdsup'
+    def run(self, settings):
+        os.kill(os.getppid(), signal.SIGSTOP)
+        yield self.ok('thing', 'all is told')
+
+class Dies(Check):
+    NAME = 'dies'
+    def run(self, settings):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        yield
+
+class Rubbish(Check):
+    NAME = 'rubbish'
+    def run(self, settings):
+        yield 'not a finding'
+
+class RawRubbish(Check):
+    NAME = 'rawrubbish'
+    def run(self, settings):
+        for fd in range(3, 1000):
+            try:
+                os.write(fd, b'{"finding": 3}\\n\\xff\\xfe{"fact": []}\\nnull\\n[]\\n{"end": "x"}\\n')
+            except OSError:
+                pass
+        yield self.ok('after', 'still here')
+
+class Prints(Check):
+    NAME = 'prints'
+    def run(self, settings):
+        for _ in range(1000):
+            print('x' * 1_000_000)
+        os.write(2, b'y' * 1_000_000)
+        yield self.ok('printed', 'a gigabyte')
+
+class Floods(Check):
+    NAME = 'floods'
+    def run(self, settings):
+        while True:
+            yield self.failure('again', 'z' * 900)
+
+class Eats(Check):
+    NAME = 'eats'
+    def run(self, settings):
+        kept = []
+        while True:
+            kept.append(bytearray(1 << 26))
+        yield
+
+class Forks(Check):
+    NAME = 'forks'
+    def run(self, settings):
+        for _ in range(5):
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    time.sleep(600)
+                os._exit(0)
+        yield self.ok('forked', 'and forgot about it')
+
+'''
+
+
+@pytest.fixture
+def checks(tmp_path, monkeypatch):
+    """The checks above, as an installed package's would be found."""
+    (tmp_path / 'badchecks.py').write_text(textwrap.dedent(CHECKS))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')]))
+    sys.modules.pop('badchecks', None)
+    import badchecks
+    return {c.NAME: runner.Loaded(c.NAME, c, f'badchecks:{c.__name__}') for c in vars(badchecks).values()
+            if isinstance(c, type) and issubclass(c, Check) and c.NAME}
+
+
+def run(checks, *names, deadline=20.0, **settings):
+    return runner.Runner(checks).run({name: Settings(host='compute1', **settings) for name in names}, deadline)
+
+
+def only(outcome, check):
+    return [(f.outcome, f.detail) for f in outcome.findings if f.check == check]
+
+
+def children():
+    with open(f'/proc/self/task/{threading.get_native_id()}/children') as pids:
+        return pids.read().split()
+
+
+def all_children():
+    """Of every thread, living or not."""
+    me = os.getpid()
+    return {pid for pid in filter(str.isdecimal, os.listdir('/proc')) if parent(pid) == me}
+
+
+@pytest.fixture
+def left_behind():
+    """What is there now and was not when the test began: other tests of this process may keep children."""
+    before = all_children()
+    return lambda: all_children() - before
+
+
+def parent(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as stat:
+            return int(stat.read().rpartition(')')[2].split()[1])
+    except OSError:
+        return None
+
+
+def test_findings_facts_and_memory(checks):
+    loop = runner.Runner(checks)
+    first = loop.run({'good': Settings(host='compute1')}, 20)
+    assert only(first, 'good') == [(Outcome.OK, 'host compute1, memory None')]
+    assert first.facts == {'cpu': {'a': 1}} and first.memory == {'good': 1} and 'good' in first.cpu_seconds
+    second = loop.run({'good': Settings(memory=first.memory['good'])}, 20)
+    assert second.memory == {'good': 2}
+
+
+@pytest.mark.parametrize('name, said', [
+    ('raises', 'RuntimeError: on purpose'), ('exits', 'SystemExit: 3'), ('vanishes', 'status 7'), ('dies', f'signal {int(signal.SIGSEGV)}'),
+    ('rubbish', 'it yielded str'), ('eats', 'MemoryError'), ('floods', 'more than 1000 things'),
+])
+def test_a_broken_check_is_one_unknown_finding_and_costs_the_others_nothing(checks, name, said):
+    outcome = run(checks, name, 'good')
+    broken = [detail for result, detail in only(outcome, name) if result is Outcome.UNKNOWN]
+    assert len(broken) == 1 and said in broken[0]
+    assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')]
+
+
+def test_what_a_check_found_before_it_broke_is_kept(checks):
+    assert only(run(checks, 'raises'), 'raises')[0] == (Outcome.FAILURE, 'seen before it broke')
+
+
+def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
+    before = children()
+    outcome = run(checks, 'hangs', 'good', deadline=1.0)
+    assert only(outcome, 'hangs') == [(Outcome.OK, 'seen before it hung'),
+                                      (Outcome.UNKNOWN, 'the check had not finished after 1 s and was killed')]
+    assert only(outcome, 'good')[0][0] is Outcome.OK
+    assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
+    assert children() == before
+
+
+def test_bytes_that_are_no_results_are_survived(checks):
+    outcome = run(checks, 'rawrubbish', 'good')
+    (_, detail), = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
+    assert detail.startswith('the check broke: it wrote what is no finding')
+    # It could not write into another check's results.
+    assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')]
+
+
+def test_a_gigabyte_on_standard_output_goes_nowhere(checks):
+    assert only(run(checks, 'prints'), 'prints') == [(Outcome.OK, 'a gigabyte')]
+
+
+def test_processes_that_a_check_left_behind_are_killed(checks):
+    def sleepers():
+        found = []
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                with open(f'/proc/{pid}/environ', 'rb') as environ:
+                    if b'MIGCHECK_TEST_FORKS=1' in environ.read():
+                        found.append(pid)
+            except OSError:
+                continue
+        return found
+    os.environ['MIGCHECK_TEST_FORKS'] = '1'
+    try:
+        assert only(run(checks, 'forks'), 'forks') == [(Outcome.OK, 'and forgot about it')]
+    finally:
+        del os.environ['MIGCHECK_TEST_FORKS']
+    assert sleepers() == []
+
+
+def test_a_check_that_is_not_installed_or_broken_is_a_finding(checks):
+    loaded = runner.load(['no-such-check'])
+    outcome = runner.Runner({**checks, **loaded}).run({'no-such-check': Settings(), 'good': Settings()}, 20)
+    (result, detail), = only(outcome, 'no-such-check')
+    assert result is Outcome.UNKNOWN and 'cannot be loaded' in detail
+    assert only(outcome, 'good')[0][0] is Outcome.OK
+
+
+def test_no_new_process_beside_one_that_the_kernel_holds(checks):
+    """Stands in for a process in uninterruptible sleep: our own is as alive, and as unkillable to us."""
+    loop = runner.Runner(checks)
+    loop._stuck['good'] = (os.getpid(), child.start_time(os.getpid()))
+    outcome = loop.run({'good': Settings()}, 20)
+    assert 'still hangs' in only(outcome, 'good')[0][1]
+    loop._stuck['good'] = (os.getpid(), '1')
+    assert only(loop.run({'good': Settings()}, 20), 'good')[0][0] is Outcome.OK
+
+
+def test_stop_ends_a_round_at_once(checks):
+    loop = runner.Runner(checks)
+    begun = threading.Event()
+    done = []
+    thread = threading.Thread(target=lambda: done.append(loop.run(
+        {'hangs': Settings()}, 60, lambda _name, _finding: begun.set())))
+    thread.start()
+    assert begun.wait(20)
+    loop.stop()
+    thread.join(10)
+    assert not thread.is_alive() and done[0].seconds < 30
+
+
+def test_progress_comes_as_it_is_found(checks):
+    seen = []
+    runner.Runner(checks).run({'good': Settings()}, 20, lambda name, finding: seen.append((name, finding and finding.subject)))
+    assert seen == [('good', 'thing'), ('good', None)]
+
+
+def test_rounds_leave_nothing_behind(checks):
+    loop = runner.Runner(checks)
+    loop.run({'good': Settings(), 'dies': Settings()}, 20)
+    before = len(os.listdir('/proc/self/fd')), threading.active_count(), children()
+    for _ in range(10):
+        loop.run({'good': Settings(), 'dies': Settings(), 'raises': Settings()}, 20)
+    assert (len(os.listdir('/proc/self/fd')), threading.active_count(), children()) == before
+
+
+def test_a_secret_stands_neither_in_argv_nor_in_the_environment(checks, monkeypatch):
+    seen = []
+
+    def look(_name, _finding):
+        for pid in children():
+            for part in ('cmdline', 'environ'):
+                with open(f'/proc/{pid}/{part}', 'rb') as content:
+                    seen.append(content.read())
+    runner.Runner(checks).run({'hangs': Settings(options={'placement': {'password': 's3cret-word'}})}, 1.0, look)
+    assert seen and not any(b's3cret-word' in text for text in seen)
+
+
+# A process that waits for its turn.
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, 'it did not come to be'
+        time.sleep(0.02)
