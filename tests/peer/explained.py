@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of Nova's that are known to fail only with the plugin, or in which it logs an error, and why that is right."""
+"""The tests of Nova's that fail only with the plugin, or in which it logs an error, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Explained(NamedTuple):
     """A test, and why it is here.
 
     :ivar test: its name below ``nova.tests``
-    :ivar releases: those of Nova's of which it is true; all when there are none
+    :ivar releases: those of Nova for which it is true, all when there are none
     """
 
     test: str
@@ -18,13 +18,18 @@ class Explained(NamedTuple):
     releases: tuple[str, ...] = ()
 
     def concerns(self, release: str, test: str) -> bool:
-        return test == f'nova.tests.{self.test}' and (not self.releases or release in self.releases)
+        """Tell whether this is about that test of that release."""
+        return test == f'nova.tests.{self.test}' and (
+            not self.releases or release in self.releases)
 
 
 _DRIVER = 'unit.virt.libvirt.test_driver.LibvirtConnTestCase.'
-_TWO_FIELDS = ('it compares the whole answer to the source, in which the plugin has set target_connect_addr and instance_relative_path: '
-               'that is how the source learns where this host is reached')
-_NO_UUID = 'its instance has no uuid and no database behind it, so the plugin cannot note the migration; Nova goes on'
+_TWO_FIELDS = (
+    'It compares the whole answer to the source. The plugin has set target_connect_addr and '
+    'instance_relative_path in it: so the source learns where the target is reached.')
+_NO_UUID = (
+    'Its instance has no uuid, so the plugin cannot note the migration. It logs that, and Nova '
+    'goes on.')
 
 EXPLAINED = (
     *(Explained(_DRIVER + test, _TWO_FIELDS) for test in (

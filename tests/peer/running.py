@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run Nova's own tests in workers, each a process that may hang or die without harm to the others."""
+"""Run Nova's own tests in a process that may hang or die."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
+
+from tests.peer.suites import Suite
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-# Seconds that one test may take. The longest takes 40 on an idle machine.
+# From the first on, Nova's own tests run on native threads here; before, there is only eventlet.
+THREADS_SINCE = '2026.1'
+# Seconds in which a test must end, and in which a worker must come to its first one.
 LONGEST = 300.0
-# Seconds that a worker may take to import Nova and find its tests.
-BEGINNING = 300.0
 # Seconds between two looks at a worker.
 _POLL = 0.5
-# Lines of a worker's log that are shown when it did not come to its tests.
-_TAIL = 20
-
-STOCK = 'stock'
-PLUGIN = 'plugin'
-HOOKED = 'hooked'
+# Lines of a worker's output that are shown when it ended without a reason.
+_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,25 +31,36 @@ class Nova:
     """An installed Nova.
 
     :ivar release: as in tests/releases/
-    :ivar python: of the environment that it is in
-    :ivar threads: whether it runs on native threads
+    :ivar prefix: of the environment that it is in
     """
 
     release: str
-    python: str
-    threads: bool
+    prefix: pathlib.Path
+
+    @property
+    def python(self) -> str:
+        return str(self.prefix / 'bin/python')
 
     @property
     def site_packages(self) -> pathlib.Path:
-        found, = (pathlib.Path(self.python).parents[1] / 'lib').glob('python3*/site-packages')
+        found, = (self.prefix / 'lib').glob('python3*/site-packages')
         return found
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its tests look for api-paste.ini where Nova's sources have it, if nothing says more."""
+        threads = self.release >= THREADS_SINCE
+        return dict(os.environ, OS_NOVA_DISABLE_EVENTLET_PATCHING=str(threads).lower(),
+                    OS_WSGI__API_PASTE_CONFIG=str(self.prefix / 'etc/nova/api-paste.ini'),
+                    PYTHONPATH=str(ROOT))
 
 
 @dataclasses.dataclass(frozen=True)
 class Test:
     """How a test ended.
 
-    :ivar outcome: ``passed``, ``skipped``, ``failed``, ``hung`` (it was killed) or ``died`` (the process did, within it)
+    :ivar outcome: ``passed``, ``skipped``, ``failed``, ``hung`` when it had to be killed, or
+        ``died`` when the process did
     :ivar why: a traceback, or the reason why it was skipped
     :ivar work: how often each part of the plugin was at work
     :ivar errors: what the plugin logged as an error
@@ -75,7 +83,7 @@ class Ran:
 
     :ivar tests: by name, in their order
     :ivar seconds: how long it took
-    :ivar cpu_seconds: how much of a processor; without what was lost with a worker that had to be killed
+    :ivar cpu_seconds: of a processor, without those of a worker that was killed
     """
 
     tests: Mapping[str, Test]
@@ -83,37 +91,39 @@ class Ran:
     cpu_seconds: float
 
 
-def run(nova: Nova, mode: str, names: Iterable[str]) -> Ran:
-    """Run tests in a process of their own; in another one what is left when it hangs or dies.
+def run(nova: Nova, suite: Suite, plugin: bool) -> Ran:
+    """Run a suite in a process of its own; what a process that hangs or dies leaves, in another.
 
-    :param mode: ``STOCK``, ``PLUGIN``, or ``HOOKED``: see :mod:`tests.peer.worker`
-    :param names: modules, classes or tests
-    :raises RuntimeError: when it does not come to its tests
+    :raises RuntimeError: when it ends while no test runs
     """
     begun = time.monotonic()
+    mode = 'stock' if not plugin else 'hooked' if suite.hooked else 'plugin'
     with tempfile.TemporaryDirectory(prefix='migcheck-peer-') as directory:
         told = pathlib.Path(directory, 'results')
         told.touch()
-        words = [nova.python, '-W', 'ignore', '-m', 'tests.peer.worker', str(told), mode, *names]
-        while not _once(words, told, _environment(nova)):
+        words = [nova.python, '-W', 'ignore', '-m', 'tests.peer.worker', str(told), mode,
+                 suite.only, *suite.names]
+        while not _once(words, told, nova.environment):
             pass
         lines = _lines(told)
-    tests = {line['test']: Test(line['outcome'], line['why'], line['seconds'], line.get('work', {}), tuple(line.get('errors', ())))
-             for line in lines if 'test' in line}
-    return Ran(tests, time.monotonic() - begun, sum(line['ended'] for line in lines if 'ended' in line))
+    return Ran({line['test']: _test(line) for line in lines if 'test' in line},
+               time.monotonic() - begun, sum(line['ended'] for line in lines if 'ended' in line))
 
 
-def _environment(nova: Nova) -> dict[str, str]:
-    """The tests look for api-paste.ini where Nova's sources have it."""
-    return dict(os.environ, OS_NOVA_DISABLE_EVENTLET_PATCHING=str(nova.threads).lower(), PYTHONPATH=str(ROOT),
-                OS_WSGI__API_PASTE_CONFIG=str(pathlib.Path(nova.python).parents[1] / 'etc/nova/api-paste.ini'))
+def _test(line: Mapping[str, Any]) -> Test:
+    return Test(line['outcome'], line['why'], line['seconds'], line.get('work', {}),
+                tuple(line.get('errors', ())))
 
 
 def _once(words: list[str], told: pathlib.Path, environment: Mapping[str, str]) -> bool:
-    """One worker. Whether it came to its end; if not, the test that it was at has its result now."""
+    """Run one worker. Tell whether it came to its end.
+
+    If it did not, the file has a result for the test that it was at.
+    """
     log = told.with_name('log')
-    with log.open('wb') as file, subprocess.Popen(words, env=environment, cwd=told.parent, stdin=subprocess.DEVNULL, stdout=file,
-                                                  stderr=subprocess.STDOUT, start_new_session=True) as worker:
+    with log.open('wb') as file, subprocess.Popen(
+            words, env=environment, cwd=told.parent, stdin=subprocess.DEVNULL, stdout=file,
+            stderr=subprocess.STDOUT, start_new_session=True) as worker:
         try:
             hung = _watch(worker, told)
         finally:
@@ -124,26 +134,30 @@ def _once(words: list[str], told: pathlib.Path, environment: Mapping[str, str]) 
     if 'ended' in last:
         return True
     if 'begun' not in last:
-        raise RuntimeError('\n'.join([f'{" ".join(words[2:6])} ... ended between two tests', *log.read_text().splitlines()[-_TAIL:]]))
-    text = f'it took more than {LONGEST:g} s' if hung else f'the process ended with status {worker.returncode}'
-    lines.append({'test': last['begun'], 'outcome': 'hung' if hung else 'died', 'why': text, 'seconds': LONGEST if hung else 0.0})
+        shown = log.read_text(errors='replace').splitlines()[-_SHOWN:]
+        raise RuntimeError('\n'.join([f'{" ".join(words)}: ended while no test ran', *shown]))
+    lines.append({'test': last['begun'], 'outcome': 'hung', 'seconds': LONGEST,
+                  'why': f'it took more than {LONGEST:g} s'} if hung else
+                 {'test': last['begun'], 'outcome': 'died', 'seconds': 0.0,
+                  'why': f'the process ended with status {worker.returncode}'})
     told.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     return False
 
 
 def _watch(worker: Any, told: pathlib.Path) -> bool:
-    """Until it ends, or does not get on. Whether it was the latter."""
+    """Wait until it ends, or does not get on. Tell whether it was the latter."""
     size, since = -1, time.monotonic()
     while worker.poll() is None:
         time.sleep(_POLL)
         now = told.stat().st_size
         if now != size:
             size, since = now, time.monotonic()
-        elif time.monotonic() - since > (LONGEST if size else BEGINNING):
+        elif time.monotonic() - since > LONGEST:
             return True
     return False
 
 
 def _lines(told: pathlib.Path) -> list[dict[str, Any]]:
-    """Without one that was not written whole."""
-    return [json.loads(line) for line in told.read_text().splitlines(keepends=True) if line.endswith('\n')]
+    """Read all lines but one that was not written whole."""
+    return [json.loads(line) for line in told.read_text().splitlines(keepends=True)
+            if line.endswith('\n')]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Nova's tests of notifications compare with: it comes with Nova's sources, but not in its wheel."""
+"""What Nova's tests of notifications compare with. Its wheel does not have it, its sources do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAMPLES = 'doc/notification_samples'
 
 
 def install(nova: Nova) -> None:
-    """Put the samples of that release where its tests look for them, if they are not there."""
+    """Put the samples of a release where its tests look for them, if they are not there."""
     there = nova.site_packages / _SAMPLES
     if there.exists():
         return
@@ -22,8 +22,10 @@ def install(nova: Nova) -> None:
     version = metadata.name[len('nova-'):-len('.dist-info')]
     there.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=there.parent) as directory:
-        subprocess.run([nova.python, '-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps', '--no-binary', 'nova',
-                        '--no-build-isolation', '-d', directory, f'nova=={version}'], check=True)
+        subprocess.run([
+            nova.python, '-m', 'pip', '--quiet', '--disable-pip-version-check', 'download',
+            '--no-deps', '--no-binary', 'nova', '--no-build-isolation', '-d', directory,
+            f'nova=={version}'], check=True)
         sources, = pathlib.Path(directory).glob('*.tar.gz')
         unpacked = pathlib.Path(directory, 'unpacked')
         with tarfile.open(sources) as archive:

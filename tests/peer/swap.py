@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put our driver and filter in the place of Nova's, in a process that runs Nova's own tests, and count how often they are at work.
+"""Put our driver and filter in the place of Nova's, and count how often they are at work.
 
-All that ``./run peer`` knows of the product stands here.
+This is for a process that runs Nova's own tests.
+All that ``./run peer`` knows of the product is here.
 """
 
 from __future__ import annotations
@@ -16,104 +17,114 @@ import nova.conf.scheduler
 from nova.virt import libvirt
 from nova.virt.libvirt import driver
 
-from nova_migcheck import compute, events, hook, process, runner, targets
-from tests.peer import comparing
+from nova_migcheck.compute.destination import Destination
+from nova_migcheck.compute.driver import CONF, LibvirtDriver
+from nova_migcheck.compute.lifecycle import Lifecycle
+from nova_migcheck.compute.refusal import Refusals
+from nova_migcheck.compute.source import Source
+from nova_migcheck.judging.targets import Judge
+from nova_migcheck.rounds import runner
+from tests.peer.parts import PARTS
 
 #: How often each part of the plugin was at work.
 WORK: collections.Counter[str] = collections.Counter()
-#: What the plugin logged as an error; each is counted as well.
+#: What the plugin logged as an error.
 ERRORS: list[str] = []
 
-# What is counted: the entry points of the product that Nova's calls lead to.
-COUNTED = dict(zip(comparing.PARTS, (
-    (hook.Hook, 'start'), (hook.Hook, 'as_destination'), (hook.Hook, 'as_source'), (targets.Judge, 'sift'), (events, 'record'))))
-
-_FILTERS = {'available_filters': 'nova_migcheck.scheduler.all_filters', 'enabled_filters': 'MigrationTargetFilter'}
-_hooks: list[hook.Hook] = []
+# The entry points that Nova's calls lead to, in the order of PARTS. Errors, which come last there,
+# are counted as they are logged.
+_ENTRIES = ((Lifecycle, 'start'), (Destination, 'decide'), (Source, 'begin'), (Judge, 'sift'),
+            (Refusals, 'leave_event'))
+_FILTERS = {'available_filters': 'nova_migcheck.scheduler.all_filters',
+            'enabled_filters': 'MigrationTargetFilter'}
+_started: list[Lifecycle] = []
 
 
 def install(without_init_host: bool) -> None:
-    """Do it, after ``nova.test`` and before any module of tests is imported.
+    """Put them in place; call it after ``nova.test`` and before a module of tests is imported.
 
-    :param without_init_host: whether a driver has its hook at once, for the unit tests, most of which never call ``init_host()``
+    :param without_init_host: whether a driver has its hook at once.
+        This is for the unit tests, most of which never call ``init_host()``.
     """
     _put_driver()
     _enable_filter()
-    _stub_rounds()
-    for what, (owner, name) in COUNTED.items():
-        _before(owner, name, functools.partial(_count, what))
-    _before(hook.Hook, 'start', _hooks.append)
+    runner.Runner.run = _run
+    for part, (owner, name) in zip(PARTS, _ENTRIES):
+        _before(owner, name, functools.partial(_count, part))
+    _before(Lifecycle, 'start', _started.append)
+    # Nova's fixtures take away the handlers of the root logger; they leave this one.
     logging.getLogger('nova_migcheck').addHandler(_Errors(logging.ERROR))
     if without_init_host:
         _hook_at_once()
 
 
 def end_of_test() -> None:
-    """Stop what the test's services have left running. A real one ends with its process."""
-    while _hooks:
-        _hooks.pop().stop()
+    """Stop what the services of a test left running; a real service ends with its process."""
+    while _started:
+        _started.pop().stop()
 
 
 def _put_driver() -> None:
-    ours, stock = compute.LibvirtDriver, driver.LibvirtDriver
+    stock = driver.LibvirtDriver
     for name, value in vars(stock).items():
-        # Nova's tests replace attributes of the class, and put back what they read from it. An inherited static method would be put
-        # back as a function, and break the tests that follow.
-        if name not in vars(ours) and not name.startswith('__'):
-            setattr(ours, name, value)
+        # Nova's tests replace attributes of the class and put back what they read from it. An
+        # inherited static method would be put back as a function, and break the next tests.
+        if name not in vars(LibvirtDriver) and not name.startswith('__'):
+            setattr(LibvirtDriver, name, value)
     init = stock.__init__
     if 'LibvirtDriver' in init.__code__.co_names:
-        # Before 2024.2 it calls super(LibvirtDriver, self), which would be itself once that name is ours.
+        # Before 2024.2 it calls super(LibvirtDriver, self). With our class under that name it
+        # would call itself.
         driver.StockLibvirtDriver = stock
         init.__code__ = init.__code__.replace(co_names=tuple(
-            'StockLibvirtDriver' if name == 'LibvirtDriver' else name for name in init.__code__.co_names))
-    driver.LibvirtDriver = libvirt.LibvirtDriver = ours
+            'StockLibvirtDriver' if name == 'LibvirtDriver' else name
+            for name in init.__code__.co_names))
+    driver.LibvirtDriver = libvirt.LibvirtDriver = LibvirtDriver
 
 
 def _enable_filter() -> None:
-    """By the options' defaults: each test begins with these."""
+    """Add ours to the defaults of the options, with which each test begins."""
     for opts in nova.conf.scheduler.list_opts().values():
         for opt in opts:
             if opt.dest in _FILTERS:
                 opt.default = [*opt.default, _FILTERS[opt.dest]]
 
 
-def _stub_rounds() -> None:
-    """A round ends at once and finds everything well, without a process."""
-    def run(self: runner.Runner, settings: Any, deadline: float, progress: Any = None) -> runner.Round:
-        return runner.Round(started=time.time(), told={name: runner.Told(ended=True) for name in settings})
-    runner.Runner.run = run
-    process.Spare.refill = lambda self: None
+def _run(self: runner.Runner, settings: Any, deadline: float, progress: Any = None) -> runner.Round:
+    """Stand in for a round of checks: it ends at once and finds everything well."""
+    return runner.Round(started=time.time(), told={
+        name: runner.CheckOutput(ended=True) for name in settings})
 
 
 def _hook_at_once() -> None:
-    init = compute.LibvirtDriver.__init__
+    init = LibvirtDriver.__init__
 
     def with_hook(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        self._migcheck = hook.Hook(compute.CONF, self._host)
-    compute.LibvirtDriver.__init__ = with_hook
+        self._migcheck = Lifecycle(CONF, self._host)
+    LibvirtDriver.__init__ = with_hook
 
 
 def _before(owner: Any, name: str, first: Callable[[Any], Any]) -> None:
-    """Call ``first`` with the first argument of ``owner.name`` before each of its calls."""
-    function = getattr(owner, name)
+    """Call ``first`` with the object before each call of its method."""
+    method = getattr(owner, name)
 
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        first(args[0])
-        return function(*args, **kwargs)
+    @functools.wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        first(self)
+        return method(self, *args, **kwargs)
     setattr(owner, name, wrapped)
 
 
-def _count(what: str, _subject: Any) -> None:
-    WORK[what] += 1
+def _count(part: str, _subject: Any) -> None:
+    WORK[part] += 1
 
 
 class _Errors(logging.Handler):
-    """Nova's fixtures take the handlers away from the root logger; this one is on ours."""
+    """Keeps what is logged as an error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        WORK[comparing.PARTS[-1]] += 1
+        WORK[PARTS[-1]] += 1
         error = record.exc_info[1] if record.exc_info else None
-        ERRORS.append(f'{record.getMessage()}: {type(error).__name__}: {error}' if error else record.getMessage())
+        why = f': {type(error).__name__}: {error}' if error else ''
+        ERRORS.append(record.getMessage() + why)
