@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a file that others read: they see the old one or the new one, never half of one."""
+"""Replace a file so that a reader sees the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import tempfile
 
 
 def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> None:
-    """Replace ``path`` in one step. Who may read the old file may read the new one.
+    """Replace ``path`` in one step. The new file keeps the owner and permissions of the old one.
 
-    :param durable: wait until the disk has it
-    :param mode: permissions, where there was no such file
+    :param durable: wait until the data is on the disk
+    :param mode: permissions if there was no such file
     :raises OSError: when it cannot be written; its ``filename`` is ``path``
     """
     try:
@@ -22,7 +22,7 @@ def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> Non
 
 
 def _write(path: str, text: str, durable: bool, mode: int) -> None:
-    # A hidden name, which no reader of a directory takes, and on the same file system.
+    # Hidden, so that a reader of the directory ignores it, and on the same file system.
     fd, temporary = tempfile.mkstemp(prefix='.nova-migcheck-', dir=os.path.dirname(path) or '.')
     try:
         with os.fdopen(fd, 'w', encoding='utf-8') as file:
@@ -38,13 +38,13 @@ def _write(path: str, text: str, durable: bool, mode: int) -> None:
 
 
 def _permit(fd: int, path: str, mode: int) -> None:
-    """Give an open file the owner and the permissions of the one at ``path``."""
+    """Give an open file the owner and the permissions of the file at ``path``."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
         os.fchmod(fd, mode)
         return
-    with contextlib.suppress(PermissionError):  # only root can give a file away
+    with contextlib.suppress(PermissionError):  # only root can change the owner
         os.fchown(fd, old.st_uid, old.st_gid)
-    # Behind the owner, whose change clears some of them.
+    # After the owner, because changing the owner clears some permission bits.
     os.fchmod(fd, old.st_mode & 0o777)

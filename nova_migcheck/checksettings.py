@@ -16,6 +16,7 @@ class Settings:
     :param files: ``group.option`` -> the file that set it; absent for a default
     :param timeout: seconds that any one wait of the check may take
     :param memory: what the check gave as :class:`Keep` in its last round, else None
+    :param guests: for the check that reads the guests: check that has needs -> its entry point
     :param target: for a check that runs when a migration is decided (``WHEN = 'path'``): what is known of the target
     """
 
@@ -25,6 +26,7 @@ class Settings:
     timeout: float = 5.0
     memory: Any = None
     target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    guests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def get(self, group: str, option: str, default: Any = None) -> Any:
         """The value of an option, or ``default`` when it is not set (or not known to the running Nova)."""

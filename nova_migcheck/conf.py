@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every ``[migcheck]`` option, once.
+"""Define the ``[migcheck]`` options.
 
-An unknown value stops the service at its start, with oslo.config's own error: :func:`register` reads each option.
+A wrong value stops the service when it starts, with oslo.config's own error, because
+:func:`register` reads each option.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ GROUP = 'migcheck'
 
 
 class _Policy(types.ConfigType):
-    """``reject``, or ``reject,clock:warn``: a policy for every check and exceptions by the check's name."""
+    """A policy for all checks, and exceptions by name of check: ``reject,clock:warn``."""
 
     def __init__(self) -> None:
         super().__init__(type_name='policy value')
@@ -41,7 +42,8 @@ class _Policy(types.ConfigType):
         return 'Policy of reject, warn or ignore, with exceptions CHECK:POLICY'
 
     def _formatter(self, value: Any) -> str:
-        return ','.join(f'{check}:{policy}' if check else policy for check, policy in self(value).items())
+        return ','.join(f'{check}:{policy}' if check else policy
+                        for check, policy in self(value).items())
 
 
 class _Network(types.ConfigType):
@@ -65,26 +67,27 @@ OPTS = [
         'mode',
         default='enforce',
         choices=[
-            ('enforce', 'An unsafe target is rejected.'),
-            ('report', 'Everything runs; what would have been rejected is logged, and the migration goes on.'),
-            ('off', 'Nothing runs: Nova behaves as if the package were not installed.'),
+            ('enforce', 'Reject an unsafe target.'),
+            ('report', 'Run everything and log what would be rejected, but do not reject it.'),
+            ('off', 'Run nothing: Nova behaves as if the package were not installed.'),
         ],
         help="""
-Whether an unsafe target is rejected.
+Whether to reject an unsafe target.
 
-Begin with ``report`` when you enable it in a cloud that already runs, read the log for a week, then ``enforce``. It is read by
-nova-scheduler and by nova-compute, each from its own nova.conf: set it alike on all of them.
+Start with ``report`` when you enable the package in a cloud that is in use. Read the log for a
+week, then set ``enforce``. nova-scheduler and nova-compute each read this option from their own
+nova.conf: set the same value for all of them.
 """),
     cfg.ListOpt(
         'checks',
         default=['address', 'cpu', 'endpoint', 'storage', 'tls', 'transport'],
         help="""
-The checks that run, by the names of their ``nova_migcheck.checks`` entry points. One that cannot be loaded is a finding, and
-blocks nothing by itself.
+The checks to run, by the names of their ``nova_migcheck.checks`` entry points. A check that
+cannot be loaded is reported as a finding and does not reject anything by itself.
 
 Related options:
 
-* ``on_failure``, ``on_unknown``: what the findings of each mean.
+* ``on_failure`` and ``on_unknown`` set the policy for each check.
 """),
     cfg.Opt(
         'on_failure',
@@ -92,8 +95,9 @@ Related options:
         default='reject',
         sample_default='reject',
         help="""
-What a failed check of the target means: ``reject``, ``warn`` or ``ignore``, for all checks, with exceptions behind it:
-``reject,endpoint:warn``. The default is what the package is for: a target known to be bad is not used.
+What to do when a check of the target failed: ``reject``, ``warn`` or ``ignore``. The policy holds
+for all checks and can be followed by exceptions: ``reject,endpoint:warn``. The default is the
+purpose of the package: a target with a known fault is not used.
 """),
     cfg.Opt(
         'on_unknown',
@@ -101,8 +105,8 @@ What a failed check of the target means: ``reject``, ``warn`` or ``ignore``, for
         default='warn',
         sample_default='warn',
         help="""
-What it means when a check could not tell, in the same form as ``on_failure``. The default is not to block a migration for it:
-"could not tell" is not "bad".
+What to do when a check could not determine its result, in the same form as ``on_failure``. The
+default does not reject the target, because an unknown result is not a fault.
 """),
     cfg.Opt(
         'on_missing',
@@ -110,8 +114,9 @@ What it means when a check could not tell, in the same form as ``on_failure``. T
         default='warn',
         sample_default='warn',
         help="""
-What it means, per enabled check, that the target has published no report, in the same form as ``on_failure``; the strictest
-policy among the enabled checks holds. The default lets half-rolled-out clouds migrate.
+What to do when the target has published no report, in the same form as ``on_failure``. The
+strictest policy among the enabled checks applies. The default allows migrations while the package
+is being rolled out.
 """),
     cfg.Opt(
         'on_stale',
@@ -119,26 +124,29 @@ policy among the enabled checks holds. The default lets half-rolled-out clouds m
         default='warn',
         sample_default='warn',
         help="""
-What it means, per enabled check, that the target's report is older than ``stale_after``, in the same form as ``on_failure``; the strictest
-policy among the enabled checks holds. What a stale report says is not believed. nova-compute on the target checks again in any case.
+What to do when the target's report is older than ``stale_after``, in the same form as
+``on_failure``. The strictest policy among the enabled checks applies. The content of a stale
+report is not used. nova-compute on the target runs its checks again in any case.
 """),
     cfg.StrOpt(
         'on_error',
         default='accept',
         choices=[
-            ('accept', 'A bug of this package lets the migration go on, with one ERROR line in the log.'),
-            ('reject', 'It refuses the target.'),
+            ('accept', 'Let the migration continue, with one ERROR line in the log.'),
+            ('reject', 'Reject the target.'),
         ],
         help="""
-What an error inside this package means for a migration. The default does no harm.
+What to do when this package itself fails because of a bug. The default does no harm to
+migrations.
 """),
     cfg.IntOpt(
         'check_interval',
         default=60,
         min=10,
         help="""
-Seconds between two rounds of checks on a compute host. The default follows nova-compute's own resource audit
-(``update_resources_interval``, 60 s), which carries the report to the scheduler: a shorter one is not seen earlier.
+Seconds between two rounds of checks on a compute host. The default matches nova-compute's
+resource audit (``update_resources_interval``, 60 s), which sends the report to the scheduler. A
+shorter interval does not reach the scheduler any earlier.
 """),
     cfg.FloatOpt(
         'probe_timeout',
@@ -146,8 +154,9 @@ Seconds between two rounds of checks on a compute host. The default follows nova
         min=0.1,
         max=60,
         help="""
-Seconds that one network answer may take: a name, a connection, a reply. All are waited for at once. The default is long for a local
-network and short for a person.
+Seconds to wait for one network answer: a name lookup, a connection, a reply. The checks wait for
+all of them at the same time. The default is long enough for any local network and short enough
+for an operator who waits for the result.
 
 Related options:
 
@@ -159,9 +168,9 @@ Related options:
         min=1,
         max=300,
         help="""
-Seconds after which a round of checks is killed; the check that had not finished is then reported as ``unknown``. It is also the longest
-time that the checks can add to one decision of nova-compute. The default allows for a first resolver timeout of 5 s and one of
-``probe_timeout``.
+Seconds after which a round of checks is killed. A check that had not finished is then reported as
+``unknown``. This is also the longest time that the checks can add to one decision of
+nova-compute. The default allows for a first resolver timeout of 5 s and one ``probe_timeout``.
 
 Related options:
 
@@ -172,19 +181,21 @@ Related options:
         default=10,
         min=0,
         help="""
-Seconds. When a migration is decided on the target and its own report is older than this, or something was mounted or unmounted
-since, the checks run again first. A round takes 0.3 s where all is well; what does not answer costs ``probe_timeout``. Decisions that
-come together share one round. The default bounds what can have changed since the last look: with 90 s, a share that had been
-unmounted a moment ago was missed, and Nova deleted the disk on it. 0 always runs the checks again.
+Seconds. The target runs its checks again before it decides about a migration if its own report is
+older than this, or if something was mounted or unmounted since. A round takes 0.3 s if all is
+well; a service that does not answer costs ``probe_timeout``. Decisions at the same time share one
+round. The default limits what can change unnoticed: with 90 s, a share that had just been
+unmounted was missed, and Nova deleted the disk on it. 0 always runs the checks again.
 """),
     cfg.IntOpt(
         'stale_after',
         default=300,
         min=30,
         help="""
-Seconds after which nova-scheduler no longer believes a report. The default is five times the default ``check_interval``: Nova writes a
-report once in ``update_resources_interval``. On a compute host it is also how long a failure counts that a check had found and then, killed
-at ``round_deadline`` or broken, could not look at again.
+Seconds after which nova-scheduler no longer uses a report. The default is five times the default
+``check_interval``, because Nova stores a report only once per ``update_resources_interval``. On a
+compute host it also limits how long the failures of a check still count after the check was
+killed at ``round_deadline`` or broke.
 
 Related options:
 
@@ -195,51 +206,57 @@ Related options:
         item_type=types.String(choices=['migration', 'resize', 'evacuation']),
         default=[],
         help="""
-Other operations, besides live migration, whose targets nova-scheduler judges by the target's own report: ``migration`` (cold),
-``resize``, ``evacuation``. The CPU of the running guest plays no part there: the guest is started anew.
+Other operations, besides live migration, for which nova-scheduler judges targets by their
+reports: ``migration`` (cold), ``resize``, ``evacuation``. The CPU of the running guest is not
+compared for them, because the guest is started again.
 """),
     cfg.ListOpt(
         'migration_networks',
         item_type=_Network(),
         default=[],
         help="""
-The networks over which live migrations are meant to go, in CIDR notation, IPv4 or IPv6. An address outside of them is refused. When it is
-empty, ``migration_interface`` says what is meant; when that is empty too, the interface that holds ``[libvirt]
-live_migration_inbound_addr`` if it is an address, else the one of ``[DEFAULT] my_ip``.
+The networks for live migrations, in CIDR notation, IPv4 or IPv6. A migration address outside of
+them is rejected. If it is empty, the interface is expected to be ``migration_interface``; if that
+is empty too, the interface with the address ``[libvirt] live_migration_inbound_addr`` if that is
+an address, else the one with ``[DEFAULT] my_ip``.
 """),
     cfg.StrOpt(
         'migration_interface',
         help="""
-The interface over which live migrations are meant to go, e.g. ``bond1.200``. Used where ``migration_networks`` is empty.
+The interface for live migrations, e.g. ``bond1.200``. Used if ``migration_networks`` is empty.
 """),
     cfg.BoolOpt(
         'events',
         default=True,
         help="""
-Whether a refused target is also written as an instance action event of its own (``migcheck_refused_<digest>``), which an administrator
-reads with ``openstack server event show``. Nova itself mixes the reasons up when two hosts are refused.
+Whether to record a target that nova-compute refused as an instance action event of its own
+(``migcheck_refused_<digest>``). An administrator reads it with ``openstack server event show``.
+Without it, Nova mixes up the reasons if two hosts refuse.
 """),
     cfg.IntOpt(
         'max_logged_hosts',
         default=3,
         min=0,
         help="""
-Rejected hosts of which nova-scheduler logs the reason for one request, but at least of one per check that rejects; 0 for none. There is one
-line per check, where hosts with the same reason stand together. The others are named behind them when they are at most 40, else counted.
-The default keeps a log readable in which a thousand hosts are rejected, each for a reason of its own; ``nova-migcheck explain`` tells all
-of them.
+Maximum number of rejected hosts whose reason nova-scheduler logs per request, but at least one
+for each check that rejects hosts; 0 for none. There is one log line per check, in which hosts
+with the same reason are listed together. The other hosts are named without a reason if there are
+at most 40 of them, else counted. The default keeps the log readable when a thousand hosts are
+rejected for different reasons. ``nova-migcheck explain`` lists all of them.
 """),
     cfg.StrOpt(
         'nova_cpu_check',
         default='keep',
         choices=[
-            ('keep', "Nova's own comparison runs as Nova is configured; when it rejects what this package found compatible, the log "
-                     'and the event of the refusal say so.'),
-            ('replace', "Where this package found the guest's own CPU compatible, Nova's comparison of the two hosts is skipped for "
-                        'that one call.'),
+            ('keep', "Run Nova's own comparison as Nova is configured. If it rejects a CPU that "
+                     'this package found compatible, the log and the event of the refusal say '
+                     'so.'),
+            ('replace', "Skip Nova's comparison of the two hosts for one call if this package "
+                        "found the guest's own CPU compatible."),
         ],
         help="""
-What happens to Nova's own comparison of CPUs on the target, which rejects identical hosts for a host-model guest (LP#2039803).
+What to do about Nova's own comparison of CPUs on the target, which rejects identical hosts for a
+host-model guest (LP#2039803).
 
 Related options:
 
@@ -249,18 +266,23 @@ Related options:
         'instances_shared',
         default='auto',
         choices=[
-            ('auto', 'What the source of a migration has decides: disks on a shared file system go only to a host that has the same one; '
-                     'local disks may go anywhere, as a block migration.'),
-            ('yes', 'It must be on a shared file system: a host where it is not is no target, wherever the server comes from.'),
-            ('no', 'It is not compared with that of other hosts.'),
+            ('auto', 'Decide by the source of a migration: disks on a shared file system only go '
+                     'to a host with the same one; local disks may go anywhere, as a block '
+                     'migration.'),
+            ('yes', 'It must be on a shared file system. A host where it is not is no target, '
+                    'wherever the server comes from.'),
+            ('no', 'Do not compare it with that of other hosts.'),
         ],
         help="""
-Whether the instances directory of this host is on a file system that it shares with other hosts. It plays no part for servers whose disks
-are all volumes, nor with ``[libvirt] images_type = rbd``.
+Whether the instances directory of this host is on a file system that it shares with other hosts.
+It does not matter for servers whose disks are all volumes, nor with ``[libvirt] images_type =
+rbd``.
 
-The default catches a share that was not mounted after a reboot: stock Nova takes that host for one with local disks, copies the disks into
-its own directory and deletes them from the share. Set ``no`` on a host to which servers are moved off the share on purpose. A request for a
-block migration is not taken for such a wish, since with one Nova refuses every host but those that lack the share.
+The default detects a share that was not mounted after a reboot: stock Nova treats such a host as
+one with local disks, copies the disks into its own directory and deletes them from the share. Set
+``no`` on a host to which servers are moved off the share on purpose. Requesting a block migration
+does not have that effect, because with block migration Nova itself refuses every host that has
+the share.
 
 Related options:
 
@@ -271,56 +293,61 @@ Related options:
         'extra_endpoints',
         default=[],
         help="""
-More that the target should reach: ``http://``, ``https://``, ``tcp://HOST:PORT``, ``ntp://``. A dead one warns.
+Further endpoints that the target should reach: ``http://``, ``https://``, ``tcp://HOST:PORT``,
+``ntp://``. An unreachable one is a warning.
 
 Related options:
 
-* ``required_services``: add ``extra`` to it and a dead one rejects.
+* ``required_services``: with ``extra`` in it, an unreachable one is a failure.
 """),
     cfg.ListOpt(
         'required_services',
         item_type=types.String(
-            regex=r'^(identity|placement|network|message-queue|block-storage|key-manager|image|notifications|memcached'
-                  r'|extra)(:(volumes|encryption))?$'),
+            regex=r'^(identity|placement|network|message-queue|block-storage|key-manager|image'
+                  r'|notifications|memcached|extra)(:(volumes|encryption))?$'),
         default=['identity', 'placement', 'network', 'message-queue', 'block-storage:volumes',
                  'key-manager:encryption'],
         help="""
-The services without which a target is not fit for a live migration: ``identity``, ``placement``, ``network``,
-``message-queue``, ``block-storage``, ``key-manager``, ``image``, ``notifications``, ``memcached``, ``extra`` (see
-``extra_endpoints``). With ``:volumes`` or ``:encryption`` behind it, only for servers that have volumes, or encrypted
-ones. One that is not listed warns when it is dead. The default is what Nova itself asks during a live migration; of
-several hosts of one message queue, one that answers is enough.
+The services that a target must reach for a live migration: ``identity``, ``placement``,
+``network``, ``message-queue``, ``block-storage``, ``key-manager``, ``image``, ``notifications``,
+``memcached``, ``extra`` (see ``extra_endpoints``). With ``:volumes`` or ``:encryption`` appended,
+a service is required only for servers that have volumes, or encrypted ones. A service that is not
+listed is a warning if it is unreachable. The default is what Nova itself uses during a live
+migration. If a message queue has several hosts, one that answers is enough.
 """),
     cfg.IntOpt(
         'catalog_interval',
         default=600,
         min=0,
         help="""
-Seconds for which keystone's service catalog is used again before a compute host logs in anew to fetch it. What it
-lists is asked in every round, and when one of that is dead the catalog is fetched at once. The default spares keystone
-a login per minute, host and user, each of which costs it some 0.1 s of CPU. 0 logs in every round.
+Seconds for which a compute host reuses keystone's service catalog before it logs in again to
+fetch it. The endpoints in the catalog are checked in every round, and if one is unreachable, the
+catalog is fetched at once. The default saves keystone a login per minute, host and user, each of
+which takes about 0.1 s of its CPU. 0 logs in every round.
 """),
     cfg.FloatOpt(
         'clock_skew_limit',
         default=5.0,
         min=1,
         help="""
-Seconds by which a host's clock may differ from those of the services that it talks to. They say their time in whole
-seconds; the default leaves room for that and for a slow answer. Its findings have the check's name ``clock``.
+Maximum difference in seconds between a host's clock and those of the services that it talks to.
+They give their time in whole seconds. The default allows for that and for a slow answer. The
+findings have the check name ``clock``.
 """),
 ]
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """What ``oslo-config-generator --namespace nova_migcheck`` prints."""
+    """Return the options for ``oslo-config-generator --namespace nova_migcheck``."""
     return [(GROUP, OPTS)]
 
 
 def register(conf: cfg.ConfigOpts) -> SimpleNamespace:
-    """Make ``conf.migcheck`` known, and read each option so that a wrong value is refused now.
+    """Register the options, and read each one so that a wrong value is an error now.
 
-    :returns: what each of them says: none is changed while a service runs, and each answer of oslo.config costs as much as a dozen hosts
-    :raises oslo_config.cfg.ConfigFileValueError: for a value that its option does not take
+    :returns: the values. They do not change while a service runs, and one lookup by oslo.config
+        takes as long as judging a dozen hosts.
+    :raises oslo_config.cfg.ConfigFileValueError: for a value that its option does not accept
     """
     conf.register_opts(OPTS, group=GROUP)
     return SimpleNamespace(**{opt.dest: getattr(conf[GROUP], opt.dest) for opt in OPTS})

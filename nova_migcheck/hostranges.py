@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many host names in few words: ``compute[1-3,7]``."""
+"""Fold host names into ranges: ``compute[1-3,7]``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Sequence
 
 _NUMBERED = re.compile(r'(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)', re.DOTALL)
 
-# Names that are kept taken apart: a cloud's hosts are the same ones in each request.
+# Size of the caches. The hosts of a cloud are the same in every request.
 _KEPT = 1 << 15
 
 
 def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
-    """The names; those that differ in their last number only as ranges.
+    """Return the names in one text. Names that differ only in their last number become ranges.
 
-    :param most: names and ranges that are written out, after which the number of all is told instead; 0 for all
-    :param count: whether it is told
+    :param most: how many names and ranges to write out; 0 for all
+    :param count: whether to append the number of hosts when some were left out
     """
     if len(names) == 1:
         return names[0]
@@ -33,8 +33,7 @@ def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
         if left <= 0:
             break
         distinct = sorted(set(numbers))
-        spans = ['' if width < 0 else f'{first:0{width}d}' if first == last else f'{first:0{width}d}-{last:0{width}d}'
-                 for first, last in _spans(distinct)]
+        spans = [_range_text(first, last, width) for first, last in _spans(distinct)]
         cut = [*spans[:left], '…'] if len(spans) > left else spans
         parts.append(before + (cut[0] if len(distinct) < 2 else f'[{",".join(cut)}]') + after)
         left -= len(spans)
@@ -42,12 +41,21 @@ def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
     return ' '.join(parts) + ('' if whole or not count else f' ({len(set(names))} hosts)')
 
 
-class _Group:
-    """Names that differ in their last number only. There is one of each, which is found by its identity.
+def _range_text(first: int, last: int, width: int) -> str:
+    if width < 0:
+        return ''
+    text = f'{first:0{width}d}'
+    return text if first == last else f'{text}-{last:0{width}d}'
 
-    :param before: what stands before that number
-    :param after: what stands after it
-    :param width: to which it is filled up with zeros; 0 when it is not; -1 when there is no number
+
+class _Group:
+    """Names that differ only in their last number.
+
+    There is one object for each such set of names, so groups are compared by identity.
+
+    :param before: the text before that number
+    :param after: the text after it
+    :param width: its width when it has leading zeros, 0 when it has none, -1 if there is no number
     """
 
     def __init__(self, before: str, after: str, width: int) -> None:
@@ -59,13 +67,14 @@ _group = functools.lru_cache(_KEPT)(_Group)
 
 @functools.lru_cache(_KEPT)
 def _split(name: str) -> tuple[_Group, int]:
-    """The group of a name, and its number there."""
+    """Return the group of a name, and its number there."""
     match = _NUMBERED.fullmatch(name)
     if match is None or not match['number'].isascii() or len(match['number']) > 15:
         return _group(name, '', -1), 0
-    # 01 and 1 are different names: what has a leading zero is of a group of its width.
+    # 01 and 1 are different names: a number with leading zeros belongs to a group of its width.
     number = match['number']
-    return _group(match['before'], match['after'], len(number) if number[0] == '0' < number else 0), int(number)
+    width = len(number) if number[0] == '0' < number else 0
+    return _group(match['before'], match['after'], width), int(number)
 
 
 def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:

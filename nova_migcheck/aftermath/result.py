@@ -8,9 +8,9 @@ from typing import Optional
 
 from nova_migcheck.aftermath.job import Job
 from nova_migcheck.aftermath.traffic import Carried
+from nova_migcheck.checks.needs import shorten
 from nova_migcheck.report import past
 from nova_migcheck.report.past import Past
-from nova_migcheck.report.report import shorten
 
 # A large part: this share of the bytes, and more than libvirtd and the kernel say besides.
 _STRAY_SHARE, _STRAY_BYTES = 0.1, 128 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import xml.etree.ElementTree as ElementTree
 from typing import Any, Callable, ClassVar, Iterable, Iterator, Mapping, Optional, Sequence, Union
 
 from nova_migcheck.checksettings import Settings
@@ -67,6 +68,8 @@ class Check(abc.ABC):
     WHEN: ClassVar[str] = 'host'
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
+    #: Whether its rounds read the running guests; the one that does is given ``settings.guests``.
+    READS_GUESTS: ClassVar[bool] = False
     #: The facts that it publishes.
     OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
@@ -79,6 +82,27 @@ class Check(abc.ABC):
         It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes one ``unknown``
         finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
         """
+
+    @staticmethod
+    def needs(domain: ElementTree.Element) -> Any:
+        """Return what a running guest needs of a target, as JSON; None when it needs nothing.
+
+        It is called on the source, once for each start of a guest.
+
+        :param domain: the guest's live XML, as ``virsh dumpxml`` prints it
+        """
+        return None
+
+    @staticmethod
+    def compare(needs: Any, target: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
+        """Compare the needs of a guest with what a target offers; yield nothing when it fits.
+
+        It is pure, and runs in nova-scheduler, in nova-compute and in the command line.
+
+        :param needs: what :meth:`needs` returned; it comes from another host
+        :param target: fact -> what of it is alike on many hosts
+        """
+        return ()
 
     def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',
               scope: str = '') -> Finding:

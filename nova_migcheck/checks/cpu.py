@@ -16,24 +16,25 @@ feature since does not make it forgotten.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import queue
-import threading
-import time
-from typing import Any, Iterator, Optional, Union
+import logging
+from typing import Any, Iterator, NamedTuple, Optional, Union
 
+from nova_migcheck.checks import registry
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
+from nova_migcheck.checks.needs import Needs
+from nova_migcheck.checks.registry import Registry
 from nova_migcheck.cpu import Cpu, hypervisor
+from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.population import GuestCpus
-from nova_migcheck.libvirtd import daemon
+from nova_migcheck.libvirtd import connection
 
-_DEFAULT_URIS = {'kvm': 'qemu:///system', 'qemu': 'qemu:///system'}
-_DONE = object()
+LOG = logging.getLogger(__name__)
+
 _LIST_DOMAINS_ACTIVE = 1  # virConnectListAllDomainsFlags
 _XML_MIGRATABLE = 8  # virDomainXMLFlags
-# virConnectCredentialType: authname, echoprompt, realm, passphrase, noechoprompt, external
-_CREDENTIALS = [2, 6, 8, 5, 7, 9]
+# Values of [libvirt] cpu_mode with which a guest has its host's CPU.
+_FROM_HOST = (None, '', 'host-model', 'host-passthrough', 'maximum')
 
 
 class CpuCheck(Check):
@@ -41,148 +42,125 @@ class CpuCheck(Check):
 
     NAME = 'cpu'
     WHEN = 'host'
+    READS_GUESTS = True
     OPTIONS = {'libvirt': ['virt_type', 'connection_uri', 'cpu_mode', 'cpu_model_extra_flags']}
 
     def run(self, settings: Settings) -> Iterator[Result]:
-        """Ask libvirtd. What has not come within one ``timeout`` for the connection and one for the answers is unknown:
-        a call to a libvirtd that hangs can only be left behind."""
+        """Ask libvirt about the host and its guests."""
         virt_type = settings.get('libvirt', 'virt_type', 'kvm')
-        uri = settings.get('libvirt', 'connection_uri') or _DEFAULT_URIS.get(virt_type)
-        if virt_type not in _DEFAULT_URIS or uri is None:
+        if connection.uri(settings) is None:
             yield self.ok(f'virt_type {virt_type}', 'its guests have no CPU of their own to compare',
                           settings.origin('libvirt', 'virt_type'))
             return
-        results: queue.Queue[Any] = queue.Queue()
-        threading.Thread(target=self._ask, args=(settings, uri, virt_type, results), daemon=True).start()
-        deadline = time.monotonic() + settings.timeout
-        while True:
-            try:
-                result = results.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                name, remedy = _daemon()
-                yield self.unknown(uri, f'{name} has not answered within {settings.timeout:g} s',
-                                   settings.origin('libvirt', 'connection_uri'),
-                                   f'look at {remedy} and its log; restart it if it hangs')
-                return
-            if result is _DONE:
-                return
-            if isinstance(result, Exception):
-                raise result
-            if result is None:  # connected
-                deadline = time.monotonic() + settings.timeout
-                continue
-            yield result
+        yield from connection.ask(self, settings, functools.partial(self._answers, settings, virt_type))
 
-    def _ask(self, settings: Settings, uri: str, virt_type: str, results: queue.Queue[Any]) -> None:
+    def _answers(self, settings: Settings, virt_type: str, conn: Any) -> Iterator[Result]:
         try:
-            for result in self._answers(settings, uri, virt_type):
-                results.put(result)
-            results.put(_DONE)
-        except Exception as error:  # a bug: shown as every check's bugs are
-            results.put(error)
+            host = hypervisor.host_cpu(conn, virt_type)
+        except hypervisor.CannotSay as error:
+            yield self.unknown(
+                str(connection.uri(settings)),
+                f'the hypervisor does not say what it provides to {virt_type} guests: {error}',
+                settings.origin('libvirt', 'virt_type'),
+                f'see "virsh domcapabilities --virttype {virt_type}"' + (
+                    '; is /dev/kvm there?' if virt_type == 'kvm' else ''))
+            return
+        yield Fact('cpu', host.to_dict())
+        guests = _Guests(settings.memory, registry.of_entries(settings.guests))
+        found = guests.read(conn, host)
+        from_host = (settings.get('libvirt', 'cpu_mode') in _FROM_HOST
+                     and not settings.get('libvirt', 'cpu_model_extra_flags'))
+        yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict(host))
+        yield Fact('needs', Needs.gather(guests.needs).to_json())
+        yield Keep(guests.to_keep())
+        for uuid, why in guests.unsaid.items():
+            yield self.unknown(uuid, f'cannot determine the CPU of this running guest: {why}',
+                               'its live XML in libvirt', f'look at "virsh dumpxml {uuid}"')
+        yield self.ok(
+            str(connection.uri(settings)),
+            f'{virt_type}: {host.vendor or "unknown vendor"} {host.model}, {len(host.features)} '
+            f'features; {len(found)} guests', settings.origin('libvirt', 'connection_uri'))
 
-    def _answers(self, settings: Settings, uri: str, virt_type: str) -> Iterator[Optional[Result]]:
-        origin = settings.origin('libvirt', 'connection_uri')
-        try:
-            import libvirt
-        except ImportError as error:
-            yield self.unknown(uri, f'libvirt cannot be asked: {error}', origin,
-                               'install libvirt-python in the environment of nova-compute')
-            return
-        libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print to stderr
-        try:
-            # As Nova connects: credentials come from libvirt's auth.conf or not at all. Not read-only: domain
-            # capabilities are given to writers only.
-            conn = libvirt.openAuth(uri, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
-        except libvirt.libvirtError as error:
-            name, remedy = _daemon()
-            yield self.unknown(uri, f'{name} does not answer: {error}', origin,
-                               f'start {remedy}, or correct [libvirt] connection_uri')
-            return
-        try:
-            yield None
-            try:
-                host = hypervisor.host_cpu(conn, virt_type)
-            except hypervisor.CannotSay as error:
-                yield self.unknown(uri, f'the hypervisor does not say what it provides to {virt_type} guests: {error}',
-                                   settings.origin('libvirt', 'virt_type'),
-                                   f'see "virsh domcapabilities --virttype {virt_type}"' + (
-                                       '; is /dev/kvm there?' if virt_type == 'kvm' else ''))
-                return
-            yield Fact('cpu', host.to_dict())
-            guests = _Guests(settings.memory)
-            found = guests.read(conn, host)
-            from_host = (settings.get('libvirt', 'cpu_mode') in (None, '', 'host-model', 'host-passthrough', 'maximum')
-                         and not settings.get('libvirt', 'cpu_model_extra_flags'))
-            yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict(host))
-            yield Keep(guests.to_keep())
-            for uuid, why in guests.unsaid.items():
-                yield self.unknown(uuid, f'the CPU of this running guest cannot be told: {why}',
-                                   'its live XML in libvirt', f'look at "virsh dumpxml {uuid}"')
-            yield self.ok(uri, f'{virt_type}: {host.vendor or "unknown vendor"} {host.model}, {len(host.features)} '
-                               f'features; {len(found)} guests', origin)
-        except libvirt.libvirtError as error:
-            name, remedy = _daemon()
-            yield self.unknown(uri, f'{name} broke off: {error}', origin,
-                               f'look at {remedy} and its log')
-        finally:
-            with contextlib.suppress(libvirt.libvirtError):
-                conn.close()
+
+class _Guest(NamedTuple):
+    """A running guest as it was read.
+
+    :ivar domain_id: libvirt's, which a guest gets anew at each start
+    :ivar cpu: its CPU, or why that is unknown
+    :ivar needs: what else it needs of a target, as JSON; '' when that is unknown
+    """
+
+    domain_id: int
+    cpu: Union[Cpu, str]
+    needs: str
 
 
 class _Guests:
     """Running guests, each read once.
 
-    What is kept between rounds is JSON: the different CPUs, and for each UUID its domain ID and the number of its CPU,
-    or why that could not be told.
+    What is kept between rounds is JSON: the different CPUs and needs, and for each UUID its domain
+    ID and the numbers of its CPU, or why that is unknown, and of its needs.
     """
 
-    def __init__(self, memory: Any) -> None:
-        self._known: dict[str, tuple[int, Union[Cpu, str]]] = {}
+    def __init__(self, memory: Any, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[str, _Guest] = {}
         try:
             cpus = [Cpu.from_dict(value) for value in memory['cpus']]
-            for uuid, (domain_id, said) in memory['guests'].items():
-                self._known[uuid] = int(domain_id), said if isinstance(said, str) else cpus[said]
+            for uuid, (domain_id, cpu, needs) in memory['guests'].items():
+                self._known[uuid] = _Guest(int(domain_id), cpu if isinstance(cpu, str) else cpus[cpu],
+                                           memory['needs'][needs])
         except (TypeError, KeyError, ValueError, IndexError, AttributeError):
-            self._known = {}  # nothing kept, or by another version of this package: they are read again
+            self._known = {}  # nothing kept, or by another version of this package: read them again
 
     @property
     def unsaid(self) -> dict[str, str]:
-        """UUID -> why its CPU cannot be told."""
-        return {uuid: said for uuid, (_, said) in self._known.items() if isinstance(said, str)}
+        """UUID -> why its CPU is unknown."""
+        return {uuid: one.cpu for uuid, one in self._known.items() if isinstance(one.cpu, str)}
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """UUID -> what it needs of a target besides its CPU."""
+        return {uuid: one.needs for uuid, one in self._known.items()}
 
     def read(self, conn: Any, host: Cpu) -> dict[str, Optional[Cpu]]:
-        """UUID -> CPU of each running guest, None where it cannot be told."""
-        running: dict[str, tuple[int, Union[Cpu, str]]] = {}
+        """Return UUID -> CPU of each running guest, None where it is unknown."""
+        running: dict[str, _Guest] = {}
         expand = hypervisor.expander(conn)
         for domain in conn.listAllDomains(_LIST_DOMAINS_ACTIVE):
             uuid, domain_id = domain.UUIDString(), domain.ID()
             known = self._known.get(uuid)
-            if known is None or known[0] != domain_id:
+            if known is None or known.domain_id != domain_id:
                 xml = _live_xml(domain)
                 if xml is None:
                     continue
+                migratable = functools.partial(_live_xml, domain, _XML_MIGRATABLE)
                 try:
-                    known = domain_id, hypervisor.guest_cpu(
-                        conn, xml, host, expand, functools.partial(_live_xml, domain, _XML_MIGRATABLE))
+                    cpu: Union[Cpu, str] = hypervisor.guest_cpu(conn, xml, host, expand, migratable)
                 except hypervisor.CannotSay as error:
-                    known = domain_id, str(error)
+                    cpu = str(error)
+                known = _Guest(domain_id, cpu, self._needs(uuid, xml))
             running[uuid] = known
         self._known = running
-        return {uuid: None if isinstance(said, str) else said for uuid, (_, said) in running.items()}
+        return {uuid: None if isinstance(one.cpu, str) else one.cpu
+                for uuid, one in running.items()}
+
+    def _needs(self, uuid: str, xml: str) -> str:
+        try:
+            return self._registry.needs(cpuxml.parse(xml))
+        except ValueError as e:
+            LOG.warning('The XML of the guest %s cannot be read: %s', uuid, e)
+            return ''
 
     def to_keep(self) -> Any:
-        """What :meth:`__init__` takes in the next round."""
-        numbers: dict[Cpu, int] = {}
-        guests = {uuid: [domain_id, said if isinstance(said, str) else numbers.setdefault(said, len(numbers))]
-                  for uuid, (domain_id, said) in self._known.items()}
-        return {'cpus': [cpu.to_dict() for cpu in numbers], 'guests': guests}
-
-
-def _daemon() -> tuple[str, str]:
-    """Return the name of the daemon that is asked, for a finding and for its remedy."""
-    name = daemon.of_guests()
-    return (name, name) if name else ('libvirtd', 'libvirtd (or virtqemud)')
+        """Return what :meth:`__init__` takes in the next round."""
+        cpus: dict[Cpu, int] = {}
+        needs: dict[str, int] = {}
+        guests = {uuid: [one.domain_id,
+                         one.cpu if isinstance(one.cpu, str) else cpus.setdefault(one.cpu, len(cpus)),
+                         needs.setdefault(one.needs, len(needs))]
+                  for uuid, one in self._known.items()}
+        return {'cpus': [cpu.to_dict() for cpu in cpus], 'needs': list(needs), 'guests': guests}
 
 
 def _live_xml(domain: Any, flags: int = 0) -> Optional[str]:

@@ -1,90 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks by their names, and the facts that they declare."""
+"""What a set of checks declares: facts of hosts, and needs of guests.
+
+It is imported in the processes of the checks too, so it imports little.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from typing import Any, Mapping, Optional, Sequence
+import importlib
+import json
+import logging
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Mapping, Sequence
 
-from oslo_log import log as logging
-from stevedore import named
-
-from nova_migcheck.checks.base import Check, Offer
+from nova_migcheck.checks.base import Check
 from nova_migcheck.finding import Finding, Outcome
 
 LOG = logging.getLogger(__name__)
 
-NAMESPACE = 'nova_migcheck.checks'
+def text_of(needs: Any) -> str:
+    """Return needs as JSON; equal needs are equal texts."""
+    return json.dumps(needs, separators=(',', ':'), sort_keys=True)
+
 
 Facts = Mapping[str, Mapping[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A check as its entry point gave it. ``error`` says why there is none."""
-
-    name: str
-    check: Optional[type[Check]] = None
-    entry: str = ''
-    error: str = ''
-
-
-def load(names: Sequence[str]) -> dict[str, Loaded]:
-    """Return the checks of these names, in this order.
-
-    One that is missing or broken is in the answer too, with its error.
-    """
-    failed: dict[str, str] = {}
-
-    def note(_manager: Any, entry_point: Any, error: Exception) -> None:
-        failed[entry_point.name] = f'{type(error).__name__}: {error}'
-
-    manager = named.NamedExtensionManager(
-        NAMESPACE, list(names), on_load_failure_callback=note,
-        on_missing_entrypoints_callback=lambda _names: None)
-    found = {extension.name: extension for extension in manager}
-    loaded = {}
-    for name in names:
-        if name not in found:
-            absent = f'no package installed here declares it in {NAMESPACE}'
-            loaded[name] = Loaded(name, error=failed.get(name, absent))
-            continue
-        check, error = found[name].plugin, _flaw(found[name].plugin)
-        loaded[name] = Loaded(name, error=error) if error else Loaded(
-            name, check, found[name].entry_point.value)
-    return loaded
-
-
-def _flaw(check: Any) -> str:
-    """Return why a plugin is no check that nova-compute can use, '' when it is one.
-
-    nova-compute itself reads these attributes, so a wrong one must not get that far.
-    """
-    if not (isinstance(check, type) and issubclass(check, Check)):
-        return 'its entry point is not a nova_migcheck.checks.base.Check'
-    if check.WHEN not in ('host', 'path'):
-        return f'WHEN is {check.WHEN!r}, neither "host" nor "path"'
-    if not isinstance(check.OPTIONS, Mapping):
-        return f'OPTIONS is {check.OPTIONS!r}, and not a mapping'
-    lists: dict[str, Any] = {'AUTH_GROUPS': check.AUTH_GROUPS}
-    lists.update((f'OPTIONS of [{group}]', names) for group, names in check.OPTIONS.items())
-    for name, value in lists.items():
-        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
-            return f'{name} is {value!r}, and not a list of names'
-    if not isinstance(check.OFFERS, (list, tuple)) or not all(
-            isinstance(one, Offer) for one in check.OFFERS):
-        return f'OFFERS is {check.OFFERS!r}, and not a list of Offer'
-    return ''
 
 
 class Registry:
     """What a set of checks declares about facts.
 
     :ivar offers: name of a fact -> its declaration
+    :ivar needing: name of a check that reads the needs of guests -> the check
     """
 
     def __init__(self, checks: Sequence[type[Check]]) -> None:
+        self.needing = {check.NAME: check for check in checks if check.needs is not Check.needs}
         self._check_of = {offer.name: check.NAME for check in checks for offer in check.OFFERS}
         self.offers = {offer.name: offer for check in checks for offer in check.OFFERS}
 
@@ -98,6 +47,43 @@ class Registry:
         own = self.offers[name].per_host
         return ({key: value for key, value in fact.items() if key not in own},
                 {key: value for key, value in fact.items() if key in own})
+
+    def needs(self, domain: ElementTree.Element) -> str:
+        """Return what a guest needs, as JSON: check -> its needs.
+
+        A check that breaks over a guest has no needs of it, and the log says so.
+        """
+        found = {}
+        for name, check in self.needing.items():
+            try:
+                needs = check.needs(domain)
+            except Exception as e:  # a boundary to a plugin
+                LOG.warning('The check %s cannot read the needs of a guest: %s: %s', name,
+                            type(e).__name__, e)
+                continue
+            if needs is not None:
+                found[name] = needs
+        return text_of(found)
+
+    def compare(self, needs: str, target: Facts) -> list[Finding]:
+        """Compare the needs of a guest with what a target offers.
+
+        What a comparison raises is an ``unknown`` finding.
+
+        :param needs: what :meth:`needs` returned on the source; '' when they are not known
+        """
+        found: list[Finding] = []
+        for name, value in (json.loads(needs) if needs else {}).items():
+            check = self.needing.get(name)
+            if check is None:
+                continue
+            try:
+                found += check.compare(value, target)
+            except Exception as e:  # a boundary to a plugin
+                found.append(Finding(
+                    name, Outcome.UNKNOWN, name, f'what the guest needs cannot be compared with '
+                    f'the target: {type(e).__name__}: {e}', '', 'this is a bug in the check'))
+        return found
 
     def between(self, source: Facts, target: Facts) -> list[Finding]:
         """Compare the facts of two hosts. What a comparison raises is an ``unknown`` finding.
@@ -119,7 +105,16 @@ class Registry:
         return found
 
 
-@functools.lru_cache(maxsize=16)
-def of(names: tuple[str, ...]) -> Registry:
-    """Return the registry of the checks of these names; one that cannot be loaded is left out."""
-    return Registry([one.check for one in load(names).values() if one.check is not None])
+def of_entries(entries: Mapping[str, str]) -> Registry:
+    """Return the registry of checks by their entry points, without a look at what is installed.
+
+    One that breaks is left out: nova-compute, which loaded it before, has reported that.
+    """
+    checks = []
+    for entry in entries.values():
+        module, _, attribute = entry.partition(':')
+        try:
+            checks.append(getattr(importlib.import_module(module), attribute))
+        except Exception as e:  # a boundary to a plugin
+            LOG.warning('The check %s cannot be imported: %s', entry, e)
+    return Registry(checks)

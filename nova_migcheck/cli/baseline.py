@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-migcheck baseline``: the largest CPU that all hosts can give to a guest, as lines for nova.conf."""
+"""``nova-migcheck baseline``: compute the largest CPU that all hosts can give to a guest."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from nova_migcheck.cpu.models import CpuMap
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """What all hosts can give.
+    """The largest CPU that all hosts provide.
 
-    :param model: the largest model of libvirt that is in it
-    :param extra: features besides the model's
-    :param lost: host -> what it provides and a guest of this CPU would not get
+    :param model: the largest of libvirt's models that it includes
+    :param extra: features in addition to the model's
+    :param lost: host -> features that it provides and this CPU does not have
     """
 
     model: str
@@ -32,7 +32,7 @@ class Common:
     lost: Mapping[str, tuple[str, ...]]
 
     def lines(self) -> list[str]:
-        """For nova.conf, with what is lost as comments."""
+        """Return lines for nova.conf, with the lost features as comments."""
         lines = ['[libvirt]', 'cpu_mode = custom', f'cpu_models = {self.model}']
         if self.extra:
             lines.append(f'cpu_model_extra_flags = {",".join(self.extra)}')
@@ -46,35 +46,38 @@ class Common:
 
 
 def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) -> Common:
-    """The largest CPU that each of ``hosts`` provides.
+    """Return the largest CPU that each of ``hosts`` provides.
 
-    :param model_only: nothing besides a named model
+    It chooses only a model that every host provides completely, so that nova-compute accepts the
+    model when it starts.
 
-    Only a model that is wholly in it is chosen, so that Nova's own check at its start accepts it on every host.
-
-    :raises ValueError: when they have none in common, with the reason
+    :param model_only: return a named model without extra features
+    :raises ValueError: when there is no common CPU, with the reason
     """
-    for what, words in _WHAT.items():
+    for attribute, words in _MUST_MATCH.items():
         by_value: dict[Optional[str], list[str]] = {}
         for name, cpu in hosts.items():
-            by_value.setdefault(getattr(cpu, what), []).append(name)
+            by_value.setdefault(getattr(cpu, attribute), []).append(name)
         if len(by_value) > 1:
-            differ = '; '.join(f'{hostranges.fold(names, 12)} {"has" if len(names) == 1 else "have"} {value}'
-                               for value, names in by_value.items())
-            raise ValueError(f'guests cannot move between all of them, the {words} differs: {differ}')
+            values = '; '.join(
+                f'{hostranges.fold(names, 12)} {"has" if len(names) == 1 else "have"} {value}'
+                for value, names in by_value.items())
+            raise ValueError(
+                f'guests cannot move between all of them, the {words} differs: {values}')
     first = next(iter(hosts.values()))
     if first.arch not in X86:
-        raise ValueError(f'a common CPU can be told of x86 hosts only, these are {first.arch}')
+        raise ValueError(f'a common CPU can only be computed for x86 hosts, these are {first.arch}')
     everywhere = frozenset.intersection(*(cpu.features for cpu in hosts.values())) - _NEVER_A_GUESTS
     best, best_features = '', frozenset[str]()
     for model in cpu_map.models(first.arch):
         features = cpu_map.expand(model, first.arch)
         vendor = cpu_map.vendor(model, first.arch)
-        # ">=": of equals the one that libvirt lists later, which is the newer one.
-        if features <= everywhere and vendor in (None, first.vendor) and len(features) >= len(best_features):
+        # ">=": of two equal models take the one that libvirt lists later, which is the newer one.
+        if (features <= everywhere and vendor in (None, first.vendor)
+                and len(features) >= len(best_features)):
             best, best_features = model, features
     if not best:
-        raise ValueError('no CPU model that libvirt knows is provided by all of them')
+        raise ValueError("none of libvirt's CPU models is provided by all of them")
     if model_only:
         everywhere = best_features
     return Common(best, tuple(sorted(everywhere - best_features)),
@@ -82,52 +85,57 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
                    for name, cpu in hosts.items()})
 
 
-# Beside what is not migratable: what a host's own CPU has and libvirt never passes to QEMU (src/qemu/qemu_capabilities.c).
+# Features that no guest gets: those that are not migratable, and those of a host's own CPU that
+# libvirt never passes to QEMU (src/qemu/qemu_capabilities.c).
 _NEVER_A_GUESTS = cpuguest.NOT_BY_DEFAULT | {'cmt', 'mbm_local', 'mbm_total', 'osxsave', 'ospke'}
-_WHAT = {'arch': 'architecture', 'virt': 'type of their guests', 'vendor': 'vendor of the CPU'}
+_MUST_MATCH = {'arch': 'architecture', 'virt': 'type of their guests',
+               'vendor': 'vendor of the CPU'}
 
 
 class Lost(columns.FormattableColumn):
-    """Host -> features: as it is in JSON and YAML, ``compute1: avx, bmi2; compute2: nothing`` elsewhere."""
+    """Host -> features: unchanged for programs, ``compute1: avx; compute2: nothing`` for people."""
 
     def human_readable(self) -> str:
-        return '; '.join(f'{host}: {", ".join(lost) or "nothing"}' for host, lost in self._value.items())
+        """Return all hosts in one line."""
+        return '; '.join(f'{host}: {", ".join(lost) or "nothing"}'
+                         for host, lost in self._value.items())
 
 
-class Baseline(show.ShowOne):
-    """Tell the largest CPU that all hosts provide, as [libvirt] lines for nova.conf, and what each host would lose."""
+class Baseline(listing.Command, show.ShowOne):
+    """Show the largest CPU that all hosts provide, as [libvirt] lines for nova.conf.
+
+    Comments list the features that each host would lose.
+    """
 
     EXAMPLES = (
         ('baseline', 'of all hosts that have published a report'),
         ('baseline compute1 compute2 --model-only', 'of two of them, as a named model'),
-        ('baseline a.xml b.xml', 'of files, as "virsh domcapabilities" prints them'),
+        ('baseline a.xml b.xml', 'of files with the output of "virsh domcapabilities"'),
     )
+    CODES = ('0 there is a common CPU, 1 there is none, 2 there is one but some hosts could not be '
+             'read, 255 the command itself failed.')
 
     @property
     def formatter_namespace(self) -> str:
+        """Return the entry points of the output formats."""
         return listing.ONE
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.formatter_class = listing.help_formatter(parser.formatter_class)
+        """Return the parser of this command."""
+        parser = super().get_parser(prog_name)
         parser.add_argument('hosts', metavar='HOST|FILE', nargs='*',
-                            help="hosts by the names that Nova has for them, or files with a host's domain capabilities (virsh "
-                                 'domcapabilities); default: all hosts')
-        parser.add_argument('--model-only', action='store_true', help='a named model and nothing besides')
+                            help="names of hosts in Nova, or files with a host's domain "
+                                 'capabilities (virsh domcapabilities); default: all hosts')
+        parser.add_argument('--model-only', action='store_true',
+                            help='a named model without extra features')
         add_cpu_map(parser)
         fleetlisting.add_timeout(parser)
-        listing.add_configuration(parser)
         return parser
 
-    def get_epilog(self) -> str:
-        """The examples, and what the exit code says."""
-        return listing.epilog(self.EXAMPLES, '0 there is one, 1 there is none, 2 there is one, but not all hosts could be asked, 255 the '
-                                             'command itself failed.')
-
     def hosts(self, parsed_args: argparse.Namespace, cpu_map: CpuMap) -> dict[str, Cpu]:
-        """Host -> what it provides.
+        """Return the CPU that each host provides.
 
-        :raises ValueError: for a file that says nothing of a host
+        :raises ValueError: for a file that does not describe a host's CPU
         """
         if not any(os.path.exists(name) or '/' in name for name in parsed_args.hosts):
             return self._published(parsed_args)
@@ -141,56 +149,53 @@ class Baseline(show.ShowOne):
         return hosts
 
     def _published(self, parsed_args: argparse.Namespace) -> dict[str, Cpu]:
-        """What the hosts have published. Of those that have not, it is said."""
+        """Return the published CPUs. A remark lists the hosts without one."""
         fleetlisting.require_nova()
         from nova_migcheck.novadb import fleet
         fleet.configure(parsed_args.config_file, parsed_args.config_dir)
         found = fleet.read(parsed_args.cell_timeout)
         wanted = [found.host(name) for name in parsed_args.hosts] or list(found.hosts)
         hosts = {host.name: host.report.cpu for host in wanted if host.report and host.report.cpu}
-        silent = [host.name for host in wanted if host.name not in hosts]
-        notes = found.notes() + ([f'nothing is known of the CPU of {hostranges.fold(silent, 12)}'] if silent else [])
+        missing = [host.name for host in wanted if host.name not in hosts]
+        notes = found.notes()
+        if missing:
+            notes.append(f'there is no published CPU of {hostranges.fold(missing, 12)}')
         for note in notes:
-            listing.say(self.app, f'{note}.')
+            self.say(f'{note}.')
         if not hosts:
             raise ValueError('no host has published its CPU')
-        self._exit_code = main.WARNING if notes else main.OK
+        self.code = main.WARNING if notes else main.OK
         return hosts
 
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    def take_action(
+            self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        """Compute the common CPU, and return its fields."""
         cpu_map = CpuMap(parsed_args.cpu_map)
-        self._exit_code = main.OK
         hosts = self.hosts(parsed_args, cpu_map)
         try:
-            self._found: Optional[Common] = common(hosts, cpu_map, parsed_args.model_only)
+            self._common: Optional[Common] = common(hosts, cpu_map, parsed_args.model_only)
         except ValueError as error:
-            self._found, self._exit_code = None, main.FAILURE
+            self._common, self.code = None, main.FAILURE
             return ('reason',), (str(error),)
         return ('cpu_mode', 'cpu_models', 'cpu_model_extra_flags', 'lost'), (
-            'custom', self._found.model, Names(self._found.extra),
-            Lost({host: list(lost) for host, lost in self._found.lost.items()}))
+            'custom', self._common.model, Names(self._common.extra),
+            Lost({host: list(lost) for host, lost in self._common.lost.items()}))
 
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Any, data: Any) -> int:
-        """Lines for nova.conf, or a sentence that says why there are none, unless a format was asked for."""
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Any,
+                       data: Any) -> int:
+        """Print lines for nova.conf or why there are none, unless a format was requested."""
         if parsed_args.formatter != 'table':
             return int(super().produce_output(parsed_args, column_names, data) or 0)
-        lines = self._found.lines() if self._found else [self._broken(f'There is no common CPU: {data[0]}.')]
+        if self._common:
+            lines = self._common.lines()
+        else:
+            lines = [self._wrapped(f'There is no common CPU: {data[0]}.')]
         self.app.stdout.write('\n'.join(lines) + '\n')
         return 0
 
-    def _broken(self, sentence: str) -> str:
-        """In lines, on a terminal."""
+    def _wrapped(self, sentence: str) -> str:
+        """Return a sentence, in lines if the output is a terminal."""
         if not self.app.stdout.isatty():
             return sentence
         from nova_migcheck.cli import terminal
-        return terminal.broken(sentence, terminal.on(self.app.stdout).width)
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Print it.
-
-        :returns: the exit code
-        """
-        listing.prepare(self.app, parsed_args)
-        with listing.wrong_values():
-            super().run(parsed_args)
-        return self._exit_code
+        return terminal.wrapped(sentence, terminal.console_for(self.app.stdout).width)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-migcheck check``: what nova-compute would find about this host, now. Needs nova.conf only."""
+"""``nova-migcheck check``: run the checks of nova-compute on this host now.
+
+It needs only nova.conf.
+"""
 
 from __future__ import annotations
 
@@ -23,33 +26,44 @@ COLUMNS = ('outcome', 'check', 'subject', 'detail', 'origin', 'remedy', 'scope')
 
 
 class Check(Listing):
-    """Check this host as a live migration target, now."""
+    """Check now whether this host is a safe live migration target."""
 
     EXAMPLES = (
-        ('check', 'all that is checked each minute'),
-        ('check --only address,transport --target compute2', 'and the path from here to a target'),
+        ('check', 'all checks that run each minute'),
+        ('check --only address,transport --target compute2',
+         'also the path from this host to a target'),
         ('check -f json', 'for a program'),
-        ('check --watch 10', 'while you repair it; Ctrl-C ends it'),
-        ('check --prometheus /var/lib/node_exporter/nova_migcheck.prom', "for node_exporter's textfile collector, from a timer"),
+        ('check --watch 10', 'while you repair the host; Ctrl-C ends it'),
+        ('check --prometheus /var/lib/node_exporter/nova_migcheck.prom',
+         "for node_exporter's textfile collector, from a timer"),
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument('--only', metavar='CHECK[,CHECK…]', help='only these checks; default: [migcheck] checks')
-        parser.add_argument('--target', metavar='HOST', help='check the path from here to this host, too')
+        parser.add_argument('--only', metavar='CHECK[,CHECK…]',
+                            help='run only these checks; default: [migcheck] checks')
+        parser.add_argument('--target', metavar='HOST',
+                            help='also check the path from this host to HOST')
         parser.add_argument('--connect', metavar='ADDRESS',
-                            help="the target's [libvirt] live_migration_inbound_addr; default: its name")
-        parser.add_argument('--watch', metavar='SECONDS', type=seconds, help='again and again, with so many seconds between')
-        parser.add_argument('--prometheus', metavar='FILE', help='write metrics to this file as well; it is replaced in one step')
+                            help="the target's [libvirt] live_migration_inbound_addr; "
+                                 'default: its name')
+        parser.add_argument('--watch', metavar='SECONDS', type=seconds,
+                            help='repeat every SECONDS seconds')
+        parser.add_argument('--prometheus', metavar='FILE',
+                            help='also write metrics to this file; it is replaced in one step')
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    def take_action(
+            self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Run the checks, and return the columns and the rows."""
         conf = _conf(parsed_args, self.say)
         if parsed_args.connect and not parsed_args.target:
-            raise ValueError('--connect says where a target is contacted: give the target with --target')
+            raise ValueError('--connect is the address of a target: give the target with --target')
         checks = _chosen(list(conf.migcheck.checks), parsed_args)
-        drawn = self.on_terminal(parsed_args) and not parsed_args.columns
-        rounds = Rounds(conf, checks, parsed_args.target, parsed_args.connect, self.app.stderr, drawn and bool(parsed_args.watch))
+        drawn = self.drawn(parsed_args)
+        rounds = Rounds(conf, checks, parsed_args.target, parsed_args.connect, self.app.stderr,
+                        drawn and bool(parsed_args.watch))
         if parsed_args.watch:
             self._watch(parsed_args, rounds, drawn)
             return self.done()
@@ -64,76 +78,93 @@ class Check(Listing):
         outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
         if parsed_args.prometheus is not None:
-            prometheus.write(parsed_args.prometheus, outcome, rounds.names, tally.read(rounds.state_path))
+            prometheus.write(parsed_args.prometheus, outcome, rounds.names,
+                             tally.read(rounds.state_path))
         return outcome
 
     def _watch(self, parsed_args: argparse.Namespace, rounds: Rounds, drawn: bool) -> None:
-        """Round after round. Ctrl-C is how a person ends it: the exit code is the last round's.
+        """Run rounds until Ctrl-C. The exit code is that of the last round.
 
-        :raises KeyboardInterrupt: when not even one has come to its end
+        :raises KeyboardInterrupt: when no round has finished
         """
         before: Optional[runner.Round] = None
         try:
             while True:
-                begun = time.monotonic()
+                started = time.monotonic()
                 outcome = self._round(parsed_args, rounds)
                 if drawn:
                     from nova_migcheck.cli import roundview
-                    roundview.again(self.app.stdout, rounds.host, outcome, rounds.names, before)
+                    roundview.again(self.app.stdout, rounds.host, outcome, rounds.names,
+                                    before)
                 else:
                     self.produce_output(parsed_args, *self._list(parsed_args, outcome))
-                    self.say(time.strftime('%H:%M:%S', time.localtime(outcome.started)) + f', took {outcome.seconds:.1f} s')
+                    clock = time.strftime('%H:%M:%S', time.localtime(outcome.started))
+                    self.say(f'{clock}, took {outcome.seconds:.1f} s')
                 before = outcome
-                time.sleep(max(0.0, parsed_args.watch - (time.monotonic() - begun)))
+                time.sleep(max(0.0, started + parsed_args.watch - time.monotonic()))
         except KeyboardInterrupt:
             if before is None:
                 raise
 
-    def _list(self, parsed_args: argparse.Namespace, outcome: runner.Round) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        """(names of the columns, a row for each finding). In a table a column of scopes is shown only where there are any."""
-        rows: list[tuple[Any, ...]] = [(str(f.outcome), *(getattr(f, name) for name in COLUMNS[1:])) for f in outcome.findings]
+    def _list(self, parsed_args: argparse.Namespace,
+              outcome: runner.Round) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Return the names of the columns, and a row for each finding.
+
+        A table has a column of scopes only if there are any.
+        """
+        rows: list[tuple[Any, ...]] = [
+            (str(finding.outcome), *(getattr(finding, name) for name in COLUMNS[1:]))
+            for finding in outcome.findings]
         if self.nested(parsed_args):
-            return (*COLUMNS, 'subjects'), [(*row, Words(list(f.subjects))) for row, f in zip(rows, outcome.findings)]
-        if parsed_args.formatter == 'table' and not parsed_args.columns and not any(row[-1] for row in rows):
+            return (*COLUMNS, 'subjects'), [
+                (*row, Words(list(finding.subjects)))
+                for row, finding in zip(rows, outcome.findings)]
+        scoped = any(row[-1] for row in rows)
+        if parsed_args.formatter == 'table' and not parsed_args.columns and not scoped:
             return COLUMNS[:-1], [row[:-1] for row in rows]
         return COLUMNS, rows
 
 
 def _chosen(enabled: list[str], parsed_args: argparse.Namespace) -> dict[str, runner.Loaded]:
-    """The checks to run: those of a path only where a path is asked for.
+    """Return the checks to run; those of a path only if there is a target.
 
-    :raises ValueError: for a name in ``--only`` that is no check, or when nothing is left to run
+    :raises ValueError: for a name in ``--only`` that is no check, or if no check is left
     """
-    names = [name.strip() for name in parsed_args.only.split(',') if name.strip()] if parsed_args.only else enabled
+    names = enabled
+    if parsed_args.only:
+        names = [name.strip() for name in parsed_args.only.split(',') if name.strip()]
     loaded = runner.load(list(dict.fromkeys(names)))
     if parsed_args.only:
-        wrong = [name for name, check in loaded.items() if check.check is None]
+        wrong = [f'{name}: {each.error}' for name, each in loaded.items() if each.check is None]
         if wrong:
-            raise ValueError('; '.join(f'{name}: {loaded[name].error}' for name in wrong) + f'. Enabled are: {", ".join(enabled)}')
+            raise ValueError(f'{"; ".join(wrong)}. Enabled are: {", ".join(enabled)}')
     if not parsed_args.target:
-        paths = [name for name, check in loaded.items() if check.check is not None and check.check.WHEN == 'path']
+        paths = [name for name, each in loaded.items()
+                 if each.check is not None and each.check.WHEN == 'path']
         if paths and parsed_args.only:
-            raise ValueError(f'{", ".join(paths)} looks at the path to a target: say which with --target')
-        loaded = {name: check for name, check in loaded.items() if name not in paths}
+            raise ValueError(f'{", ".join(paths)} checks the path to a target: give it with '
+                             '--target')
+        loaded = {name: each for name, each in loaded.items() if name not in paths}
     if not loaded:
-        raise ValueError('no check is left to run: see [migcheck] checks')
+        raise ValueError('there is no check to run: see [migcheck] checks')
     return loaded
 
 
 def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
-    """The configuration that nova-compute has here, ``[migcheck]`` registered."""
-    files, directories = parsed_args.config_file, parsed_args.config_dir
-    argv = [f'--config-file={path}' for path in files] + [f'--config-dir={path}' for path in directories]
+    """Return the configuration of nova-compute on this host, with ``[migcheck]``."""
+    argv = [*(f'--config-file={path}' for path in parsed_args.config_file),
+            *(f'--config-dir={path}' for path in parsed_args.config_dir)]
     if nova_is_installed():
         import nova.conf
         conf = nova.conf.CONF
     else:
-        say("Nova is not installed here: only what the configuration files set is known, not the defaults of Nova's options.")
+        say("Nova is not installed here: the defaults of Nova's options are not available, only "
+            'what the configuration files set.')
         conf = cfg.ConfigOpts()
         conf.register_opt(cfg.StrOpt('host', default=socket.gethostname()))
-    # As nova-compute: it reads nova-compute.conf besides nova.conf where there is one.
+    # Like nova-compute, which also reads nova-compute.conf if there is one.
     conf(argv, project='nova', prog='nova-compute')
     if not conf.config_file and not conf.config_dir:
-        raise FileNotFoundError('no nova.conf was found: give one with --config-file')
+        raise FileNotFoundError('there is no nova.conf: give one with --config-file')
     confs.register(conf)
     return conf

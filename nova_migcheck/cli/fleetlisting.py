@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands about all hosts share: Nova's databases, and what is said of a cell that is away."""
+"""Share what the commands about all hosts need: Nova's databases and cells that cannot be read."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from nova_migcheck.cli import main
 from nova_migcheck.cli.listing import Listing, nova_is_installed, seconds
+from nova_migcheck.judging.matrix import State
 
 if TYPE_CHECKING:
     from nova_migcheck.novadb import fleet
 
-# Worst last: a failure (1) outweighs a warning (2).
+#: State of a migration -> exit code.
+EXIT_OF_STATE = {State.ACCEPTED: main.OK, State.WARNED: main.WARNING, State.REJECTED: main.FAILURE}
+
+# Exit codes, the worst last: a failure (1) outweighs a warning (2).
 _SEVERITY = (main.OK, main.WARNING, main.FAILURE, main.BROKE)
 
 
@@ -20,56 +24,68 @@ class FleetListing(Listing):
     """A command that reads Nova's databases."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser, with the options of all such commands."""
         parser = super().get_parser(prog_name)
         add_timeout(parser)
         return parser
 
     def configure(self, parsed_args: argparse.Namespace) -> Any:
-        """Nova's configuration, ready for its databases.
+        """Return Nova's configuration, with its databases set up.
 
-        :raises nova_migcheck.novadb.fleet.Unavailable: when it is not there
+        :raises nova_migcheck.novadb.fleet.Unavailable: when there is none
         """
         require_nova()
         from nova_migcheck.novadb import fleet
         self._timeout = parsed_args.cell_timeout
         conf = fleet.configure(parsed_args.config_file, parsed_args.config_dir)
-        if conf.migcheck.mode != 'enforce' and parsed_args.formatter == 'table':
-            self.say(f'[migcheck] mode = {conf.migcheck.mode} here: what is called rejected would be, in mode enforce.')
+        if parsed_args.formatter == 'table':
+            self._say_all(mode_notes(conf))
         return conf
 
     def read_fleet(self) -> fleet.Fleet:
-        """All hosts. A cell that is away is said on stderr, and worsens the exit code."""
+        """Return all hosts. A cell that cannot be read is a remark and worsens the exit code."""
         from nova_migcheck.novadb import fleet
-        found = fleet.read(self._timeout)
-        for note in found.notes():
-            self.say(f'{note}; its hosts are not shown.')
-        if found.away:
+        result = fleet.read(self._timeout)
+        self._say_all(cell_notes(result))
+        if result.unreachable:
             self.worsen(main.WARNING)
-        return found
+        return result
 
     def worsen(self, code: int) -> None:
-        """Exit with ``code`` unless something worse was found."""
+        """Exit with ``code`` unless the exit code is already worse."""
         self.code = max(self.code, code, key=_SEVERITY.index)
+
+    def _say_all(self, notes: list[str]) -> None:
+        for note in notes:
+            self.say(note)
+
+
+def mode_notes(conf: Any) -> list[str]:
+    """Return a remark if the configured mode does not reject anything."""
+    if conf.migcheck.mode == 'enforce':
+        return []
+    return [f'[migcheck] mode = {conf.migcheck.mode}: "rejected" means that mode = enforce would '
+            'reject it.']
+
+
+def cell_notes(fleet: fleet.Fleet) -> list[str]:
+    """Return a remark for each cell that cannot be read."""
+    return [f'{note}; its hosts are not shown.' for note in fleet.notes()]
 
 
 def add_timeout(parser: argparse.ArgumentParser) -> None:
-    """The option ``--cell-timeout``."""
-    parser.add_argument('--cell-timeout', metavar='SECONDS', type=seconds, default=20.0,
-                        help="wait so long for Nova's global database, and so long for those of all cells together (default 20)")
+    """Add the option ``--cell-timeout``."""
+    parser.add_argument(
+        '--cell-timeout', metavar='SECONDS', type=seconds, default=20.0,
+        help="seconds to wait for Nova's global database, and again for the databases of all cells "
+             'together (default: 20)')
 
 
 def require_nova() -> None:
-    """:raises ModuleNotFoundError: where Nova is not installed"""
+    """Check that Nova is installed.
+
+    :raises ModuleNotFoundError: when it is not
+    """
     if not nova_is_installed():
-        raise ModuleNotFoundError('Nova is not installed here: run this where nova-api or nova-conductor runs')
-
-
-def age(seconds: Optional[float]) -> str:
-    """An age for people."""
-    if seconds is None:
-        return ''
-    sign, seconds = ('-', -seconds) if seconds < 0 else ('', seconds)
-    for unit, length in (('d', 86400), ('h', 3600), ('min', 60)):
-        if seconds >= 2 * length:
-            return f'{sign}{seconds // length:.0f} {unit}'
-    return f'{sign}{seconds:.0f} s'
+        raise ModuleNotFoundError(
+            'Nova is not installed here: run this where nova-api or nova-conductor runs')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix on a terminal: groups of alike hosts as a coloured grid, their names and the reasons below."""
+"""Draw the matrix on a terminal: a grid of groups of equal hosts, with names and reasons below."""
 
 from __future__ import annotations
 
@@ -14,50 +14,52 @@ from nova_migcheck.cli import terminal
 from nova_migcheck.finding import Finding, printable
 from nova_migcheck.judging.matrix import Matrix, Row, State, state
 
-# Parts of folded names that are written out.
+# Maximum number of parts of folded names.
 _MOST = 6
-_LEGEND = {State.ACCEPTED: 'accepted', State.WARNED: 'with a warning', State.REJECTED: 'rejected', State.SAME: 'same host'}
+_LEGEND = {State.ACCEPTED: 'accepted', State.WARNED: 'with a warning', State.REJECTED: 'rejected',
+           State.SAME: 'same host'}
 
 
 def show(matrix: Matrix, stdout: TextIO) -> None:
-    """Print the grid, in blocks where it is wider than the terminal."""
-    console = terminal.on(stdout)
+    """Print the grid, in blocks if it is wider than the terminal."""
+    console = terminal.console_for(stdout)
     sources, targets = matrix.source_groups(), matrix.target_groups()
     if not sources:
         console.print('There are no compute hosts.')
         return
-    right = [_names(matrix, group) for group in targets]
-    wide, numbers = max(map(len, right)) + 1, len(str(len(right))) + 1
+    names = [_names(matrix, group) for group in targets]
+    name_width, number_width = max(map(len, names)) + 1, len(str(len(names))) + 1
     longest = max(len(_source(matrix, group, _MOST)) for group in sources)
-    # The names of the sources have a third, or what the columns leave.
-    side = min(longest, max(20, console.width // 3, console.width - 2 - numbers * len(right)))
-    # Names head the columns where they fit, else numbers.
-    named = side + 2 + wide * len(right) <= console.width
-    width = wide if named else numbers
-    left = [_fitting(matrix, group, side) for group in sources]
-    each = max(1, (console.width - side - 2) // width)
-    heads = right if named else [str(number + 1) for number in range(len(targets))]
-    for start in range(0, len(targets), each):
-        block = range(start, min(start + each, len(targets)))
+    # The names of the sources get a third of the width, or what the columns leave.
+    side = min(longest, max(20, console.width // 3,
+                            console.width - 2 - number_width * len(names)))
+    # Names head the columns if they fit, else numbers.
+    named = side + 2 + name_width * len(names) <= console.width
+    heads = names if named else [str(number + 1) for number in range(len(targets))]
+    left = [_fitted(matrix, group, side).ljust(side + 1) for group in sources]
+    width = name_width if named else number_width
+    per_block = max(1, (console.width - side - 2) // width)
+    for start in range(0, len(targets), per_block):
+        block = slice(start, start + per_block)
         head = text.Text().append('from \\ to'.ljust(side + 1), 'dim')
-        for number in block:
-            head.append(heads[number].rjust(width), 'bold')
+        for name in heads[block]:
+            head.append(name.rjust(width), 'bold')
         console.print(head, no_wrap=True)
         for rows, name in zip(sources, left):
-            line = text.Text(name.ljust(side + 1))
-            for number in block:
-                sign = terminal.sign(_state(matrix, rows, targets[number]))
+            line = text.Text(name)
+            for target_group in targets[block]:
+                sign = terminal.sign(_state(matrix, rows, target_group))
                 line.append(' ' * (width - len(sign))).append_text(sign)
             console.print(line, no_wrap=True)
         console.print()
     if not named:
-        _columns(heads, right, console)
+        _columns(heads, names, console)
     _reasons(matrix, console)
     _legend(matrix, console)
 
 
 def _columns(heads: Sequence[str], names: Sequence[str], console: consoles.Console) -> None:
-    """What the numbers over the columns stand for."""
+    """Print the hosts of each numbered column."""
     grid = table.Table.grid(padding=(0, 1))
     for head, name in zip(heads, names):
         grid.add_row(text.Text(head, 'bold', justify='right'), text.Text(name))
@@ -67,40 +69,46 @@ def _columns(heads: Sequence[str], names: Sequence[str], console: consoles.Conso
 
 
 def _legend(matrix: Matrix, console: consoles.Console) -> None:
-    """The signs, and how many pairs of hosts have which."""
+    """Print the signs, and the number of pairs of hosts with each."""
     pairs: collections.Counter[State] = collections.Counter()
-    for sources, targets, found, _verdict in matrix.folded():
+    for sources, targets, pair_state, _verdict in matrix.folded():
         if not sources[0].who:
             both = {row.host for row in sources} & set(targets)
-            pairs[found] += len(sources) * len(targets) - len(both)
+            pairs[pair_state] += len(sources) * len(targets) - len(both)
     legend = text.Text()
-    for what, words in _LEGEND.items():
-        legend.append_text(terminal.sign(what)).append(f' {words}  ')
-    console.print(legend.append('blank another cell') if len({host.cell for host in matrix.hosts}) > 1 else legend)
-    counts = ', '.join(f'{pairs[what]} {words}' for what, words in _LEGEND.items() if pairs[what])
-    console.print(text.Text(f'Of {sum(pairs.values())} pairs of hosts: {counts}.' if counts else 'No host has another one to go to.'))
+    for each, words in _LEGEND.items():
+        legend.append_text(terminal.sign(each)).append(f' {words}  ')
+    if len({host.cell for host in matrix.hosts}) > 1:
+        legend.append('blank another cell')
+    console.print(legend)
+    counts = ', '.join(f'{pairs[each]} {words}' for each, words in _LEGEND.items() if pairs[each])
+    console.print(text.Text(f'Of {sum(pairs.values())} pairs of hosts: {counts}.' if counts
+                            else 'There is no pair of hosts.'))
 
 
 def _reasons(matrix: Matrix, console: consoles.Console) -> None:
-    found: dict[tuple[Finding, bool], tuple[dict[str, None], dict[str, None]]] = {}
-    for sources, targets, _state, verdict in matrix.folded():
+    """Print each finding with the sources and targets that it concerns."""
+    hosts_of: dict[tuple[Finding, bool], tuple[dict[str, None], dict[str, None]]] = {}
+    for sources, targets, _pair_state, verdict in matrix.folded():
         for rejects, findings in ((True, verdict.rejections), (False, verdict.warnings)):
             for finding in findings:
-                pair = found.setdefault((finding, rejects), ({}, {}))
-                pair[0].update(dict.fromkeys(matrix.hosts[row.host].name for row in sources))
-                pair[1].update(dict.fromkeys(matrix.hosts[target].name for target in targets))
-    if not found:
+                from_hosts, to_hosts = hosts_of.setdefault((finding, rejects), ({}, {}))
+                from_hosts.update(dict.fromkeys(matrix.hosts[row.host].name for row in sources))
+                to_hosts.update(dict.fromkeys(matrix.hosts[target].name for target in targets))
+    if not hosts_of:
         return
     grid = table.Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow='fold')
-    for (finding, rejects), (sources_of, targets_of) in sorted(found.items(), key=lambda item: not item[0][1]):
+    every_source = len({matrix.hosts[row.host].name for row in matrix.rows})
+    rejections_first = sorted(hosts_of.items(), key=lambda item: not item[0][1])
+    for (finding, rejects), (from_hosts, to_hosts) in rejections_first:
         sign = terminal.sign(State.REJECTED if rejects else State.WARNED)
-        line = text.Text().append(f'{finding.check}: ', sign.style).append_text(terminal.told(finding))
-        everywhere = len(sources_of) >= len({matrix.hosts[row.host].name for row in matrix.rows}) - 1
-        line.append(f'\nto {printable(hostranges.fold(list(targets_of), _MOST))}', 'bold')
-        if not everywhere:
-            line.append(f' from {printable(hostranges.fold(list(sources_of), _MOST))}')
+        line = text.Text().append(f'{finding.check}: ', sign.style)
+        line.append_text(terminal.paragraphs(finding))
+        line.append(f'\nto {printable(hostranges.fold(list(to_hosts), _MOST))}', 'bold')
+        if len(from_hosts) < every_source - 1:
+            line.append(f' from {printable(hostranges.fold(list(from_hosts), _MOST))}')
         grid.add_row(sign, line)
     console.print(text.Text('reasons', 'bold'))
     console.print(grid)
@@ -115,8 +123,8 @@ def _state(matrix: Matrix, sources: list[Row], targets: list[int]) -> State:
     return state(matrix.verdict(sources[0], targets[0]))
 
 
-def _fitting(matrix: Matrix, group: list[Row], width: int) -> str:
-    """The hosts of a group in ``width`` characters: as few names as that takes, but how many they are."""
+def _fitted(matrix: Matrix, group: list[Row], width: int) -> str:
+    """Return the hosts of a group in ``width`` characters: fewer names, but always their number."""
     for most in range(_MOST, 0, -1):
         name = _source(matrix, group, most)
         if len(name) <= width:
@@ -131,4 +139,5 @@ def _source(matrix: Matrix, group: list[Row], most: int) -> str:
 
 
 def _names(matrix: Matrix, hosts: list[int], most: int = _MOST) -> str:
-    return printable(hostranges.fold(list(dict.fromkeys(matrix.hosts[host].name for host in hosts)), most))
+    names = dict.fromkeys(matrix.hosts[host].name for host in hosts)
+    return printable(hostranges.fold(list(names), most))

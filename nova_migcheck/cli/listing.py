@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the listing commands share: where nova.conf is, how a list is shown on a terminal, the exit code."""
+"""Share what the commands need: the location of nova.conf, the output format, the exit code."""
 
 from __future__ import annotations
 
@@ -12,121 +12,141 @@ import re
 import warnings
 from typing import Any, ClassVar, Iterable, Iterator, Sequence
 
-from cliff import columns, lister
+from cliff import columns, command, lister
 from cliff.formatters import base, commaseparated
 from oslo_config import cfg
 
 from nova_migcheck import atomic
 from nova_migcheck.cli import main
 from nova_migcheck.cli.columns import Findings
-from nova_migcheck.finding import Outcome
+from nova_migcheck.finding import Finding, Outcome
 
-# Outcome -> exit code.
-EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING, Outcome.FAILURE: main.FAILURE}
+#: Outcome -> exit code.
+EXIT = {Outcome.OK: main.OK, Outcome.WARNING: main.WARNING, Outcome.UNKNOWN: main.WARNING,
+        Outcome.FAILURE: main.FAILURE}
 
-
-# Entry points of the formats of a command that shows one thing.
+#: Entry points of the formatters for a command that shows one thing.
 ONE = 'nova_migcheck.cli.formatter.one'
 
-# What oslo.config calls the place of a wrong value.
+# How oslo.config describes the location of a wrong value.
 _LOCATION = re.compile(r"LocationInfo\(.*?detail='(?P<file>[^']*)'\)")
 
 
 class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
-    """``-f csv`` for a command that shows one thing: a line for each of its fields. cliff has it for lists only."""
+    """Add ``-f csv`` to a command that shows one thing, which cliff has only for lists.
 
-    def emit_one(self, column_names: Sequence[str], data: Sequence[Any], stdout: Any, parsed_args: argparse.Namespace) -> None:
-        """Write it."""
-        values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value for value in data]
-        self.emit_list(('field', 'value'), list(zip(column_names, values)), stdout, parsed_args)
+    Each field is one line.
+    """
+
+    def emit_one(self, column_names: Sequence[str], data: Sequence[Any], stdout: Any,
+                 parsed_args: argparse.Namespace) -> None:
+        """Write the fields to ``stdout``."""
+        values = [value.human_readable() if isinstance(value, columns.FormattableColumn) else value
+                  for value in data]
+        rows = list(zip(column_names, values))
+        self.emit_list(('field', 'value'), rows, stdout, parsed_args)
 
 
-class Listing(lister.Lister):
-    """A command that prints a list. ``EXAMPLES`` are shown by ``--help``: the command line, then what it is for."""
+class Command(command.Command):
+    """A command that reads nova.conf.
+
+    A subclass inherits one of cliff's display commands too. ``EXAMPLES`` are shown by ``--help``:
+    command line and purpose of each. ``CODES`` explains the exit code.
+    """
 
     EXAMPLES: ClassVar[Sequence[tuple[str, str]]] = ()
+    CODES: ClassVar[str] = ('0 all is well, 1 a failure, 2 a warning or an unknown result, '
+                            '255 the command itself failed.')
 
     #: The exit code, set by take_action().
     code = main.OK
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser, with the options of all such commands."""
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        # The examples stand on lines of their own.
         parser.formatter_class = help_formatter(parser.formatter_class)
         add_configuration(parser)
         return parser
 
     def get_epilog(self) -> str:
-        """The examples, and what the exit code says."""
-        return epilog(self.EXAMPLES, '0 all well, 1 a failure, 2 a warning or something that could not be told, 255 the command itself '
-                                     'failed.')
+        """Return the examples and the exit codes."""
+        return epilog(self.EXAMPLES, self.CODES)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        """Print the list.
-
-        :returns: the exit code
-        """
+        """Print the output, and return the exit code."""
         prepare(self.app, parsed_args)
         with wrong_values():
             super().run(parsed_args)
         return self.code
 
+    def say(self, text: str) -> None:
+        """Write a remark to stderr, in addition to the output."""
+        # rich would not break long lines within words, as the terminal does.
+        self.app.stdout.flush()
+        if self.app.stderr.isatty():
+            from nova_migcheck.cli import terminal
+            terminal.console_for(self.app.stderr).print(text)
+        else:
+            self.app.stderr.write(f'{text}\n')
+        self.app.stderr.flush()
+
+
+class Listing(Command, lister.Lister):
+    """A command that prints a list."""
+
     _done = False
 
     def done(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        """What take_action() returns when it has printed by itself all that there is."""
+        """Return the result of a take_action() that has printed all output itself."""
         self._done = True
         return (), ()
 
-    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
-        """On a terminal a table that fits it and has colours; all else is cliff's."""
+    def produce_output(self, parsed_args: argparse.Namespace, column_names: Sequence[str],
+                       data: Iterable[Sequence[Any]]) -> int:
+        """Print a coloured table of the right width on a terminal, else what cliff prints."""
         if self._done:
             return 0
-        if self.on_terminal(parsed_args) and not parsed_args.max_width and not parsed_args.fit_width:
+        if (self.on_terminal(parsed_args) and not parsed_args.max_width
+                and not parsed_args.fit_width):
             from nova_migcheck.cli import terminal
             self.formatter = terminal.Table()
         return int(super().produce_output(parsed_args, column_names, data) or 0)
 
     def on_terminal(self, parsed_args: argparse.Namespace) -> bool:
-        """Whether a person looks at a table."""
+        """Return whether the output is a table on a terminal."""
         return bool(parsed_args.formatter == 'table' and self.app.stdout.isatty())
 
+    def drawn(self, parsed_args: argparse.Namespace) -> bool:
+        """Return whether to draw an overview on a terminal instead of a list."""
+        return self.on_terminal(parsed_args) and not parsed_args.columns
+
     def nested(self, parsed_args: argparse.Namespace) -> bool:
-        """Whether the output can hold objects in objects."""
+        """Return whether the output format has nested objects."""
         return parsed_args.formatter in ('json', 'yaml')
 
-    def reasons(self, parsed_args: argparse.Namespace, found: Sequence[dict[str, Any]]) -> Any:
-        """Findings in one column of a flat list. csv and value would have them as Python writes a list."""
-        column = Findings(list(found))
+    def reasons(self, parsed_args: argparse.Namespace, findings: Sequence[Finding]) -> Any:
+        """Return findings for one column of a flat list.
+
+        csv and value would print the ``repr()`` of a list.
+        """
+        column = Findings(findings)
         return column if parsed_args.formatter == 'table' else column.human_readable()
-
-    def say(self, text: str) -> None:
-        """A remark beside the output."""
-        say(self.app, text)
-
-
-def say(app: Any, text: str) -> None:
-    """A remark on stderr, beside the output. A terminal would break its lines within words."""
-    app.stdout.flush()
-    if app.stderr.isatty():
-        from nova_migcheck.cli import terminal
-        terminal.on(app.stderr).print(text)
-    else:
-        app.stderr.write(f'{text}\n')
-    app.stderr.flush()
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """The options that say where nova.conf is."""
+    """Add the options for the location of nova.conf."""
     group = parser.add_argument_group('configuration')
     group.add_argument('--config-file', metavar='FILE', action='append', default=[],
-                       help="read this nova.conf instead of Nova's usual ones; may be given more than once")
+                       help='read this file instead of the default nova.conf; can be repeated')
     group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
-                       help='read the files of this directory that end in .conf too')
+                       help='also read the *.conf files of this directory; can be repeated')
 
 
 def seconds(text: str) -> float:
-    """A number of seconds on the command line. argparse says of any other text that it is none."""
+    """Return a number of seconds from the command line.
+
+    :raises ValueError: for any other text; argparse turns it into an error message
+    """
     value = float(text)
     if not 0 < value < 1e6:
         raise ValueError(text)
@@ -134,14 +154,18 @@ def seconds(text: str) -> float:
 
 
 def epilog(examples: Sequence[tuple[str, str]], codes: str) -> str:
-    """The end of a command's help."""
-    return '\n\n'.join([*(f'Example, {purpose}:\n\n    nova-migcheck {line}' for line, purpose in examples), f'Exit code: {codes}'])
+    """Return the end of a command's help."""
+    return '\n\n'.join([
+        *(f'Example, {purpose}:\n\n    nova-migcheck {line}' for line, purpose in examples),
+        f'Exit code: {codes}'])
 
 
 def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
-    """Before Nova is imported: errors come as one sentence from us, what libraries log and warn of on the way is for ``--debug``.
+    """Silence the libraries unless ``--debug`` is set, and check the configuration files.
 
-    :raises ValueError: for a configuration that cannot be read; oslo.config's own message does not say why
+    Call it before Nova is imported.
+
+    :raises ValueError: for a file that cannot be read; oslo.config's own message has no reason
     """
     if not app.options.debug:
         warnings.simplefilter('ignore')
@@ -156,7 +180,7 @@ def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
     except OSError as e:
         raise ValueError(f'{path} cannot be read: {e.strerror}') from e
     except UnicodeDecodeError as e:
-        raise ValueError(f'{path} cannot be read: it is no text in UTF-8') from e
+        raise ValueError(f'{path} cannot be read: it is not UTF-8 text') from e
 
 
 def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> None:
@@ -167,12 +191,16 @@ def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> Non
     try:
         atomic.write(path, text, durable, mode)
     except OSError as e:
-        raise ValueError(f'{path or "a file without a name"} cannot be written: {e.strerror}') from e
+        raise ValueError(f'{path or "a file without a name"} cannot be written: '
+                         f'{e.strerror}') from e
 
 
 @contextlib.contextmanager
 def wrong_values() -> Iterator[None]:
-    """:raises ValueError: a sentence for the operator where oslo.config's holds its own objects"""
+    """Make oslo.config's message about a wrong value readable.
+
+    :raises ValueError: with a sentence for the operator
+    """
     try:
         yield
     except cfg.ConfigFileValueError as e:
@@ -180,7 +208,7 @@ def wrong_values() -> Iterator[None]:
 
 
 def nova_is_installed() -> bool:
-    """Nova itself, not only the door in ``nova/virt`` that this package brings."""
+    """Return whether Nova itself is installed, not only this package's module in ``nova/virt``."""
     try:
         return importlib.util.find_spec('nova.conf') is not None
     except ImportError:
@@ -188,6 +216,7 @@ def nova_is_installed() -> bool:
 
 
 def help_formatter(wraps: Any) -> Any:
+    """Return a subclass of cliff's help formatter that keeps the lines of the examples."""
     class Help(wraps, argparse.RawDescriptionHelpFormatter):
-        """cliff's, that leaves the lines of the examples alone."""
+        pass
     return Help

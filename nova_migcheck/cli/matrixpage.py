@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix as one HTML page that needs nothing else: no network, no other file.
+"""Render the matrix as one HTML page that needs no network and no other file.
 
-The hosts' own texts are in it, and a host may be hostile: all of it goes through Jinja2's escaping or stands in JSON whose ``<`` is
-escaped, the script writes text only, and a content security policy lets nothing run or load but what the page was made with.
+The page contains the hosts' own texts, and a host may be hostile. Jinja2 escapes all of them, or
+they are in JSON in which ``<`` is escaped. The script only writes text nodes. A content security
+policy allows only the page's own script and style.
 """
 
 from __future__ import annotations
@@ -18,32 +19,36 @@ import jinja2
 import markupsafe
 
 from nova_migcheck import hostranges
-from nova_migcheck.cli.columns import said
+from nova_migcheck.cli.columns import summary
 from nova_migcheck.finding import Finding
 from nova_migcheck.judging.matrix import Matrix, State
 from nova_migcheck.judging.verdict import Verdict, is_fresh
 
-# Source hosts that a reason in the table names.
+# Maximum number of source hosts to name with a reason in the table.
 _MOST_NAMED = 3
 
 
 def render(matrix: Matrix, notes: Sequence[str], beyond: str) -> str:
-    """The page.
+    """Return the page.
 
-    :param notes: what the reader must know, such as a cell that is away
-    :param beyond: what was not looked at
+    :param notes: remarks for the reader, such as a cell that cannot be read
+    :param beyond: what was not considered
     """
-    environment = jinja2.Environment(loader=jinja2.PackageLoader('nova_migcheck.cli'), autoescape=True, trim_blocks=False,
-                                     undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader('nova_migcheck.cli'), autoescape=True, trim_blocks=False,
+        undefined=jinja2.StrictUndefined)
     loader = environment.loader
     assert loader is not None
     style = loader.get_source(environment, 'matrix.css')[0]
     script = loader.get_source(environment, 'matrix.js')[0]
+    when = time.gmtime(matrix.now)
     return environment.get_template('matrix.html').render(
-        style=markupsafe.Markup(style), style_hash=_hash(style), script=markupsafe.Markup(script), script_hash=_hash(script),
-        data=markupsafe.Markup(_data(matrix)), notes=notes, beyond=beyond, version=importlib.metadata.version('nova-migcheck'),
-        when=time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(matrix.now)),
-        when_iso=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(matrix.now)), hosts=_table(matrix))
+        style=markupsafe.Markup(style), style_hash=_hash(style),
+        script=markupsafe.Markup(script), script_hash=_hash(script),
+        data=markupsafe.Markup(_data(matrix)), hosts=_table(matrix), notes=notes, beyond=beyond,
+        version=importlib.metadata.version('nova-migcheck'),
+        when=time.strftime('%Y-%m-%d %H:%M UTC', when),
+        when_iso=time.strftime('%Y-%m-%dT%H:%M:%SZ', when))
 
 
 def _hash(text: str) -> str:
@@ -51,7 +56,10 @@ def _hash(text: str) -> str:
 
 
 def _data(matrix: Matrix) -> str:
-    """What the script draws from: hosts, kinds, and the verdicts by number. A thousand hosts take some 100 kB."""
+    """Return the JSON for the script: hosts, kinds, and the verdicts by number.
+
+    A thousand hosts take about 100 kB.
+    """
     findings: dict[Finding, int] = {}
     verdicts: dict[Verdict, int] = {}
 
@@ -67,7 +75,9 @@ def _data(matrix: Matrix) -> str:
         'pairs': [[number(verdict) for verdict in line] for line in matrix.pairs],
     }
     data['findings'] = [finding.to_dict() for finding in findings]
-    data['verdicts'] = [[[findings[f] for f in verdict.rejections], [findings[f] for f in verdict.warnings]] for verdict in verdicts]
+    data['verdicts'] = [[[findings[finding] for finding in verdict.rejections],
+                         [findings[finding] for finding in verdict.warnings]]
+                        for verdict in verdicts]
     text = json.dumps(data, separators=(',', ':'))
     for character in '<>&\u2028\u2029':
         text = text.replace(character, f'\\u{ord(character):04x}')
@@ -75,9 +85,12 @@ def _data(matrix: Matrix) -> str:
 
 
 def _table(matrix: Matrix) -> list[dict[str, Any]]:
-    """For each host as a target: from how many sources it is accepted, and each reason with the sources that it concerns."""
+    """Return a row for each target: from how many sources it is accepted, and why not from others.
+
+    Each reason has the names of its sources, unless it concerns all of them.
+    """
     groups = matrix.source_groups()
-    lines = []
+    rows = []
     for number, host in enumerate(matrix.hosts):
         accepted = count = 0
         reasons: dict[tuple[Finding, bool], list[str]] = {}
@@ -88,22 +101,35 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
             verdict = matrix.verdict(group[0], number)
             count += len(names)
             accepted += len(names) if verdict.accepted else 0
-            for rejects, found in ((True, verdict.rejections), (False, verdict.warnings)):
-                for finding in found:
-                    reasons.setdefault((finding, rejects), []).extend(names)
+            for reason in _reasons(verdict):
+                reasons.setdefault(reason, []).extend(names)
         own = matrix.own[number]
         if not count:  # the only host of its cell
-            reasons = {(finding, rejects): [] for rejects, found in ((True, own.rejections), (False, own.warnings)) for finding in found}
-        # A host to which some may go is a target.
-        worst = State.REJECTED if own.rejections or (count and not accepted) else State.WARNED if reasons else State.ACCEPTED
-        lines.append({
-            'name': host.name, 'cell': host.cell, 'service': getattr(host, 'service', ''), 'report': _report(matrix, number),
-            'accepted': accepted, 'sources': count, 'state': str(worst), 'sign': worst.sign,
+            reasons = {reason: [] for reason in _reasons(own)}
+        # A host that accepts at least one source is a target.
+        worst = State.WARNED if reasons else State.ACCEPTED
+        if own.rejections or (count and not accepted):
+            worst = State.REJECTED
+        rows.append({
+            'name': host.name, 'cell': host.cell, 'service': getattr(host, 'service', ''),
+            'report': _report(matrix, number), 'accepted': accepted, 'sources': count,
+            'state': str(worst), 'sign': worst.sign,
             'reasons': [{
-                'finding': finding, 'state': State.REJECTED if rejects else State.WARNED, 'brief': said(finding),
-                'sources': '' if len(names) == count else hostranges.fold(list(dict.fromkeys(names)), _MOST_NAMED),
-            } for (finding, rejects), names in sorted(reasons.items(), key=lambda item: not item[0][1])]})
-    return lines
+                'finding': finding, 'state': State.REJECTED if rejects else State.WARNED,
+                'brief': summary(finding), 'sources': '' if len(names) == count else _fold(names),
+            } for (finding, rejects), names in sorted(reasons.items(),
+                                                      key=lambda item: not item[0][1])]})
+    return rows
+
+
+def _reasons(verdict: Verdict) -> list[tuple[Finding, bool]]:
+    """Return the findings of a verdict, each with whether it rejects."""
+    return [*((finding, True) for finding in verdict.rejections),
+            *((finding, False) for finding in verdict.warnings)]
+
+
+def _fold(names: Sequence[str]) -> str:
+    return hostranges.fold(list(dict.fromkeys(names)), _MOST_NAMED)
 
 
 def _report(matrix: Matrix, number: int) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rounds of checks as nova-compute runs them, with a live line for each check where a person looks."""
+"""Run rounds of checks like nova-compute does, with live lines on a terminal."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ class Rounds:
     """The rounds of one call of the command.
 
     :param conf: with ``[migcheck]``
-    :param checks: those to run
-    :param target: the host to which the path is looked at
-    :param connect: where it is contacted; default: its name
-    :param stderr: where the live lines go, if it is a terminal
-    :param brief: one live line for all checks, because the last round's findings stand above it
+    :param checks: the checks to run
+    :param target: the host to check the path to
+    :param connect: the address of the target; default: its name
+    :param stderr: where the live lines go if it is a terminal
+    :param brief: one live line for all checks, because the last round's findings stay above it
     """
 
-    def __init__(self, conf: Any, checks: dict[str, runner.Loaded], target: Optional[str], connect: Optional[str], stderr: Any,
-                 brief: bool = False) -> None:
-        self._conf, self._reader, self._checks, self._stderr, self._brief = conf, Reader(conf), checks, stderr, brief
-        self._target = {'host': target, 'connect': connect or target, 'migration': {}} if target else None
+    def __init__(self, conf: Any, checks: dict[str, runner.Loaded], target: Optional[str],
+                 connect: Optional[str], stderr: Any, brief: bool = False) -> None:
+        self._conf, self._reader, self._checks = conf, Reader(conf), checks
+        self._stderr, self._brief = stderr, brief
+        self._target = None
+        if target:
+            self._target = {'host': target, 'connect': connect or target, 'migration': {}}
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
 
     @property
     def host(self) -> str:
-        """What Nova calls this host."""
+        """Return the name of this host in Nova."""
         return str(self._conf.host)
 
     @property
     def state_path(self) -> str:
-        """Where nova-compute leaves its numbers; '' when this host's configuration does not say."""
+        """Return the directory of nova-compute's state, '' if the option is not registered."""
         try:
             return str(self._conf.state_path)
         except cfg.NoSuchOptError:  # Nova is not installed here
@@ -45,11 +48,11 @@ class Rounds:
 
     @property
     def names(self) -> list[str]:
-        """The checks that run."""
+        """Return the names of the checks."""
         return list(self._checks)
 
     def run(self) -> runner.Round:
-        """One round."""
+        """Run one round."""
         settings = {}
         for name, loaded in self._checks.items():
             if loaded.check is None:
@@ -58,8 +61,9 @@ class Rounds:
                 settings[name] = self._reader.read(loaded.check, target=self._target)
             else:
                 settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+        deadline = self._conf.migcheck.round_deadline
         with self._live() as progress:
-            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, progress)
+            outcome = self._runner.run(settings, deadline, progress)
         self._memory.update(outcome.memory)
         return outcome
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A round of checks as a person reads it on a terminal."""
+"""Print a round of checks on a terminal."""
 
 from __future__ import annotations
 
@@ -15,39 +15,44 @@ from nova_migcheck.rounds.runner import Round
 
 
 def show(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str]) -> None:
-    """What was found, which checks found nothing, and the sum.
+    """Print the findings, the checks without findings, and the totals.
 
-    :param host: what Nova calls this host
-    :param checks: those that ran
+    :param host: the name of this host in Nova
+    :param checks: the checks that ran
     """
-    out = terminal.on(stdout)
+    out = terminal.console_for(stdout)
     if outcome.findings:
         out.print(terminal.findings(outcome.findings))
-    found = {finding.check for finding in outcome.findings}
-    silent = [check for check in checks if check not in found]
+    reporting = {finding.check for finding in outcome.findings}
+    silent = [check for check in checks if check not in reporting]
     if silent:
-        out.print(text.Text().append_text(terminal.mark(Outcome.OK)).append(f' nothing to say: {", ".join(silent)}', 'dim'))
+        line = text.Text().append_text(terminal.mark(Outcome.OK))
+        out.print(line.append(f' no findings: {", ".join(silent)}', 'dim'))
     total = terminal.total(outcome.findings)
-    out.print(total.append(f'{" on " if total else ""}{host}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
+    where = f' on {host}' if total else host
+    out.print(total.append(f'{where}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
 
 
-def again(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str], before: Optional[Round]) -> None:
-    """The same in place of the round before, and how it differs from that."""
-    out = terminal.on(stdout)
+def again(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str],
+          before: Optional[Round]) -> None:
+    """Replace the previous round on the screen, and print the differences."""
+    out = terminal.console_for(stdout)
     out.clear()
     show(stdout, host, outcome, checks)
     if before is None:
         return
-    old, new = _bad(before), _bad(outcome)
+    old, new = _problems(before), _problems(outcome)
+    since = f'since {_clock(before)}'
     for key in old.keys() - new.keys():
-        out.print(text.Text(f'gone since {_clock(before)}: {brief(old[key])}', 'green'))
+        out.print(text.Text(f'gone {since}: {brief(old[key])}', 'green'))
     for key in new.keys() - old.keys():
-        out.print(text.Text(f'new since {_clock(before)}: {brief(new[key])}', terminal.STYLES[new[key].outcome.value]))
+        style = terminal.STYLES[new[key].outcome.value]
+        out.print(text.Text(f'new {since}: {brief(new[key])}', style))
 
 
-def _bad(outcome: Round) -> dict[tuple[str, str, Outcome], Finding]:
-    return {(finding.check, finding.subject, finding.outcome): finding for finding in outcome.findings
-            if finding.outcome is not Outcome.OK}
+def _problems(outcome: Round) -> dict[tuple[str, str, Outcome], Finding]:
+    return {(finding.check, finding.subject, finding.outcome): finding
+            for finding in outcome.findings if finding.outcome is not Outcome.OK}
 
 
 def _clock(outcome: Round) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How lists look on a terminal: fitted to its width, with colours that are also words."""
+"""Format lists for a terminal: fitted to its width, with colours that are also words."""
 
 from __future__ import annotations
 
@@ -7,67 +7,75 @@ import argparse
 import re
 from typing import Any, Iterable, Sequence, TextIO
 
-from cliff import columns
 from rich import box, console, table, text
 
 from nova_migcheck import hostranges
+from nova_migcheck.cli.columns import Findings
 from nova_migcheck.finding import WORST_FIRST, Finding, Outcome, printable
 from nova_migcheck.judging.matrix import State
 
 STYLES = {
-    'failure': 'bold red', 'rejected': 'bold red', 'unknown': 'magenta', 'warning': 'yellow', 'warned': 'yellow', 'ok': 'green',
-    'accepted': 'green', 'down': 'red', 'stale': 'magenta', 'missing': 'magenta', 'unreadable': 'magenta', 'disabled': 'yellow',
-    'source': 'dim', 'same': 'dim',
+    'failure': 'bold red', 'rejected': 'bold red', 'unknown': 'magenta', 'warning': 'yellow',
+    'warned': 'yellow', 'ok': 'green', 'accepted': 'green', 'down': 'red', 'stale': 'magenta',
+    'missing': 'magenta', 'unreadable': 'magenta', 'disabled': 'yellow', 'source': 'dim',
+    'same': 'dim',
 }
 
-# A part of folded names, behind which a line may be broken.
+_SIGNS = {Outcome.OK: '✓', Outcome.WARNING: '!', Outcome.FAILURE: '✗', Outcome.UNKNOWN: '?'}
+
+# A part of folded names. A line can be broken after it.
 _PART = re.compile(r'[^, ]+[, ]*|[, ]+')
 
 
 def styled(word: str) -> text.Text:
-    """A word in the colour of what it says. Never read as markup."""
+    """Return a word in its colour. It is never read as markup."""
     return text.Text(word, STYLES.get(word, ''))
 
 
-def told(finding: Finding) -> text.Text:
-    """What was found, where it comes from and what to do, a paragraph each."""
-    told = text.Text()
-    before, subject, after = finding.detail.partition(finding.subject) if finding.subject else (finding.detail, '', '')
-    if finding.subject and not subject:
-        told.append(finding.subject, 'bold').append(f': {finding.detail}' if finding.detail else '')
+def paragraphs(finding: Finding) -> text.Text:
+    """Return the detail, the origin and the remedy of a finding, each on its own line."""
+    result = text.Text()
+    if finding.subject and finding.subject not in finding.detail:
+        result.append(finding.subject, 'bold')
+        result.append(f': {finding.detail}' if finding.detail else '')
+    elif finding.subject:
+        before, subject, after = finding.detail.partition(finding.subject)
+        result.append(before).append(subject, 'bold').append(after)
     else:
-        told.append(before).append(subject, 'bold').append(after)
+        result.append(finding.detail)
     if finding.scope:
-        told.append(f' (matters to servers with {finding.scope})')
+        result.append(f' (matters to servers with {finding.scope})')
     if finding.origin:
-        told.append(f'\nfrom {finding.origin}', 'dim')
+        result.append(f'\nfrom {finding.origin}', 'dim')
     if finding.remedy and finding.outcome is not Outcome.OK:
-        told.append(f'\n→ {finding.remedy}', 'cyan')
-    return told
+        result.append(f'\n→ {finding.remedy}', 'cyan')
+    return result
 
 
 def mark(outcome: Outcome) -> text.Text:
-    """A sign for an outcome; never the only thing that tells it."""
-    return text.Text({Outcome.OK: '✓', Outcome.WARNING: '!', Outcome.FAILURE: '✗', Outcome.UNKNOWN: '?'}[outcome],
-                     STYLES[outcome.value])
+    """Return the sign of an outcome. Always print a word beside it."""
+    return text.Text(_SIGNS[outcome], STYLES[outcome.value])
 
 
 def sign(state: State) -> text.Text:
-    """The sign of what becomes of a migration, in its colour."""
+    """Return the sign of a migration's state, in its colour."""
     return text.Text(state.sign, STYLES.get(state.value, ''))
 
 
 def names(hosts: Sequence[str], width: int, most: int = 0) -> str:
-    """Names of hosts as ranges, without their number.
+    """Return the names of hosts as ranges, without their number.
 
     :param width: of a line, in characters
     :param most: see :func:`nova_migcheck.hostranges.fold`
     """
-    return broken(printable(hostranges.fold(hosts, most, count=False)), width)
+    return wrapped(printable(hostranges.fold(hosts, most, count=False)), width)
 
 
-def broken(folded: str, width: int) -> str:
-    """A text with folded names in lines of ``width`` characters, broken at blanks and behind commas; rich does at blanks only."""
+def wrapped(folded: str, width: int) -> str:
+    """Return a text with folded names in lines of ``width`` characters.
+
+    Lines are broken at blanks and after commas; rich breaks them only at blanks.
+    """
     lines = ['']
     for part in _PART.findall(folded):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
@@ -76,55 +84,64 @@ def broken(folded: str, width: int) -> str:
     return '\n'.join(line.rstrip() for line in lines)
 
 
-def findings(found: Sequence[Finding]) -> table.Table:
-    """Findings as a person reads them."""
-    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style='bold')
-    grid.add_column('outcome', no_wrap=True)
-    grid.add_column('check', no_wrap=True)
-    grid.add_column('what was found, where it comes from, what to do', overflow='fold')
-    for finding in found:
+def grid() -> table.Table:
+    """Return an empty table in the style of all tables here."""
+    return table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
+                       header_style='bold')
+
+
+def findings(rows: Sequence[Finding]) -> table.Table:
+    """Return a table of findings."""
+    result = grid()
+    result.add_column('outcome', no_wrap=True)
+    result.add_column('check', no_wrap=True)
+    result.add_column('what was found, where it comes from, what to do', overflow='fold')
+    for finding in rows:
         word = mark(finding.outcome).append(f' {finding.outcome}', STYLES[finding.outcome.value])
-        grid.add_row(word, text.Text(finding.check), told(finding))
-    return grid
+        result.add_row(word, text.Text(finding.check), paragraphs(finding))
+    return result
 
 
-def total(found: Sequence[Finding]) -> text.Text:
-    """How many of each outcome, the worst first."""
-    counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in WORST_FIRST}
-    return text.Text(', ').join(text.Text(f'{count} {outcome}', STYLES[outcome.value]) for outcome, count in counts.items() if count)
+def total(rows: Sequence[Finding]) -> text.Text:
+    """Return the number of findings of each outcome, the worst first."""
+    outcomes = [finding.outcome for finding in rows]
+    return text.Text(', ').join(
+        text.Text(f'{outcomes.count(outcome)} {outcome}', STYLES[outcome.value])
+        for outcome in WORST_FIRST if outcome in outcomes)
 
 
 class Table:
-    """Stands in for cliff's table where a person looks at it."""
+    """Replace cliff's table formatter on a terminal."""
 
     def emit_list(self, column_names: Sequence[str], data: Iterable[Sequence[Any]], stdout: TextIO,
                   parsed_args: argparse.Namespace) -> None:
-        """A table in the width of the terminal. Columns that are empty in every row are left out."""
+        """Print a table in the width of the terminal, without the columns that are empty."""
         rows = [list(row) for row in data]
-        shown = [i for i, _name in enumerate(column_names) if not rows or any(str(row[i]) for row in rows)]
-        grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style='bold')
+        shown = [i for i, _name in enumerate(column_names)
+                 if not rows or any(str(row[i]) for row in rows)]
+        result = grid()
         for i in shown:
-            # What a line is about is not broken: the rest gives way.
+            # Do not break the first column. Shrink the others.
             longest = max((len(str(row[i])) for row in rows), default=0)
-            grid.add_column(text.Text(column_names[i]), overflow='fold', min_width=min(longest, 30) if i == 0 else None)
+            result.add_column(text.Text(column_names[i]), overflow='fold',
+                              min_width=min(longest, 30) if i == 0 else None)
         for row in rows:
-            grid.add_row(*(_cell(row[i]) for i in shown))
-        on(stdout).print(grid)
+            result.add_row(*(_cell(row[i]) for i in shown))
+        console_for(stdout).print(result)
 
 
 def _cell(value: Any) -> text.Text:
-    if isinstance(value, columns.FormattableColumn):
-        content = getattr(value, '_value', None)
-        if isinstance(content, list) and content and isinstance(content[0], dict) and 'check' in content[0]:
-            return text.Text('\n').join(reason(Finding.from_dict(finding)) for finding in content)
+    if isinstance(value, Findings):
+        return text.Text('\n').join(reason(finding) for finding in value.findings)
     return styled('' if value is None else str(value))
 
 
 def reason(finding: Finding) -> text.Text:
-    """A finding as what stands in the way of a server."""
-    return text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, '')).append_text(told(finding))
+    """Return a finding as the reason of a verdict."""
+    result = text.Text().append(f'{finding.check}: ', STYLES.get(finding.outcome.value, ''))
+    return result.append_text(paragraphs(finding))
 
 
-def on(stream: TextIO) -> console.Console:
-    """A console on a stream. It writes no colours where the stream is no terminal, or ``NO_COLOR`` is set."""
+def console_for(stream: TextIO) -> console.Console:
+    """Return a console. It uses colours only on a terminal and without ``NO_COLOR``."""
     return console.Console(file=stream, highlight=False, markup=False, emoji=False)

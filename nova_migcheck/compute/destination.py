@@ -79,7 +79,10 @@ class Destination:
         target = self._reporter.fresh(self._conf.migcheck.recheck_after)
         now = time.time()
         cpu, compared = self._compare_cpu(context, instance, source, target, now)
-        guest = Guest(cpu, self._needs(context, instance, source, target))
+        known = source is not None and source.knows(0, now, self._conf.migcheck)
+        requirements = source.needs.of(instance.uuid) if source is not None and known else ''
+        guest = Guest(cpu, self._needs(context, instance, source, target),
+                      requirements=requirements)
         verdict = judge(guest, source, target, now, self._policies, compared, self._conf.host)
         self._refusals.enforce(context, instance, self._conf.host, verdict)
         self._watch.said(instance.uuid, self._conf.host, verdict.rejections + verdict.warnings)

@@ -143,6 +143,9 @@ class Reporter:
         for name, loaded in self._checks.items():
             if loaded.check is not None:
                 settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+                if loaded.check.READS_GUESTS:
+                    settings[name] = dataclasses.replace(settings[name], guests={
+                        one: self._checks[one].entry for one in self._registry.needing})
             else:
                 settings[name] = self._reader.nothing()
         outcome = self._runner.run(settings, self._conf.migcheck.round_deadline)

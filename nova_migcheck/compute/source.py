@@ -12,10 +12,12 @@ from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck.aftermath.watch import Watch
+from nova_migcheck.checks import loading
 from nova_migcheck.compute.destination import CONDUCTOR, HOST_MARK, LIBVIRT, read_report
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
+from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.population import fingerprint
 from nova_migcheck.deadline import Bounded, Call
 from nova_migcheck.finding import Finding, Outcome
@@ -79,6 +81,7 @@ class Source:
         def decide() -> None:
             target = published.wait(self._longest())
             verdict = self._guest_leaves(instance, host, accepted, target)
+            verdict += settle(self._needs_fit(instance, target), self._policies)
             verdict += settle(path.wait(self._longest()), self._policies)
             past_ones = past.warn(self._watch.pasts(), past.OUT, host, time.time())
             verdict += settle(past_ones, self._policies)
@@ -134,6 +137,20 @@ class Source:
         # Only its CPU, which changes no sooner than libvirtd restarts: not its findings.
         offered = Report(target.time, cpu=target.cpu)
         return judge(Guest(cpu), None, offered, time.time(), self._policies, name=host)
+
+    def _needs_fit(self, instance: Any, target: Optional[Report]) -> list[Finding]:
+        """Compare what the guest needs now, besides its CPU, with what the target has published."""
+        registry = loading.of(self._policies.checks)
+        if target is None or not registry.needing:
+            return []
+        try:
+            xml = self._bounded.call(
+                LIBVIRT, lambda: self._libvirt.get_guest(instance).get_xml_desc())
+            return registry.compare(registry.needs(cpuxml.parse(xml)), target.common)
+        except (TimeoutError, ValueError, exception.NovaException) as e:
+            return [Finding('report', Outcome.UNKNOWN, 'guest',
+                            f'what the guest needs is unknown: {e}', 'its live XML in libvirt',
+                            'see libvirtd on the source')]
 
     def _guest_cpu(self, instance: Any, host: Optional[cpus.Cpu]) -> cpus.Cpu:
         connection = self._libvirt.get_connection()

@@ -84,20 +84,28 @@ class Definition:
         return cpunames.canonical(name for name, policy in self.features if policy in policies)
 
 
-def parse_definition(xml: str) -> Definition:
-    """Read one of the four documents.
+def parse(xml: str) -> ElementTree.Element:
+    """Return the root of a document of libvirt's.
 
-    :raises Undefined: for domain capabilities that offer no host-model
-    :raises ValueError: when it is none of the four, or not XML, or too large
+    :raises ValueError: when it is not XML, too large, or declares entities
     """
     if len(xml) > MAX_XML:
         raise ValueError(f'the document is larger than {MAX_XML} characters')
     if _DOCTYPE.search(xml):  # libvirt writes none, and an entity may expand to gigabytes
         raise ValueError('the document declares entities, which libvirt never does')
     try:
-        root = ElementTree.fromstring(xml)
+        return ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f'not XML: {error}') from None
+
+
+def parse_definition(xml: str) -> Definition:
+    """Read one of the four documents.
+
+    :raises Undefined: for domain capabilities that offer no host-model
+    :raises ValueError: when it is none of the four, or not XML, or too large
+    """
+    root = parse(xml)
     read = {'cpu': _read_cpu, 'domain': _read_domain, 'domainCapabilities': _read_domain_capabilities,
             'capabilities': _read_capabilities}.get(root.tag)
     if read is None:

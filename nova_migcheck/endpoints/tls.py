@@ -5,19 +5,14 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import ssl
 import threading
 from typing import Any, Iterator, Optional
 
+from nova_migcheck import certificates
 from nova_migcheck.endpoints.values import Tls, is_address
 
 _LOCK = threading.Lock()
-
-# OpenSSL's X509_V_ERR_*: not yet valid, expired; another name, another address; self-signed, or the issuer not found.
-_DATES = (9, 10)
-_NAMES = (62, 64)
-_ISSUER = (2, 18, 19, 20, 21)
 
 
 class UnusableFile(Exception):
@@ -91,7 +86,7 @@ def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, 
     found = next((e for e in causes(error) if isinstance(e, ssl.SSLCertVerificationError)), None)
     code, message = (found.verify_code, found.verify_message) if found else (0, '')
     if any(type(e).__name__ == 'CertificateError' for e in causes(error)):  # by urllib3 < 2 itself
-        code = _NAMES[0]
+        code = certificates.NAMES[0]
     if not code:
         other = next((e for e in causes(error) if isinstance(e, ssl.SSLError)), error)
         reason = getattr(other, 'reason', '') or str(other)
@@ -99,43 +94,25 @@ def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, 
             return 'what answers there does not speak TLS'
         return str(reason).lower().replace('_', ' ')
     try:
-        der = _peer_certificate(host, address, port, timeout)
-        return _refused(code, message, der, host, tls)
+        certificate = certificates.fetch(address, port, timeout, host)
+        return _refused(code, message, certificate, host, tls)
     except Exception:  # the certificate cannot be fetched or read: OpenSSL's own words must do
         return message or str(found or error)
 
 
-def _peer_certificate(host: str, address: str, port: int, timeout: float) -> bytes:
-    anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anything.check_hostname = False
-    anything.verify_mode = ssl.CERT_NONE
-    with socket.create_connection((address, port), timeout=timeout) as plain, \
-            anything.wrap_socket(plain, server_hostname=host) as wrapped:
-        return wrapped.getpeercert(binary_form=True) or b''
-
-
-def _refused(code: int, message: str, der: bytes, host: str, tls: Tls) -> str:
-    from cryptography import x509
-    certificate = x509.load_der_x509_certificate(der)
-    if code in _DATES:
-        first, last = _validity(certificate)
-        which = 'expired' if code == 10 else 'not yet valid'
+def _refused(code: int, message: str, certificate: Any, host: str, tls: Tls) -> str:
+    if code in certificates.DATES:
+        first, last = (f'{time:%Y-%m-%d %H:%M} UTC' for time in certificates.validity(certificate))
+        which = 'expired' if code == certificates.EXPIRED else 'not yet valid'
         # It may be one of the chain that has expired; the dates below are then fine, and must not be blamed.
         return f'certificate {which}: of {_subject(certificate)}, valid from {first} to {last}'
-    if code in _NAMES:
+    if code in certificates.NAMES:
         return f'certificate for another name: it is for {_names(certificate)}, not for {host}'
-    if code in _ISSUER:
+    if code in certificates.ISSUER:
         issuer = certificate.issuer.rfc4514_string() or 'nobody'
         where = f'{tls.cafile} does not hold' if tls.cafile else 'the default CAs do not include'
         return f'certificate from an unknown CA: issued by {issuer}, which {where}'
     return f'certificate refused: {message}'
-
-
-def _validity(certificate: Any) -> tuple[str, str]:
-    """Both ends, UTC. cryptography < 42 has only the naive ones."""
-    first = getattr(certificate, 'not_valid_before_utc', None) or certificate.not_valid_before
-    last = getattr(certificate, 'not_valid_after_utc', None) or certificate.not_valid_after
-    return first.strftime('%Y-%m-%d %H:%M UTC'), last.strftime('%Y-%m-%d %H:%M UTC')
 
 
 def _subject(certificate: Any) -> str:
@@ -143,12 +120,9 @@ def _subject(certificate: Any) -> str:
 
 
 def _names(certificate: Any, most: int = 5) -> str:
-    from cryptography import x509
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    names = certificates.alternative_names(certificate)
+    if not names:
         return f'no name ({certificate.subject.rfc4514_string()} has no subjectAltName)'
-    names = [str(general.value) for general in extension]
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 

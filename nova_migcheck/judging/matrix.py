@@ -148,10 +148,11 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, 
         if servers and known and report:
             found += [(group.cpu, group.who) for group in report.groups]
         for cpu, who in found:
-            key: Hashable = (cpu, published.site(report) if report else None)
+            requirements = report.needs.usual if report else ''
+            key: Hashable = (cpu, requirements, published.site(report) if report else None)
             if key not in sources:
                 sources[key] = len(guests)
-                guests.append((Guest(cpu, _ALL), report))
+                guests.append((Guest(cpu, _ALL, requirements=requirements), report))
             rows.append(Row(number, sources[key], who))
     # The frequency of a TSC differs on every host, and concerns few guests.
     exact = any(guest.cpu is not None and guest.cpu.tsc_hz is not None for guest, _report in guests)

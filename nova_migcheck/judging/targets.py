@@ -56,8 +56,9 @@ def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: flo
     :param running: False when it is started anew on the target
     """
     known = running and source is not None and source.knows(arrived, now, migcheck)
-    cpu = source.guest(instance_uuid) if known and source else None
-    return Guest(cpu, needs, running)
+    if not known or source is None:
+        return Guest(None, needs, running)
+    return Guest(source.guest(instance_uuid), needs, running, source.needs.of(instance_uuid))
 
 
 class Kind(NamedTuple):

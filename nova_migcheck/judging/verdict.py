@@ -7,7 +7,7 @@ import dataclasses
 from typing import Iterable, Optional
 
 from nova_migcheck import cpu as cpus
-from nova_migcheck.checks import registry
+from nova_migcheck.checks import loading
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.policies import REJECT, WARN, Policies
 from nova_migcheck.report.report import Report
@@ -19,6 +19,7 @@ class Guest:
 
     :param cpu: what it uses; None when that is not known (or plays no part: see ``running``)
     :param needs: which findings with a scope concern it: ``volumes``, ``encryption``, ``local-disk``
+    :param requirements: what it needs of a target besides its CPU, as JSON (``checks.needs``)
     :param running: False when it is started anew on the target (cold migration, evacuation): then neither its CPU nor the
         migration network plays a part
     """
@@ -26,6 +27,7 @@ class Guest:
     cpu: Optional[cpus.Cpu] = None
     needs: frozenset[str] = frozenset()
     running: bool = True
+    requirements: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,8 @@ def judge_fresh(guest: Guest, source: Optional[Report], target: Report, policies
     """:func:`judge`, for a target whose report is there and believed."""
     verdict = _guest_on(guest, target, policies, compared, name)
     findings = list(target.findings)
+    if guest.running and guest.requirements:
+        findings += loading.of(policies.checks).compare(guest.requirements, target.common)
     if guest.running and source is not None:
         findings += between(source, target, policies) if together is None else together
     return settle(concerning(guest, findings), policies) + verdict
@@ -107,7 +111,7 @@ def between(source: Report, target: Report, policies: Policies) -> list[Finding]
 
     Only what is alike on many hosts takes part (see ``report.published``).
     """
-    return registry.of(policies.checks).between(source.common, target.common)
+    return loading.of(policies.checks).between(source.common, target.common)
 
 
 def _guest_on(guest: Guest, target: Optional[Report], policies: Policies, compared: Optional[cpus.Comparison],

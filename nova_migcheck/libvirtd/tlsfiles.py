@@ -8,12 +8,11 @@ libvirtd.conf and virtproxyd.conf.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import ipaddress
 import os
 import pwd
 from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence, Union
 
+from nova_migcheck import certificates
 from nova_migcheck.finding import Outcome
 
 if TYPE_CHECKING:
@@ -91,8 +90,8 @@ def troubles(files: TlsFiles, names: Sequence[str] = (), visible: bool = True) -
     :param visible: whether libvirt's file system can be seen from here; else a missing file proves nothing
     """
     try:
-        authorities = read(files.authority)
-        chain = read(files.certificate)
+        authorities = certificates.read(files.authority)
+        chain = certificates.read(files.certificate)
     except OSError as e:
         yield _unreadable(files, str(e.filename), e, visible)
         return
@@ -102,68 +101,18 @@ def troubles(files: TlsFiles, names: Sequence[str] = (), visible: bool = True) -
     certificate = chain[0]
     for path, one in ((files.certificate, certificate), *((files.authority, authority) for authority in authorities[:1])):
         what = f'{files.whose} certificate' if one is certificate else f'the authority of {files.whose} certificate'
-        wrong = outdated(one)
+        wrong = certificates.outdated(one)
         if wrong:
             yield Trouble(Outcome.FAILURE, path, f'{what} {wrong}', 'renew the certificate')
     if not any(one.subject == certificate.issuer for one in (*authorities, *chain[1:])):
         yield Trouble(Outcome.FAILURE, files.certificate, f'{files.whose} certificate was issued by '
                       f'{certificate.issuer.rfc4514_string()}, which is not in {files.authority}', 'install the right authority')
     for name in names:
-        if not matches(certificate, name):
-            yield Trouble(Outcome.FAILURE, files.certificate, f'{files.whose} certificate is for {", ".join(names_of(certificate))} and '
+        if not certificates.matches(certificate, name):
+            own = ', '.join(certificates.names(certificate))
+            yield Trouble(Outcome.FAILURE, files.certificate, f'{files.whose} certificate is for {own} and '
                           f'not for {name}, by which this host is contacted', 'issue it for that name or address')
     yield from _key(files, certificate, visible)
-
-
-def read(path: str) -> list[x509.Certificate]:
-    """The certificates in a PEM file, at least one.
-
-    :raises OSError: when it cannot be read
-    :raises ValueError: when it holds none
-    """
-    from cryptography import x509
-    with open(path, 'rb') as file:
-        parts = file.read().split(b'-----BEGIN CERTIFICATE-----')[1:]
-    if not parts:
-        raise ValueError(f'there is no certificate in {path}')
-    return [x509.load_pem_x509_certificate(b'-----BEGIN CERTIFICATE-----' + part) for part in parts]
-
-
-def outdated(certificate: x509.Certificate) -> str:
-    """``expired on …`` or ``is not valid before …``, '' when it is valid today."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    start, end = (_utc(certificate, name) for name in ('not_valid_before', 'not_valid_after'))
-    if now > end:
-        return f'expired on {end:%Y-%m-%d %H:%M} UTC'
-    return f'is not valid before {start:%Y-%m-%d %H:%M} UTC' if now < start else ''
-
-
-def names_of(certificate: x509.Certificate) -> list[str]:
-    """Names and addresses that it is for, its common name last."""
-    from cryptography import x509
-    names: list[str] = []
-    try:
-        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names += alternative.get_values_for_type(x509.DNSName)
-        names += map(str, alternative.get_values_for_type(x509.IPAddress))
-    except x509.ExtensionNotFound:
-        pass
-    common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return list(dict.fromkeys(names + [str(one.value) for one in common]))
-
-
-def matches(certificate: x509.Certificate, name: str) -> bool:
-    """Whether it is for a name, about as GnuTLS' ``gnutls_x509_crt_check_hostname`` sees it, rather too lenient than too strict."""
-    wanted = name.lower().rstrip('.')
-    for has in map(str.lower, names_of(certificate)):
-        if has == wanted or (has.startswith('*.') and wanted.partition('.')[2] == has[2:]):
-            return True
-        try:
-            if ipaddress.ip_address(has) == ipaddress.ip_address(wanted):
-                return True
-        except ValueError:
-            continue
-    return False
 
 
 def _key(files: TlsFiles, certificate: x509.Certificate, visible: bool) -> Iterator[Trouble]:
@@ -206,9 +155,3 @@ def _uid(name: str) -> Optional[int]:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         return None
-
-
-def _utc(certificate: x509.Certificate, name: str) -> datetime.datetime:
-    # cryptography before 42 has no …_utc
-    aware: Optional[datetime.datetime] = getattr(certificate, f'{name}_utc', None)
-    return aware or getattr(certificate, name).replace(tzinfo=datetime.timezone.utc)

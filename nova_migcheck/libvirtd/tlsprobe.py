@@ -11,12 +11,13 @@ import ssl
 import time
 from typing import Any, Optional
 
+from nova_migcheck import certificates
 from nova_migcheck.libvirtd import tlsfiles
 from nova_migcheck.network.interfaces import IPAddress
 from nova_migcheck.network.probe import Reach, Service, connected
 
 # X509_V_ERR_… of openssl/x509_vfy.h on which OpenSSL and GnuTLS, which libvirt uses, agree: dates, unknown authority, wrong name
-_CERTAIN = {9, 10, 18, 19, 20, 21, 62, 64}
+_CERTAIN = {*certificates.DATES, *certificates.NAMES, 18, 19, 20, 21}
 
 
 async def tls(address: IPAddress, port: int, deadline: float, name: str, files: tlsfiles.TlsFiles, verify: bool = True) -> Service:
@@ -33,7 +34,7 @@ async def tls(address: IPAddress, port: int, deadline: float, name: str, files: 
 
 
 def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsFiles, verify: bool) -> tuple[str, bool]:
-    context = _context()
+    context = certificates.unverifying_context()
     if verify and os.access(files.authority, os.R_OK):
         try:
             context.load_verify_locations(files.authority)
@@ -51,9 +52,9 @@ def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsF
             return _welcome(secured, name, context, verify, presented)
     except ssl.SSLCertVerificationError as e:
         seen = _certificate(peer, deadline)
-        if seen is not None and e.verify_code in (62, 64) and tlsfiles.matches(seen, name):
+        if seen is not None and e.verify_code in certificates.NAMES and certificates.matches(seen, name):
             return '', True
-        told = f'; it is for {", ".join(tlsfiles.names_of(seen))}, {tlsfiles.outdated(seen) or "its dates are good"}' if seen else ''
+        told = f'; it is for {", ".join(certificates.names(seen))}, {certificates.outdated(seen) or "its dates are good"}' if seen else ''
         return f'its certificate is refused: {e.verify_message}{told}', e.verify_code not in _CERTAIN
     except socket.timeout:
         return 'it accepts connections but does not answer the TLS handshake', False
@@ -86,28 +87,18 @@ def _look(der: Optional[bytes], name: str) -> str:
     if not der:
         return ''
     certificate = x509.load_der_x509_certificate(der)
-    wrong = tlsfiles.outdated(certificate)
+    wrong = certificates.outdated(certificate)
     if wrong:
         return f'its certificate {wrong}'
-    if tlsfiles.matches(certificate, name):
+    if certificates.matches(certificate, name):
         return ''
-    return f'its certificate is for {", ".join(tlsfiles.names_of(certificate))}, not for {name}'
+    return f'its certificate is for {", ".join(certificates.names(certificate))}, not for {name}'
 
 
 def _certificate(peer: Any, deadline: float) -> Optional[Any]:
     """What the other end presents, unverified, to say what is wrong with it."""
-    from cryptography import x509
     try:
-        with socket.create_connection(peer[:2], max(0.05, deadline - time.monotonic())) as sock, _context().wrap_socket(sock) as secured:
-            der = secured.getpeercert(True)
-            return x509.load_der_x509_certificate(der) if der else None
+        host, port = peer[:2]
+        return certificates.fetch(host, port, max(0.05, deadline - time.monotonic()))
     except (OSError, ValueError):
         return None
-
-
-def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with contextlib.suppress(ssl.SSLError):
-        context.set_ciphers('DEFAULT@SECLEVEL=1')  # no stricter about old keys than GnuTLS
-    return context

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's interfaces, addresses, names and routes, over which of them migrations are meant to go, and what answers at the other end."""
+"""Read a host's network, determine its migration network, and probe other hosts over it."""

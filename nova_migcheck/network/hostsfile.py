@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``/etc/hosts`` with its line numbers, so that a finding can say which line is wrong."""
+"""Read ``/etc/hosts`` with its line numbers, so that a finding can name the wrong line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from nova_migcheck.network.interfaces import IPAddress
 
 PATH = '/etc/hosts'
 
-# Bytes that are looked at: more is a list of blocked advertisers, and ours would be at its top.
+# Number of bytes to read. A longer file is a list of blocked sites, which follows the host's own
+# lines.
 _MAX_BYTES = 4 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class HostsLine:
-    """One address on one line (counted from 1) and the names that it is given."""
+    """Hold one line: its number, counted from 1, its address, and the names of that address."""
 
     number: int
     address: IPAddress
@@ -26,7 +27,10 @@ class HostsLine:
 
 @dataclasses.dataclass(frozen=True)
 class HostsFile:
-    """The lines of a hosts file that give an address. A missing file is an empty one, as it is for the resolver."""
+    """Hold the lines of a hosts file that name an address.
+
+    A missing file counts as an empty one, as it does for the resolver.
+    """
 
     lines: tuple[HostsLine, ...] = ()
     path: str = PATH
@@ -35,7 +39,7 @@ class HostsFile:
     def read(cls, path: str = PATH) -> HostsFile:
         """Read a hosts file.
 
-        :raises OSError: when it is there and cannot be read
+        :raises OSError: if it exists and cannot be read
         """
         try:
             with open(path, 'rb') as file:
@@ -45,27 +49,29 @@ class HostsFile:
         return cls(tuple(_parse(text.split('\n'))), path)
 
     def of(self, name: str) -> list[HostsLine]:
-        """The lines that name ``name``, in their order."""
-        wanted = name.lower()
-        return [line for line in self.lines if wanted in line.names]
+        """Return the lines for a name, in their order."""
+        lower = name.lower()
+        return [line for line in self.lines if lower in line.names]
 
     def origin(self, name: str, address: Optional[IPAddress] = None) -> str:
-        """``/etc/hosts:12`` for a name (and its address), or ``resolver`` when no line says so."""
+        """Return ``/etc/hosts:12`` for a name and its address, or ``resolver`` if not found."""
         for line in self.of(name):
             if address is None or line.address == address:
                 return f'{self.path}:{line.number}'
         return 'resolver'
 
     def conflict(self, name: str, answers: Sequence[IPAddress]) -> list[HostsLine]:
-        """The lines that give ``name`` different addresses of one family; empty when there is no such conflict.
+        """Return the lines that give ``name`` different addresses of one family.
 
-        :param answers: of the resolver, which may ask elsewhere first, or take the first line only (``multi off``)
+        The same address on two lines is no conflict, nor is one IPv4 and one IPv6 address. A
+        loopback address and a real one are a conflict: the resolver of this host returns both.
 
-        The same address on two lines is none, nor is one IPv4 and one IPv6 address. A loopback address beside a real one
-        is: on this host both are answers.
+        :param answers: the resolver's addresses. It may ask another source first, or take the
+            first line only (``multi off``).
         """
         for version in (4, 6):
-            lines = [line for line in self.of(name) if line.address.version == version and line.address in answers]
+            lines = [line for line in self.of(name)
+                     if line.address.version == version and line.address in answers]
             if len({line.address for line in lines}) > 1:
                 return lines
         return []
@@ -77,6 +83,7 @@ def _parse(lines: Iterable[str]) -> Iterable[HostsLine]:
         if not names:
             continue
         try:
-            yield HostsLine(number, ipaddress.ip_address(address), tuple(name.lower() for name in names))
+            yield HostsLine(number, ipaddress.ip_address(address),
+                            tuple(name.lower() for name in names))
         except ValueError:
-            continue  # the resolver passes over such a line too
+            continue  # the resolver skips such a line, too

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP to the ports that a migration will use, all at once, under one deadline.
+"""Connect to the ports that a migration will use, at the same time and under one deadline.
 
-A closed port answers "refused" at once and a filtered one not at all: both tell something, the second one after the deadline
-instead of after the 135 s that stock Nova hangs.
+A closed port refuses the connection immediately. A filtered one does not answer, which shows at
+the deadline; stock Nova hangs for 135 s.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from typing import AsyncIterator, Optional, Sequence
 
 from nova_migcheck.network.interfaces import IPAddress
 
-# linux/in.h, linux/in6.h, linux/errqueue.h: without RECVERR a firewall's ICMP looks just like a closed port
+# linux/in.h, linux/in6.h, linux/errqueue.h. Without RECVERR, the ICMP message of a firewall looks
+# like a closed port.
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _ORIGIN_ICMP = (2, 3)
 
-# A call of AUTH_LIST, the first thing that any libvirt client says, before it logs in (src/remote/remote_protocol.x,
-# src/rpc/virnetprotocol.x): length, program, version, procedure 66, call, serial, ok.
+# A call of AUTH_LIST, the first message of every libvirt client, before it logs in
+# (src/remote/remote_protocol.x, src/rpc/virnetprotocol.x): length, program, version, procedure 66,
+# call, serial, ok.
 _REMOTE_PROGRAM = 0x20008086
 _AUTH_LIST = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 66, 0, 1, 0)
 
 
 class Reach(enum.Enum):
-    """What became of one attempt to connect."""
+    """Tell the result of one attempt to connect."""
 
     OPEN = 'open'
     REFUSED = 'refused'
@@ -40,7 +42,10 @@ class Reach(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """One attempt. ``detail`` is in words, for a finding."""
+    """Hold the result of one attempt to connect.
+
+    :param detail: the result in words, for a finding
+    """
 
     address: IPAddress
     port: int
@@ -49,16 +54,19 @@ class Probe:
 
     @property
     def path_open(self) -> bool:
-        """Whether packets get through: something accepted, or the host itself said that nothing listens."""
+        """Return whether packets get through.
+
+        They do if the connection was accepted, or refused by the host itself.
+        """
         return self.reach in (Reach.OPEN, Reach.REFUSED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """One attempt to talk to the service behind a port.
+    """Hold the result of one attempt to use the service on a port.
 
-    :param problem: empty when it answered as it should
-    :param unsure: whether libvirt itself may see it otherwise
+    :param problem: what is wrong; empty if it answered as expected
+    :param unsure: whether libvirt itself may get another result
     """
 
     probe: Probe
@@ -67,8 +75,12 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def connected(address: IPAddress, port: int, deadline: float) -> AsyncIterator[tuple[Probe, socket.socket]]:
-    """Connect until ``deadline`` (of ``time.monotonic``); the socket is of use only when the probe is ``OPEN``."""
+async def connected(address: IPAddress, port: int,
+                    deadline: float) -> AsyncIterator[tuple[Probe, socket.socket]]:
+    """Try to connect; the socket is connected only if the probe is ``OPEN``.
+
+    :param deadline: as by ``time.monotonic()``
+    """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
@@ -79,27 +91,30 @@ async def connected(address: IPAddress, port: int, deadline: float) -> AsyncIter
         start = time.monotonic()
         reach, detail = Reach.OPEN, 'connected'
         try:
-            await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, (str(address), port)),
-                                   max(0.05, deadline - start))
+            connecting = asyncio.get_running_loop().sock_connect(sock, (str(address), port))
+            await asyncio.wait_for(connecting, max(0.05, deadline - start))
         except asyncio.TimeoutError:
             reach, detail = Reach.SILENT, f'no answer within {time.monotonic() - start:.1f} s'
         except OSError as e:
-            icmp = _icmp(sock)
-            if icmp is not None and (icmp in _PROHIBITED or isinstance(e, ConnectionRefusedError)):
+            icmp, refused = _icmp(sock), isinstance(e, ConnectionRefusedError)
+            if icmp is not None and (icmp in _PROHIBITED or refused):
                 reach, detail = Reach.REJECTED, 'rejected by a firewall (ICMP)'
-            elif isinstance(e, ConnectionRefusedError):
+            elif refused:
                 reach, detail = Reach.REFUSED, 'connection refused'
             else:
                 reach, detail = Reach.UNREACHABLE, e.strerror or str(e)
         yield Probe(address, port, reach, detail), sock
 
 
-# (origin, type, code): administratively prohibited, in IPv4 and in IPv6
+# (origin, type, code) for "administratively prohibited", in IPv4 and in IPv6.
 _PROHIBITED = {(2, 3, 9), (2, 3, 10), (2, 3, 13), (3, 1, 1), (3, 1, 5), (3, 1, 6)}
 
 
 def _icmp(sock: socket.socket) -> Optional[tuple[int, int, int]]:
-    """The ICMP message that ended an attempt; None when it was a TCP reset or a verdict of our own kernel."""
+    """Return origin, type and code of the ICMP message that ended an attempt.
+
+    Return None if a TCP reset or this host's own kernel ended it.
+    """
     try:
         ancillary = sock.recvmsg(512, 512, socket.MSG_ERRQUEUE)[1]
     except OSError:
@@ -113,13 +128,13 @@ def _icmp(sock: socket.socket) -> Optional[tuple[int, int, int]]:
 
 
 async def path(address: IPAddress, port: int, deadline: float) -> Probe:
-    """Whether packets to a port get through. Whatever listens there is left alone at once."""
+    """Probe whether packets to a port get through, and disconnect immediately."""
     async with connected(address, port, deadline) as (probe, _sock):
         return probe
 
 
 async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
-    """Ask libvirt over plain TCP how it wants to be logged in to.
+    """Ask libvirt over plain TCP for its ways to log in.
 
     A hung daemon accepts the connection and never answers.
     """
@@ -129,15 +144,16 @@ async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
         loop = asyncio.get_running_loop()
         try:
             await loop.sock_sendall(sock, _AUTH_LIST)
-            reply = await asyncio.wait_for(_read(sock, 8), max(0.05, deadline - time.monotonic()))
+            timeout = max(0.05, deadline - time.monotonic())
+            reply = await asyncio.wait_for(_read(sock, 8), timeout)
         except asyncio.TimeoutError:
             return Service(probe, 'it accepts connections but does not answer')
         except OSError as e:
-            return Service(probe, f'it ends the connection: {e.strerror or e}')
+            return Service(probe, f'it closes the connection: {e.strerror or e}')
         if len(reply) < 8:
-            return Service(probe, 'it ends the connection without an answer')
+            return Service(probe, 'it closes the connection without an answer')
         if struct.unpack('!II', reply)[1] != _REMOTE_PROGRAM:
-            return Service(probe, 'what answers there is not libvirtd or virtproxyd')
+            return Service(probe, 'the service there is not libvirtd or virtproxyd')
         return Service(probe)
 
 
@@ -147,16 +163,18 @@ async def ssh(address: IPAddress, port: int, deadline: float) -> Service:
         if probe.reach is not Reach.OPEN:
             return Service(probe, probe.detail)
         try:
-            greeting = await asyncio.wait_for(_read(sock, 4), max(0.05, deadline - time.monotonic()))
+            timeout = max(0.05, deadline - time.monotonic())
+            greeting = await asyncio.wait_for(_read(sock, 4), timeout)
         except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but says nothing')
+            return Service(probe, 'it accepts connections but sends nothing')
         except OSError as e:
-            return Service(probe, f'it ends the connection: {e.strerror or e}')
-        return Service(probe, '' if greeting == b'SSH-' else 'what answers there is not an ssh server')
+            return Service(probe, f'it closes the connection: {e.strerror or e}')
+        is_ssh = greeting == b'SSH-'
+        return Service(probe, '' if is_ssh else 'the service there is not an ssh server')
 
 
 async def _read(sock: socket.socket, size: int) -> bytes:
-    """``size`` bytes, fewer when the other end closes."""
+    """Return ``size`` bytes, or fewer if the other end closes the connection."""
     data = b''
     while len(data) < size:
         more = await asyncio.get_running_loop().sock_recv(sock, size - len(data))
@@ -167,17 +185,17 @@ async def _read(sock: socket.socket, size: int) -> bytes:
 
 
 def qemu_ports(ports: tuple[int, int]) -> tuple[list[int], list[int]]:
-    """Which ports of QEMU's range to try: first these, and when none of them gets an answer, those.
+    """Return the ports of QEMU's range to try first, and those to try if these do not answer.
 
-    libvirt gives out the lowest free port, and a QEMU that waits for its migration takes whoever connects first for the
-    source: a stray connection ends that migration. So the low ports, where others may be waiting right now, are left alone
-    unless the rest is filtered.
+    libvirt assigns the lowest free port. A QEMU that waits for its migration takes the first
+    connection for the source, so a stray connection ends that migration. So the low ports, where
+    another QEMU may be waiting, are tried only if the others are filtered.
     """
     first, last = ports
     size = last - first
     high = dict.fromkeys((last, first + size * 3 // 4, first + size // 2, first + size // 4))
-    low = dict.fromkeys(port for port in (first + size // 8, first + 4, first + 2) if port <= last and port not in high)
-    return list(high), list(low)
+    low = dict.fromkeys((first + size // 8, first + 4, first + 2))
+    return list(high), [port for port in low if port <= last and port not in high]
 
 
 async def qemu(address: IPAddress, ports: tuple[int, int], deadline: float) -> list[Probe]:

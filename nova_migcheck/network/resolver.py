@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every answer of this host's resolver for a name, under a deadline that ``getaddrinfo`` itself does not have."""
+"""Resolve names on this host under a deadline, which ``getaddrinfo`` itself does not have."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Iterable, Optional
 from nova_migcheck.deadline import Call
 from nova_migcheck.network.interfaces import IPAddress
 
-# What libvirt (virNetSocketNewConnectTCP) and QEMU (inet_parse_connect_saddr) ask for: no IPv6 answers on a host that has
-# no IPv6 address.
+# The flags of libvirt (virNetSocketNewConnectTCP) and QEMU (inet_parse_connect_saddr). With them,
+# a host without an IPv6 address gets no IPv6 answers.
 _FLAGS = socket.AI_ADDRCONFIG | socket.AI_V4MAPPED
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the resolver said of a name: addresses in its order, or why there are none.
+    """Hold the resolver's answer for a name: addresses in its order, or why there are none.
 
-    :param literal: the name is an address itself, nobody was asked
-    :param timed_out: it had not answered when the time was up
+    :param literal: whether the name is itself an address, so that the resolver was not asked
+    :param timed_out: whether the resolver had not answered at the deadline
     """
 
     name: str
@@ -33,7 +33,10 @@ class Answer:
 
 
 def literal(name: str) -> Optional[IPAddress]:
-    """The address that ``name`` is, with or without the brackets of a URI; None when it is a name."""
+    """Return the address that ``name`` is, or None if it is no address.
+
+    The brackets of a URI are allowed.
+    """
     try:
         return ipaddress.ip_address(name.strip('[]'))
     except ValueError:
@@ -41,20 +44,25 @@ def literal(name: str) -> Optional[IPAddress]:
 
 
 def resolve(names: Iterable[str], timeout: float) -> dict[str, Answer]:
-    """Ask for all names at once.
+    """Resolve all names at the same time.
 
-    :param timeout: seconds after which what has not answered counts as timed out
+    :param timeout: seconds after which a name counts as timed out
     """
-    wanted = list(dict.fromkeys(names))
-    answers = {name: Answer(name, (address,), literal=True) for name, address in
-               ((name, literal(name)) for name in wanted) if address is not None}
-    asked = {name: Call(_ask, name) for name in wanted if name not in answers}
+    answers: dict[str, Answer] = {}
+    calls: dict[str, Call[Answer]] = {}
+    for name in dict.fromkeys(names):
+        address = literal(name)
+        if address is None:
+            calls[name] = Call(_ask, name)
+        else:
+            answers[name] = Answer(name, (address,), literal=True)
     deadline = time.monotonic() + timeout
-    for name, waiting in asked.items():
+    for name, call in calls.items():
         try:
-            answers[name] = waiting.wait(max(0.0, deadline - time.monotonic()))
+            answers[name] = call.wait(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            answers[name] = Answer(name, error=f'the resolver gave no answer within {timeout:g} s', timed_out=True)
+            error = f'the resolver gave no answer within {timeout:g} s'
+            answers[name] = Answer(name, error=error, timed_out=True)
     return answers
 
 
@@ -63,4 +71,5 @@ def _ask(name: str) -> Answer:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=_FLAGS)
     except (OSError, UnicodeError) as e:
         return Answer(name, error=getattr(e, 'strerror', None) or str(e))
-    return Answer(name, tuple(dict.fromkeys(ipaddress.ip_address(str(entry[4][0])) for entry in found)))
+    addresses = dict.fromkeys(ipaddress.ip_address(str(entry[4][0])) for entry in found)
+    return Answer(name, tuple(addresses))

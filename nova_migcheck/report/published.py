@@ -31,6 +31,7 @@ import re
 import zlib
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
+from nova_migcheck.checks.needs import Needs
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.dictionary import NAMES_1
 from nova_migcheck.cpu.population import pack, unpack
@@ -61,7 +62,7 @@ _TSC_HZ = re.compile(r"'tsc_hz':([0-9]{1,13})[,}]")
 
 
 # Keys of the part that is this host's own which are no facts.
-_RESERVED = frozenset(('f', 'tsc_hz', 'default', 'guests', 'counted', 'past', 'dropped'))
+_RESERVED = frozenset(('f', 'tsc_hz', 'default', 'guests', 'counted', 'past', 'dropped', 'needs'))
 
 
 class Unreadable(ValueError):
@@ -197,6 +198,8 @@ def _text(report: Report) -> str:
         own['default'] = pack(report.default_guest, report.cpu)
     if report.groups:
         own['guests'] = [[pack(group.cpu, report.cpu) if group.cpu else None, ' '.join(group.who)] for group in report.groups]
+    if report.needs != Needs():
+        own['needs'] = report.needs.to_json()
     if report.counted is not None:
         own['counted'] = report.counted
     if report.migrations:
@@ -251,7 +254,7 @@ def _read(text: Any) -> Report:
     return Report(
         time, findings, cpu, unpack(own['default'], cpu) if 'default' in own else None,
         tuple(Group(unpack(packed, cpu) if packed is not None else None, tuple(who.split())) for packed, who in own.get('guests', ())),
-        _common_facts(site), _own_facts(own), dropped, counted, past.read(own.get('past')), site_text)
+        _common_facts(site), _own_facts(own), Needs.from_json(own.get('needs')), dropped, counted, past.read(own.get('past')), site_text)
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -339,6 +342,7 @@ _SHRINK: tuple[Callable[[Report], Report], ...] = (
     lambda r: _drop(r, 'findings', findings=_one_each(r.findings)),
     lambda r: _drop(r, 'guests', groups=()),
     lambda r: _drop(r, 'findings', findings=_cut(r.findings, 0)[:40]),
+    lambda r: _drop(r, 'needs', needs=Needs()),
     lambda r: _drop(r, 'default', default_guest=None),
 )
 # Then the facts, and last of all the CPU.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Mapping, Optional
 
+from nova_migcheck.checks.needs import Needs, shorten
 from nova_migcheck.checks.registry import Registry
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.cpu.population import GuestCpus, guest_by_default
@@ -36,6 +37,7 @@ class Report:
     :param groups: guests with another CPU
     :param common: fact -> what of it is alike on many hosts, which is what hosts are compared by
     :param own: fact -> what of it differs on every host
+    :param needs: of its guests, besides the CPU
     :param dropped: what did not fit, and ``guests`` when nothing tells what a guest has that no group names
     :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
     :param migrations: the last few live migrations from and to it, oldest first
@@ -49,6 +51,7 @@ class Report:
     groups: tuple[Group, ...] = ()
     common: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    needs: Needs = dataclasses.field(default_factory=Needs)
     dropped: tuple[str, ...] = ()
     counted: Optional[int] = None
     migrations: tuple[Past, ...] = ()
@@ -98,11 +101,6 @@ def summarise(findings: tuple[Finding, ...]) -> str:
     return ','.join(sorted(words)).replace(' ', '_') or '-'
 
 
-def shorten(instance_uuid: str) -> str:
-    """What of an instance's UUID a report holds: 48 bits tell the guests of one host apart."""
-    return instance_uuid.replace('-', '')[:12].lower()
-
-
 def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
           registry: Registry, counted: Optional[float] = None) -> Report:
     """Make a report of a round of checks. A fact that is not as declared is a finding.
@@ -132,7 +130,7 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
         told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
     common: dict[str, dict[str, Any]] = {}
     own: dict[str, dict[str, Any]] = {}
-    for name in sorted(facts.keys() - {'cpu', 'guests'}):
+    for name in sorted(facts.keys() - {'cpu', 'guests', 'needs'}):
         if name not in registry.offers or not isinstance(facts[name], dict):
             why = ('is no JSON object' if name in registry.offers
                    else 'is declared by none of the enabled checks')
@@ -142,5 +140,6 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
         for part, fact in zip((common, own), registry.split(name, facts[name])):
             if fact:
                 part[name] = fact
-    return Report(int(time), tuple(told), cpu, default, groups, common, own, dropped,
+    needs = Needs.from_json(facts.get('needs'))
+    return Report(int(time), tuple(told), cpu, default, groups, common, own, needs, dropped,
                   None if counted is None else int(counted))

@@ -17,7 +17,7 @@ from typing import Any, Callable, Collection, Mapping, Optional
 from oslo_log import log as logging
 
 from nova_migcheck.checks.base import Settings
-from nova_migcheck.checks.registry import Loaded, load
+from nova_migcheck.checks.loading import Loaded, load
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.processes import start_time
 from nova_migcheck.rounds import child

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the disks that a server has on one host are there on another: the storages of two hosts compared.
+"""Compare the storage of two hosts, to find a target that lacks a server's disks.
 
-Stock Nova takes a target whose share is not mounted for one with local disks: it copies the disks into the target's own directory and
-deletes those on the share, silently. Where two local directories are compared, that copy is what the operator wants.
+If the share is not mounted on the target, stock Nova assumes that the target has local disks.
+It then copies the disks into a local directory of the target and silently deletes those on the
+share. Between two hosts with local directories, that copy is what the operator wants.
 """
 
 from __future__ import annotations
@@ -10,77 +11,96 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.storage.mounts import TABLE
 
 SCOPE = 'local-disk'
 
-_OFF = '; if that is meant, set [migcheck] instances_shared = no on one of the two hosts'
+_OFF = '; if this is intended, set [migcheck] instances_shared = no on one of the two hosts'
 
 
 def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong with going from ``source`` to ``target``, two ``storage`` facts without their host's own keys.
+    """Return what is wrong with a migration from ``source`` to ``target``.
 
-    Never raises: a fact comes from another host and may be anything. Every finding has the scope ``local-disk``: a server whose
-    disks are all volumes needs none of it.
+    Both are ``storage`` facts without the keys that differ on every host. A fact comes from
+    another host and may be anything, so this never raises. Every finding has the scope
+    ``local-disk``: servers whose disks are all volumes are not affected.
     """
     if not _is_fact(source) or not _is_fact(target):
         return []
-    images = _compare_images(source, target)
+    found = _compare_images(source, target)
     if 'rbd' in (source['images'], target['images']) or source['images'] != target['images']:
-        return images
-    if source['images'] != 'path' or 'no' in (source.get('expect'), target.get('expect')) or source['shared'] is not True:
+        return found
+    not_shared = 'no' in (source.get('expect'), target.get('expect'))
+    if source['images'] != 'path' or not_shared or source['shared'] is not True:
         return []
     if target['shared'] is not True:
-        return [_finding(Outcome.FAILURE, target, f'{_where(target)}, a local file system; the source has it on {_system(source)}: '
-                         'Nova would copy the disks there and delete them from the share',
-                         f'mount it on the target{_OFF}')]
+        detail = (f'{_where(target)}, a local file system; the source has it on '
+                  f'{_system(source)}: Nova would copy the disks there and delete them from the '
+                  'share')
+        return [_finding(Outcome.FAILURE, target, detail, f'mount it on the target{_OFF}')]
     return _compare_shared(source, target)
 
 
 def _compare_images(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:
-    """``[libvirt] images_type`` of both: where Nova keeps the disks."""
+    """Compare ``[libvirt] images_type``, which decides where Nova keeps the disks."""
     ours, theirs = source['images'], target['images']
     if ours != theirs:
         outcome = Outcome.FAILURE if ours == 'rbd' else Outcome.WARNING
-        return [_finding(outcome, target, f'the target keeps disks in {_images(theirs)}, the source in {_images(ours)}',
-                         'give both hosts one [libvirt] images_type', 'images_type')]
+        detail = (f'the target keeps disks in {_images(theirs)}, '
+                  f'but the source keeps them in {_images(ours)}')
+        return [_finding(outcome, target, detail,
+                         'set the same [libvirt] images_type on both hosts', 'images_type')]
     pools = source.get('pool'), target.get('pool')
     if ours == 'rbd' and all(isinstance(pool, str) for pool in pools) and pools[0] != pools[1]:
-        return [_finding(Outcome.WARNING, target, f'the target keeps disks in the pool {pools[1]}, the source in {pools[0]}',
-                         'give both hosts one [libvirt] images_rbd_pool', 'images_rbd_pool')]
+        detail = (f'the target keeps disks in the pool {pools[1]}, '
+                  f'but the source keeps them in the pool {pools[0]}')
+        return [_finding(Outcome.WARNING, target, detail,
+                         'set the same [libvirt] images_rbd_pool on both hosts',
+                         'images_rbd_pool')]
     return []
 
 
 def _compare_shared(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:
-    """Two shared file systems: the same one? Names differ where things do not, so the inode numbers, which are the server's, decide."""
-    families = source.get('family'), target.get('family')
-    same_servers = _meet(source.get('servers'), target.get('servers'))
-    same_export = bool(source.get('export')) and source.get('export') == target.get('export')
-    if families[0] != families[1]:
-        different = True
-    elif same_servers and same_export:
-        different = _differ('inode', source, target)
-    else:
-        different = _differ('inode', source, target) or _differ('marker', source, target)
-        exports = bool(source.get('export')) and bool(target.get('export'))
-        if not different and exports and not same_export and None in (source.get('inode'), target.get('inode')):
-            different = True
+    """Compare two shared file systems.
+
+    The same directory may have different names on two hosts, so the inode number decides, which
+    the file server assigns.
+    """
+    exports = [fact.get('export') for fact in (source, target)]
+    same_servers = _intersect(source.get('servers'), target.get('servers'))
+    same_export = bool(exports[0]) and exports[0] == exports[1]
+    same_name = same_servers and same_export
     both = f'{_where(target)}; the source has it on {_system(source)}'
-    if different:
+    if _different(source, target, same_name):
         numbers = ''
-        if (same_servers and same_export) or not all(fact.get('export') for fact in (source, target)):
-            # The names are the same, or there are none that another host could read.
-            told = [f'{key} {target[key]} there, {source[key]} on the source' for key in ('inode', 'marker')
-                    if _differ(key, source, target)]
-            numbers = f' ({"; ".join(told)})' if told else ''
-        return [_finding(Outcome.FAILURE, target, f'{both}: that is another directory{numbers}', f'mount the same export on both{_OFF}')]
-    if not any(fact.get('export') for fact in (source, target)) and _same_number('inode', source, target) and _same_number(
-            'marker', source, target):
+        # Show the numbers where the names are the same, or another host could not read them.
+        if same_name or not all(exports):
+            differing = [f'{key} {target[key]} on the target, {source[key]} on the source'
+                         for key in ('inode', 'marker') if _differ(key, source, target)]
+            numbers = f' ({"; ".join(differing)})' if differing else ''
+        return [_finding(Outcome.FAILURE, target, f'{both}: that is another directory{numbers}',
+                         f'mount the same export on both hosts{_OFF}')]
+    if not any(exports) and all(_same_number(key, source, target) for key in ('inode', 'marker')):
         return []
-    # Every server of a Gluster volume serves it, and each host commonly names the nearest one.
-    if same_export and (same_servers or families[0] == 'glusterfs'):
+    # Every server of a Gluster volume serves it, and a host often names the nearest one.
+    if same_export and (same_servers or source.get('family') == 'glusterfs'):
         return []
-    return [_finding(Outcome.UNKNOWN, target, f'{both}: whether that is the same directory cannot be told',
-                     'mount it by the same name on both')]
+    return [_finding(Outcome.UNKNOWN, target,
+                     f'{both}: cannot determine whether that is the same directory',
+                     'mount it by the same name on both hosts')]
+
+
+def _different(source: Mapping[str, Any], target: Mapping[str, Any], same_name: bool) -> bool:
+    """Return whether two shared file systems are certainly different directories."""
+    if source.get('family') != target.get('family') or _differ('inode', source, target):
+        return True
+    if same_name:
+        return False
+    if _differ('marker', source, target):
+        return True
+    exports = [fact.get('export') for fact in (source, target)]
+    no_inode = None in (source.get('inode'), target.get('inode'))
+    return all(exports) and exports[0] != exports[1] and no_inode
 
 
 def _differ(key: str, source: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
@@ -92,7 +112,7 @@ def _same_number(key: str, source: Mapping[str, Any], target: Mapping[str, Any])
     return isinstance(source.get(key), int) and source.get(key) == target.get(key)
 
 
-def _meet(ours: Any, theirs: Any) -> bool:
+def _intersect(ours: Any, theirs: Any) -> bool:
     if not isinstance(ours, list) or not isinstance(theirs, list):
         return False
     return bool({x for x in ours if isinstance(x, str)} & {x for x in theirs if isinstance(x, str)})
@@ -101,7 +121,9 @@ def _meet(ours: Any, theirs: Any) -> bool:
 def _is_fact(value: Any) -> bool:
     if not isinstance(value, Mapping) or value.get('images') not in ('path', 'rbd', 'lvm'):
         return False
-    return value['images'] != 'path' or (isinstance(value.get('shared'), bool) and isinstance(value.get('path'), str))
+    if value['images'] != 'path':
+        return True
+    return isinstance(value.get('shared'), bool) and isinstance(value.get('path'), str)
 
 
 def _where(fact: Mapping[str, Any]) -> str:
@@ -109,7 +131,7 @@ def _where(fact: Mapping[str, Any]) -> str:
 
 
 def _system(fact: Mapping[str, Any]) -> str:
-    """``nfs4 10.0.0.5:/export, mounted at /var/lib/nova/instances``."""
+    """Return text like ``nfs4 10.0.0.5:/export, mounted at /var/lib/nova/instances``."""
     words = [str(fact[key]) for key in ('type', 'source') if fact.get(key)]
     return f'{" ".join(words) or "an unknown file system"}, mounted at {fact.get("mount") or "?"}'
 
@@ -118,7 +140,8 @@ def _images(kind: str) -> str:
     return {'path': 'the instances directory', 'rbd': 'Ceph (rbd)', 'lvm': 'LVM'}[kind]
 
 
-def _finding(outcome: Outcome, target: Mapping[str, Any], detail: str, remedy: str, option: str = '') -> Finding:
-    if option:
-        return Finding('storage', outcome, option, detail, f'[libvirt] {option} of both hosts', remedy, SCOPE)
-    return Finding('storage', outcome, str(target['path']), detail, '/proc/self/mountinfo of both hosts', remedy, SCOPE)
+def _finding(outcome: Outcome, target: Mapping[str, Any], detail: str, remedy: str,
+             option: str = '') -> Finding:
+    subject = option or str(target['path'])
+    origin = f'[libvirt] {option} of both hosts' if option else f'{TABLE} of both hosts'
+    return Finding('storage', outcome, subject, detail, origin, remedy, SCOPE)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's table of mounts: which file system a path is on, and what of that two hosts can compare.
+"""Read the kernel's table of mounts, and what two hosts can compare of a file system.
 
-Reading ``/proc/self/mountinfo`` touches no mount, so it answers when the server of one is gone.
+Reading ``/proc/self/mountinfo`` accesses no mount, so it works while a file server is down.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Iterable, Optional
 
 TABLE = '/proc/self/mountinfo'
 
-# Type -> what it is, for the file systems that several hosts can mount at once: those of libvirt's virFileIsSharedFSType
-# (src/util/virfile.c), on which it lets a live migration keep the disks where they are, and Lustre.
+# File system type -> family, of those that several hosts can mount at once. They are those of
+# libvirt's virFileIsSharedFSType (src/util/virfile.c), where a live migration leaves the disks in
+# place, and Lustre.
 SHARED = {
-    'nfs': 'nfs', 'nfs4': 'nfs', 'cifs': 'smb', 'smb3': 'smb', 'smbfs': 'smb', 'ceph': 'ceph', 'fuse.ceph': 'ceph',
-    'fuse.ceph-fuse': 'ceph', 'glusterfs': 'glusterfs', 'fuse.glusterfs': 'glusterfs', 'ocfs2': 'ocfs2', 'gfs2': 'gfs2', 'gpfs': 'gpfs',
-    'afs': 'afs', 'lustre': 'lustre', 'beegfs': 'beegfs', 'fuse.quobyte': 'quobyte', 'acfs': 'acfs',
+    'nfs': 'nfs', 'nfs4': 'nfs', 'cifs': 'smb', 'smb3': 'smb', 'smbfs': 'smb', 'ceph': 'ceph',
+    'fuse.ceph': 'ceph', 'fuse.ceph-fuse': 'ceph', 'glusterfs': 'glusterfs',
+    'fuse.glusterfs': 'glusterfs', 'ocfs2': 'ocfs2', 'gfs2': 'gfs2', 'gpfs': 'gpfs', 'afs': 'afs',
+    'lustre': 'lustre', 'beegfs': 'beegfs', 'fuse.quobyte': 'quobyte', 'acfs': 'acfs',
 }
-# Those of them whose source is a block device: it says nothing to another host.
+# Those whose source is a block device, whose name means nothing on another host.
 _ON_DEVICES = ('ocfs2', 'gfs2', 'gpfs', 'acfs')
-# Those that number a file alike on all clients: the number is the server's own. (SMB's may be made up by each client.)
+# Those whose clients all see the server's own inode numbers. An SMB client may make up its own.
 _NUMBERED = ('nfs', 'ceph', 'glusterfs', 'ocfs2', 'gfs2', 'gpfs', 'lustre')
 
 _ESCAPED = re.compile(r'\\([0-7]{3})')
@@ -31,10 +33,10 @@ _ESCAPED = re.compile(r'\\([0-7]{3})')
 
 @dataclasses.dataclass(frozen=True)
 class Mount:
-    """One line of the table.
+    """Hold one line of the table.
 
-    :param root: what of the file system is mounted; not ``/`` for a bind mount
-    :param options: of the mount and of the file system together
+    :param root: the directory of the file system that is mounted; not ``/`` for a bind mount
+    :param options: those of the mount and those of the file system
     """
 
     number: int
@@ -51,18 +53,19 @@ class Mount:
 
     @property
     def family(self) -> str:
-        """The kind of shared file system, '' for a local one."""
+        """Return the kind of shared file system, or '' for a local one."""
         return SHARED.get(self.type, '')
 
     @property
     def numbered(self) -> bool:
-        """Whether two hosts see the same inode number of the same file."""
+        """Return whether two hosts see the same inode number for the same file."""
         return self.family in _NUMBERED
 
     def export(self, path: str) -> tuple[list[str], str]:
-        """(servers, path on them) of what lies at ``path`` below this mount; nothing and '' where another host can not compare it.
+        """Return the servers of ``path``, which is below this mount, and its path on them.
 
-        The servers are names and addresses by which this one host knows them.
+        The servers are the names and addresses that this host uses. Return ``([], '')`` if
+        another host cannot compare them.
         """
         if not self.family or self.family in _ON_DEVICES:
             return [], ''
@@ -70,47 +73,56 @@ class Mount:
         servers, base = _split(self.source, self.family)
         if not base:
             return [], ''
-        addresses = {option.partition('=')[2] for option in self.options if option.startswith('addr=')}
-        return sorted({*map(_host, servers), *map(_host, addresses)} - {''}), posixpath.normpath('/' + f'{base}/{inside}'.lstrip('/'))
+        servers += [option[5:] for option in self.options if option.startswith('addr=')]
+        path_there = posixpath.normpath('/' + f'{base}/{inside}'.lstrip('/'))
+        return sorted(set(map(_host, servers)) - {''}), path_there
 
 
 def read(table: str = TABLE) -> list[Mount]:
-    """The mounts that this process sees.
+    """Return the mounts that this process sees.
 
-    :raises OSError: when there is no such table
+    :raises OSError: if the table cannot be read
     """
     with open(table, encoding='utf-8', errors='surrogateescape') as file:
         return list(parse(file))
 
 
 def table() -> bytes:
-    """Return the kernel's table as it is now; two that are equal hold the same mounts."""
+    """Return the kernel's table as it is now, to compare it with a later one."""
     try:
         with open(TABLE, 'rb') as file:
             return file.read()
-    except OSError:  # no /proc: then nothing is known to have changed
+    except OSError:  # without /proc, no change can be seen
         return b''
 
 
 def parse(lines: Iterable[str]) -> Iterable[Mount]:
-    """Mounts from lines of ``proc(5)``'s ``mountinfo``; a line that is none is left out."""
+    """Yield the mounts in the lines of a ``mountinfo`` file, see ``proc(5)``.
+
+    Malformed lines are skipped.
+    """
     for line in lines:
         before, dash, after = line.partition(' - ')
-        own, of_system = before.split(), after.split()
-        if not dash or len(own) < 6 or len(of_system) < 2 or not (own[0].isdecimal() and own[1].isdecimal()):
+        mount, system = before.split(), after.split()
+        if not dash or len(mount) < 6 or len(system) < 2:
             continue
-        options = {*own[5].split(','), *(of_system[2].split(',') if len(of_system) > 2 else ())}
-        yield Mount(int(own[0]), int(own[1]), _plain(own[3]), _plain(own[4]), of_system[0], _plain(of_system[1]), frozenset(options))
+        if not (mount[0].isdecimal() and mount[1].isdecimal()):
+            continue
+        options = ','.join((mount[5], *system[2:3])).split(',')
+        yield Mount(int(mount[0]), int(mount[1]), _unescaped(mount[3]), _unescaped(mount[4]),
+                    system[0], _unescaped(system[1]), frozenset(options))
 
 
 def covering(path: str, mounts: Iterable[Mount]) -> Optional[Mount]:
-    """The mount on which ``path`` (absolute, without symbolic links) lies.
+    """Return the mount that ``path`` is on, which is absolute and without symbolic links.
 
-    Walks from mount to mount as the kernel does: a later mount over a parent directory hides what was mounted below it.
+    This goes from mount to mount as the kernel does: a later mount over a parent directory hides
+    what was mounted below it.
     """
     above = [m for m in mounts if _is_below(path, m.point)]
     numbers = {m.number for m in above}
-    here = min((m for m in above if m.parent not in numbers or m.parent == m.number), key=lambda m: len(m.point), default=None)
+    roots = (m for m in above if m.parent not in numbers or m.parent == m.number)
+    here = min(roots, key=lambda m: len(m.point), default=None)
     seen = set()
     while here is not None and here.number not in seen:
         seen.add(here.number)
@@ -125,12 +137,12 @@ def _is_below(path: str, point: str) -> bool:
     return path == point or path.startswith(point.rstrip('/') + '/')
 
 
-def _plain(text: str) -> str:
+def _unescaped(text: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
 
 
 def _split(source: str, family: str) -> tuple[list[str], str]:
-    """``server:/path`` and its relatives, as (servers, path)."""
+    """Return the servers and the path in ``server:/path`` and its variants."""
     if family == 'smb':
         server, _, path = source.replace('\\', '/').lstrip('/').partition('/')
         return [server], '/' + path if server else ''
@@ -147,7 +159,7 @@ def _split(source: str, family: str) -> tuple[list[str], str]:
 
 
 def _host(name: str) -> str:
-    """A server's name or address, spelt in one way; a port stays."""
+    """Return a server's name or address in its canonical form. A port is kept."""
     name = name.strip().rstrip('.').lower()
     try:
         return ipaddress.ip_address(name.strip('[]')).compressed

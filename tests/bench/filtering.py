@@ -18,10 +18,11 @@ from nova.scheduler import filters, host_manager
 from oslo_utils import timeutils
 
 from nova_migcheck import scheduler
+from nova_migcheck.checks.needs import shorten
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.novadb import moves
 from nova_migcheck.report import published
-from nova_migcheck.report.report import Group, shorten
+from nova_migcheck.report.report import Group
 from tests.bench import fleet
 from tests.bench.measure import Row, in_sequence
 
@@ -113,7 +114,7 @@ def cost(case: Case, times: int = 7) -> tuple[float, float, float]:
             ours._memory._kinds.clear()
             published._read_packed.cache_clear()
         return hosts()
-    with mock.patch.object(scheduler.MigrationTargetFilter, '_leaving', lambda *_: (move, source)):
+    with mock.patch.object(scheduler.MigrationTargetFilter, '_move', lambda *_: (move, source)):
         kept = len(run([ours], spec, hosts()))
         assert case.expect in (None, kept), f'{kept} hosts kept, not {case.expect}'
         assert len(run(nova, spec, hosts())) == len(case.stats)

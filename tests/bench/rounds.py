@@ -20,6 +20,7 @@ from oslo_config import cfg
 
 from nova_migcheck import conf as confs
 from nova_migcheck.checks import cpu as cpu_check
+from nova_migcheck.checks.registry import Registry
 from nova_migcheck.cpu import Cpu, hypervisor
 from nova_migcheck.report import published
 from nova_migcheck.report import report as reports
@@ -151,7 +152,7 @@ def guests(libvirtd: Libvirtd) -> Iterator[Row]:
             file = pathlib.Path(directory, 'node.xml')
             file.write_text(f'<node>{"".join(_DOMAIN.format(number=number) for number in range(count))}</node>')
             guests_of = libvirt.open(f'test://{file}')
-            known = cpu_check._Guests(None)
+            known = cpu_check._Guests(None, Registry(()))
             assert len(known.read(Connection(), host)) == count
             runs = [functools.partial(_read_guests, kept, Connection(), host) for kept in (None, known.to_keep())]
             begin, again = in_turns(*runs, times=5)
@@ -162,7 +163,7 @@ def guests(libvirtd: Libvirtd) -> Iterator[Row]:
 
 
 def _read_guests(kept: Any, connection: Any, host: Cpu) -> None:
-    cpu_check._Guests(kept).read(connection, host)
+    cpu_check._Guests(kept, Registry(())).read(connection, host)
 
 
 def taps() -> Iterator[Row]:

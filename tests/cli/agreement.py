@@ -19,13 +19,14 @@ from nova import exception, objects
 from nova.scheduler import host_manager
 
 from nova_migcheck import scheduler
+from nova_migcheck.checks.needs import shorten
 from nova_migcheck.cli import explain
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.judging import matrix
 from nova_migcheck.novadb import fleet
 from nova_migcheck.policies import Policies
 from nova_migcheck.report import published
-from nova_migcheck.report.report import Group, Report, shorten
+from nova_migcheck.report.report import Group, Report
 from tests.cli import fleet_files
 from tests.facts import facts
 
@@ -105,7 +106,7 @@ class Cloud:
                     node.save()
         found = fleet.read()
         self._built = matrix.build(found.hosts, Policies.from_conf(self.conf.migcheck), self.conf.migcheck, time.time(), servers=True)
-        assert len(found.hosts) == sum(map(len, NUMBERS.values())) and not found.away
+        assert len(found.hosts) == sum(map(len, NUMBERS.values())) and not found.unreachable
         for name, (cell, number) in HOMES.items():
             with nova_context.target_cell(self.admin, self.cells[cell]) as context:
                 self._compare(context, cell, f'compute{number}', name, servers[name], found)

@@ -107,7 +107,7 @@ def attack(rounds, share):
             bounded.call(0.2, gate.wait)
         except TimeoutError:
             gate.set()
-        bounded._hung.join(10)
+        bounded._hung.wait(10)
 
     run(*attacks)
     call_what_hangs()

@@ -55,6 +55,9 @@ class TestRows:
             # Its libvirt has the feature's first name; and its TSC is 40 ppm off.
             'near': Cpu(tsc=(2_500_100_000, False)).having('arch-facilities'),
             'drifting': Cpu(tsc=(26 * GHZ // 10, False)).having('arch-capabilities'),
+            # Its guests' definitions name a model and a feature, which is disabled, that not every libvirt knows.
+            'milan': Cpu('EPYC-Milan').without('xfd'), 'knows both': Cpu('EPYC').having('sse4a'),
+            'knows no model': Cpu('EPYC', unknown=frozenset({'EPYC-Milan'})), 'knows no xfd': Cpu('EPYC', unknown=frozenset({'xfd'})),
         },
         'conf': {'migcheck': MIGCHECK},
         'host_conf': {'passing': PASSTHROUGH, 'fixed': INVTSC, 'disabling': DISABLES, 'emulating': EMULATES, 'away': NO_LIBVIRTD},

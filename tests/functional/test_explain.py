@@ -31,7 +31,7 @@ class TestAgreement:
             found = fleet.read()
             explained = {host.name: verdict.accepted for host, verdict in explain.judge(
                 fleet.server(server), found, found.hosts, nova.conf.CONF.migcheck, time.time())}
-            assert {host.name for host in found.hosts} == set(HOSTS) and not found.away
+            assert {host.name for host in found.hosts} == set(HOSTS) and not found.unreachable
             with cloud.cell() as context:
                 kept = self._filter(cloud, context, server, source)
             for host in set(HOSTS) - {source}:

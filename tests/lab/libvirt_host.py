@@ -10,7 +10,8 @@ import time
 from typing import Optional
 
 from tests.lab.libvirtd import Libvirtd
-from tests.lab.namespaces import Namespace
+from tests.lab.namespaces import HOST_FILES, Namespace
+from tests.roots import Root
 
 _CONF = """
 listen_tcp = 1
@@ -46,16 +47,20 @@ class LibvirtHost(Libvirtd):
     """A libvirtd in a namespace.
 
     :param cache: as for :class:`Libvirtd`
+    :param release: the release of Debian whose libvirtd and QEMU these are, None for the machine's own
     """
 
-    def __init__(self, host: Namespace, cache: Optional[pathlib.Path] = None) -> None:
+    def __init__(self, host: Namespace, cache: Optional[pathlib.Path] = None, release: Optional[Root] = None) -> None:
         super().__init__(host.name, cache=cache)
         self.host = host
+        self.release = release
 
     def start(self) -> None:
         with open(self.root / 'etc/libvirtd.conf', 'a') as conf:
             conf.write(_CONF)
         script = _START.format(root=self.root, core=min(os.sched_getaffinity(0)))
+        if self.release is not None:
+            script = self.release.enter(binds=[str(self.root), *HOST_FILES]) + script
         with open(self.root / 'libvirtd.err', 'wb') as errors:
             self.process = subprocess.Popen(self.host.inside('unshare', '--mount', '--propagation', 'private', 'sh', '-c', script),
                                             stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)

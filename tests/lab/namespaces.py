@@ -26,6 +26,9 @@ from tests.lab import inside
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
+#: Where a host has its own, whatever root a program in it has.
+HOST_FILES = ('/etc/hosts', '/etc/resolv.conf', '/etc/nsswitch.conf')
+
 # A fresh sysfs shows the devices of the namespace. /etc may be written to: it is an overlay in memory. The resolver is the hosts file,
 # and a name server that is not there.
 _HOLD = """

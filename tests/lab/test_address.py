@@ -327,7 +327,7 @@ def test_namespace_without_the_hosts_interfaces() -> None:
 
 @pytest.mark.parametrize('options, words', [
     ({'migration_interface': 'mig7'}, 'there is no interface mig7'),
-    ({'migration_networks': ['10.78.0.0/24']}, 'no address of this host lies in 10.78.0.0/24'),
+    ({'migration_networks': ['10.78.0.0/24']}, 'no address of this host is in 10.78.0.0/24'),
 ])
 def test_what_is_meant_is_not_there(hosts: TwoHosts, options: dict, words: str) -> None:
     failures = hosts.address(live_migration_inbound_addr='10.77.0.12', **options).failures

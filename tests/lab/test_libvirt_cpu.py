@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import random
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Iterator
 
@@ -16,9 +19,11 @@ from nova_migcheck.checks.cpu import CpuCheck
 from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu import names as cpunames
+from nova_migcheck.cpu import offered
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.models import CpuMap
 from nova_migcheck.cpu.population import guest_by_default
+from nova_migcheck.cpu.releases import RELEASES
 from nova_migcheck.finding import Finding, Outcome
 from tests.lab import libvirtd
 
@@ -69,6 +74,24 @@ def custom(model: str) -> str:
     return f"<cpu mode='custom' match='exact'><model fallback='forbid'>{model}</model></cpu>"
 
 
+def by_the_map(xml: str) -> str:
+    """The definition, put so that libvirt compares it by its CPU map.
+
+    From 10.10 on compareHypervisorCPU accepts a definition that requires no feature when QEMU calls its model usable, whatever else it
+    says, and migrations side with our arithmetic against that: so it requires one that its model has and every host. (Models about which
+    the map does not decide any more it compares by what blocks them: test_bare_models.)
+    """
+    element = ElementTree.fromstring(xml)
+    said = {feature.get('name') for feature in element.findall('feature')}
+    ElementTree.SubElement(element, 'feature', policy='require', name=next(name for name in ('cx8', 'msr', 'tsc', 'pae') if name not in said))
+    return ElementTree.tostring(element, encoding='unicode')
+
+
+def decided_by_the_map(conn: Any) -> list[str]:
+    cpu_map = CpuMap()
+    return [model for model in conn.getCPUModelNames('x86_64', 0) if cpu_map.decides(model, 'x86_64')]
+
+
 def ours(conn: Any, xml: str, virt: str, host: cpu.Cpu, expand: cpuguest.Expand) -> cpu.Comparison:
     definition = dataclasses.replace(cpuxml.parse_definition(xml), arch='x86_64', virt=virt)
     return cpu.compare(cpuguest.guest(definition, expand, libvirt=host.libvirt), host)
@@ -78,11 +101,11 @@ def ours(conn: Any, xml: str, virt: str, host: cpu.Cpu, expand: cpuguest.Expand)
 def test_every_model(conn: Any, virt: str) -> None:
     host = hypervisor.host_cpu(conn, virt)
     cpu_map = CpuMap()
-    models = conn.getCPUModelNames('x86_64', 0)
+    models = decided_by_the_map(conn)
     outcomes = set()
     for expand in (hypervisor.expander(conn), cpu_map.expand):
         for model in models:
-            xml = custom(model)
+            xml = by_the_map(custom(model))
             theirs = hypervisor.ask_hypervisor(conn, xml, virt, 'x86_64')
             found = ours(conn, xml, virt, host, expand)
             assert (model, found.outcome, found.missing) == (model, theirs.outcome, theirs.missing)
@@ -115,7 +138,7 @@ def test_guest_to_xml_means_the_same_to_libvirt(conn: Any, virt: str) -> None:
     expand = hypervisor.expander(conn)
     chance = random.Random(f'as XML {virt}')
     asked = 0
-    texts = [*definitions(conn, virt, chance), *map(custom, conn.getCPUModelNames('x86_64', 0))]
+    texts = [*definitions(conn, virt, chance), *(by_the_map(custom(model)) for model in decided_by_the_map(conn))]
     for text in texts:
         definition = dataclasses.replace(cpuxml.parse_definition(text), arch='x86_64', virt=virt)
         guest = cpuguest.guest(definition, expand)
@@ -129,12 +152,14 @@ def test_guest_to_xml_means_the_same_to_libvirt(conn: Any, virt: str) -> None:
 
 
 def definitions(conn: Any, virt: str, chance: random.Random) -> Iterator[str]:
-    models = conn.getCPUModelNames('x86_64', 0)
+    models = decided_by_the_map(conn)
     # No aliases: libvirt takes its own spelling only.
     names = sorted(cpunames.canonical(CpuMap().names('x86_64')))
-    own = cpuxml.as_custom(cpuxml.parse_definition(conn.getDomainCapabilities(None, 'x86_64', None, virt, 0)))
+    own = cpuxml.parse_definition(conn.getDomainCapabilities(None, 'x86_64', None, virt, 0))
+    if own.model not in models:
+        own = dataclasses.replace(own, model='qemu64')
     for number in range(RANDOM_DEFINITIONS):
-        element = ElementTree.fromstring(own if number % 2 else custom(chance.choice(models)))
+        element = ElementTree.fromstring(cpuxml.as_custom(own) if number % 2 else custom(chance.choice(models)))
         element.set('match', chance.choices(['exact', 'minimum', 'strict'], [8, 1, 1])[0])
         features = {feature.get('name'): feature for feature in element.findall('feature')}
         for name in chance.sample(names, chance.choice([0, 0, 1, 3, 10])):
@@ -147,15 +172,99 @@ def definitions(conn: Any, virt: str, chance: random.Random) -> Iterator[str]:
             vendor = ElementTree.Element('vendor')
             vendor.text = chance.choice(['Intel', 'AMD', 'Hygon'])
             element.insert(1, vendor)
-        yield ElementTree.tostring(element, encoding='unicode')
+        yield by_the_map(ElementTree.tostring(element, encoding='unicode'))
 
 
-def test_every_name_of_this_libvirt_is_in_the_table(conn: Any) -> None:
-    """For the releases that the table speaks of."""
+@pytest.mark.parametrize('virt', [KVM, 'qemu'])
+def test_bare_models(conn: Any, virt: str) -> None:
+    """Definitions of what nobody runs with yet: what the domain capabilities say of them is what becomes of them.
+
+    libvirt 9.0, asked, knows nothing of models that QEMU calls usable, and starts them (8 of 8 here); 11.3 says the same as we.
+    """
+    host = cpuxml.parse_definition(conn.getDomainCapabilities(None, 'x86_64', 'pc', virt, 0))
+    by_usability = conn.getLibVersion() >= 10_010_000
+    seen = set()
+    for model in host.models:
+        xml = custom(model.name)
+        definition = dataclasses.replace(cpuxml.parse_definition(xml), arch='x86_64', virt=virt)
+        found = offered.model(definition, host, CpuMap())
+        if found is None:
+            continue
+        seen.add(found.outcome)
+        if by_usability:
+            theirs = hypervisor.ask_hypervisor(conn, xml, virt, 'x86_64')
+            assert (model, found.outcome, found.missing) == (model, theirs.outcome, theirs.missing)
+        elif not hypervisor.ask_hypervisor(conn, xml, virt, 'x86_64').compatible:
+            assert (model.usable, found.outcome) == ('yes', cpu.COMPATIBLE)
+            start(conn, virt, xml).destroy()
+    assert seen == ({cpu.COMPATIBLE, cpu.INCOMPATIBLE} if by_usability else {cpu.COMPATIBLE})
+
+
+def test_a_model_that_is_not_offered_does_not_start(conn: Any) -> None:
+    import libvirt
+    host = cpuxml.parse_definition(conn.getDomainCapabilities(None, 'x86_64', 'pc', 'qemu', 0))
+    (model, *_) = set(CpuMap().models('x86_64')) - {one.name for one in host.models}
+    found = offered.model(cpuxml.parse_definition(custom(model)), host, CpuMap())
+    assert found is not None and found.reason == f'does not offer CPU model {model}: its libvirt or its QEMU does not know it'
+    with pytest.raises(libvirt.libvirtError, match=f'CPU model {model} is not supported by hypervisor'):
+        start(conn, 'qemu', custom(model))
+    allowed = custom(model).replace('forbid', 'allow')
+    assert offered.model(cpuxml.parse_definition(allowed), host, CpuMap()) is None
+    start(conn, 'qemu', allowed).destroy()
+
+
+def test_what_this_libvirt_knows_is_in_the_table(conn: Any) -> None:
+    """For the releases that the table speaks of: exactly; of any other up to its end, and newer, nothing wrong."""
     version = conn.getLibVersion()
-    if version < 9_001_000:
-        names = cpunames.canonical(CpuMap().names('x86_64'))
-        assert {name for name in names if not cpunames.known_to(version, name, None)} == set()
+    names = cpunames.beyond([*CpuMap().features(), *conn.getCPUModelNames('x86_64')])
+    host = hypervisor.host_cpu(conn, 'qemu')
+    assert host.cpu_map == cpunames.digest(CpuMap().models('x86_64'), CpuMap().features())
+    if version in [release[0] for release in RELEASES]:
+        assert cpunames.known_by(version, host.cpu_map) == names
+        assert cpunames.knows(version, host.cpu_map, 'nosuch', version + 1) is False
+    assert cpunames.known_by(version, None) <= names
+
+
+def test_the_table_is_made_anew_as_it_is(conn: Any) -> None:
+    version = cpunames.version_text(conn.getLibVersion())
+    table = pathlib.Path(__file__).parents[2] / 'tools/cpu_names.py'
+    if conn.getLibVersion() in [release[0] for release in RELEASES]:
+        subprocess.run([sys.executable, table, '--check', f'{version}={CpuMap().directory}'], check=True)
+    assert subprocess.run([sys.executable, table, '--check', '9.0.1=/nowhere'], stderr=subprocess.DEVNULL).returncode == 1
+
+
+def test_names_that_this_libvirt_does_not_know(conn: Any) -> None:
+    """Under a model that is usable, and one with a version: both keep libvirt 11.3 from looking at names that are disabled."""
+    newer = frozenset({'nosuch', 'nor-this'})
+    for model in ('qemu64', conn.getCPUModelNames('x86_64')[-1]):
+        guest = cpu.Cpu('x86_64', 'qemu', model=model, features=frozenset({'fpu'}), spelled=newer | {model}, libvirt=99_000_000)
+        assert hypervisor.unknown_names(conn, guest) == newer
+        found = hypervisor.ask_hypervisor(conn, guest)
+        version = cpunames.version_text(conn.getLibVersion())
+        assert found.reason == f'has libvirt {version}, which does not know CPU features nor-this, nosuch of the guest (libvirt 99.0.0)'
+        assert found.outcome == cpu.INCOMPATIBLE
+    guest = dataclasses.replace(guest, model='NoSuch', spelled=frozenset({'NoSuch'}))
+    assert hypervisor.ask_hypervisor(conn, guest).reason == (
+        f'has libvirt {version}, which does not know CPU model NoSuch of the guest (libvirt 99.0.0)')
+    # All names that it knows, at once.
+    known = frozenset([*CpuMap().features(), 'EPYC'])
+    assert hypervisor.unknown_names(conn, dataclasses.replace(guest, model='EPYC', spelled=known)) == frozenset()
+
+
+def test_where_the_hook_does_not_believe_compare_hypervisor_cpu(conn: Any) -> None:
+    """libvirt from 10.10 on accepts what QEMU calls usable, whatever the vendor. Asked as the hook asks it does not."""
+    foreign = 'Intel' if hypervisor.host_cpu(conn, 'qemu').vendor == 'AMD' else 'AMD'
+    xml = custom('pentium3').replace('</model>', f'</model><vendor>{foreign}</vendor>')
+    accepts = hypervisor.ask_hypervisor(conn, xml, 'qemu', 'x86_64').compatible
+    assert accepts == (conn.getLibVersion() >= 10_010_000)
+    definition = dataclasses.replace(cpuxml.parse_definition(xml), arch='x86_64', virt='qemu')
+    guest = cpuguest.guest(definition, hypervisor.expander(conn))
+    found = hypervisor.ask_hypervisor(conn, guest)
+    assert found.outcome == cpu.INCOMPATIBLE and foreign in found.reason
+    # A guest that requires nothing by name would be accepted: what is certain speaks against it.
+    nothing = dataclasses.replace(guest, features=frozenset())
+    assert hypervisor.ask_hypervisor(conn, nothing).compatible == accepts
+    assert hypervisor.ask_and_count(conn, nothing, hypervisor.host_cpu(conn, 'qemu')).outcome == cpu.INCOMPATIBLE
 
 
 def test_unknown_names_and_models(conn: Any) -> None:

@@ -282,7 +282,7 @@ def test_libvirt_port_that_is_filtered(hosts: TwoHosts, fact: Mapping[str, Any],
 @pytest.mark.parametrize('serve, words', [
     (namespaces.until_closed, 'accepts connections but does not answer'),
     (namespaces.ssh, 'not libvirtd'),
-    (lambda connection: None, 'ends the connection'),
+    (lambda connection: None, 'closes the connection'),
 ])
 def test_something_else_than_a_healthy_libvirtd(hosts: TwoHosts, fact: Mapping[str, Any], serve: Any, words: str) -> None:
     hosts.listen(serve=serve)
@@ -322,7 +322,7 @@ def test_uri_that_takes_no_name(hosts: TwoHosts, fact: Mapping[str, Any]) -> Non
     assert_says(hosts.transport('node2-mig', fact, live_migration_uri='qemu+tcp://node9/system'), 'qemu+tcp://node9/system')
 
 
-@pytest.mark.parametrize('serve, words', [(namespaces.ssh, ''), (namespaces.until_closed, 'says nothing'), (None, 'refused')])
+@pytest.mark.parametrize('serve, words', [(namespaces.ssh, ''), (namespaces.until_closed, 'sends nothing'), (None, 'refused')])
 def test_ssh(hosts: TwoHosts, fact: Mapping[str, Any], serve: Any, words: str) -> None:
     if serve:
         for port in (22, 2022):

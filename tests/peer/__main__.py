@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import os
+import pathlib
 import sys
 import time
 
+from tests import nova_releases
 from tests.peer import comparing, samples, table
 from tests.peer.comparing import Pair
 from tests.peer.explained import EXPLAINED
-from tests.peer.running import ROOT, Nova, Ran, run
+from tests.peer.running import Nova, Ran, run
 from tests.peer.suites import Suite, suites
 
 # Lines of the end of a traceback that are shown.
@@ -72,7 +74,7 @@ def main() -> int:
                         help='only this one, by its name in the table')
     given = parser.parse_args()
     begun = time.monotonic()
-    novas = [Nova(release, ROOT / f'.venv-{release}') for release in given.releases]
+    novas = [Nova(release, pathlib.Path(nova_releases.venv(release))) for release in given.releases]
     for nova in novas:
         samples.install(nova)
     status = report(both(novas, given.named))

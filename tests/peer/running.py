@@ -13,11 +13,9 @@ import tempfile
 import time
 from typing import Any, Mapping
 
+from tests import nova_releases, roots
 from tests.peer.suites import Suite
 
-ROOT = pathlib.Path(__file__).parents[2]
-# From the first on, Nova's own tests run on native threads here; before, there is only eventlet.
-THREADS_SINCE = '2026.1'
 # Seconds in which a test must end, and in which a worker must come to its first one.
 LONGEST = 300.0
 # Seconds between two looks at a worker.
@@ -49,10 +47,10 @@ class Nova:
     @property
     def environment(self) -> dict[str, str]:
         """Its tests look for api-paste.ini where Nova's sources have it, if nothing says more."""
-        threads = self.release >= THREADS_SINCE
+        threads = self.release >= nova_releases.THREADS_SINCE
         return dict(os.environ, OS_NOVA_DISABLE_EVENTLET_PATCHING=str(threads).lower(),
                     OS_WSGI__API_PASTE_CONFIG=str(self.prefix / 'etc/nova/api-paste.ini'),
-                    PYTHONPATH=str(ROOT))
+                    PYTHONPATH=str(roots.CHECKOUT))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import time
-from typing import Any, Iterator
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Iterator, Mapping
 
 from nova_migcheck.checks.address import AddressCheck
-from nova_migcheck.checks.base import Check, Fact, Result, Settings
+from nova_migcheck.checks.base import Check, Fact, Offer, Result, Settings
 from nova_migcheck.checks.storage import StorageCheck
 from nova_migcheck.finding import Finding
 
@@ -31,7 +32,16 @@ class Scripted(Check):
     """Says of a host what ``HOST.json`` says: ``findings`` (of any check's name) and ``facts``."""
 
     NAME = 'scripted'
-    OFFERS = (*AddressCheck.OFFERS, *StorageCheck.OFFERS)
+    OFFERS = (*AddressCheck.OFFERS, *StorageCheck.OFFERS, Offer('scripted'))
+
+    @staticmethod
+    def needs(domain: ElementTree.Element) -> dict[str, Any]:
+        return {'os': domain.findtext('os/type')}
+
+    @staticmethod
+    def compare(needs: Any, target: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+        if needs['os'] == target.get('scripted', {}).get('refuses'):
+            yield Scripted().failure('os', f'the target has nothing for a guest with {needs["os"]}')
 
     def run(self, settings: Settings) -> Iterator[Result]:
         said = _script(settings.host)

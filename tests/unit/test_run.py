@@ -6,18 +6,18 @@ what runs this.
 """
 
 import importlib.util
-import os
 import pathlib
 import shlex
 from importlib.machinery import SourceFileLoader
 
 import pytest
 
-from tests import documentation
+from tests import documentation, nova_releases, roots
 from tests.bench import arguments as of_the_bench
 from tests.lab.cloud import arguments as of_the_lab
+from tests.lab.mixed import arguments as of_mixed
 
-PARSERS = {'tests.bench': of_the_bench.parser, 'tests.lab.cloud': of_the_lab.parser}
+PARSERS = {'tests.bench': of_the_bench.parser, 'tests.lab.cloud': of_the_lab.parser, 'tests.lab.mixed': of_mixed.parser}
 
 
 class Recorder:
@@ -40,6 +40,21 @@ class Recorder:
         return 0
 
 
+class Elsewhere:
+    """Stands for another release of Debian: the command is begun here."""
+
+    def __init__(self, release, run):
+        assert release in roots.CODENAMES
+        self._run = run
+
+    def install(self, *packages):
+        assert packages
+
+    def run(self, program, *words, directory):
+        assert (program, directory) == ('./run', roots.PLACE)
+        return self._run(*words)[0]
+
+
 @pytest.fixture
 def run(monkeypatch):
     loader = SourceFileLoader('the_run', str(documentation.ROOT / 'run'))
@@ -49,10 +64,11 @@ def run(monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(module, 'subprocess', recorder)
     monkeypatch.setattr(module, 'call', recorder.call)
-    monkeypatch.setattr(module, 'on_release', lambda release, threads, words: (recorder.call(
-        os.path.join(module.release_venv(release), 'bin', 'python'), '-m', 'pytest', *words), 'all passed'))
+    monkeypatch.setattr(nova_releases, 'on_release', lambda release, threads, words, environment: (
+        recorder.call(f'{nova_releases.venv(release)}/bin/python', '-m', 'pytest', *words), 'all passed'))
     for name in ('environment', 'system', 'pip', 'make', 'debian', 'must'):
         monkeypatch.setattr(module, name, lambda *_args, **_how: None)
+    monkeypatch.setattr(module, 'another', lambda release: Elsewhere(release, run))
     monkeypatch.setenv('MIGCHECK_SKIPS_FAIL', 'no')
     for name in ('MIGCHECK_ROUNDS', 'MIGCHECK_FUZZ'):
         monkeypatch.setenv(name, '1')
@@ -93,7 +109,13 @@ def test_a_release_is_one_that_is_kept_up(run):
     assert [pathlib.Path(words[0]).parts[-3] for words in began] == ['.venv-2024.1']
 
 
-@pytest.mark.parametrize('module, words', [('tests.bench', ['--only', 'nothing']), ('tests.lab.cloud', ['--storry'])])
+def test_on_another_release_the_same_is_begun(run):
+    status, began = run('bench', '--on', 'debian-13', '10')
+    assert (status, [words[1:] for words in began]) == (0, [['-m', 'tests.bench', '10']])
+
+
+@pytest.mark.parametrize('module, words', [('tests.bench', ['--only', 'nothing']), ('tests.lab.cloud', ['--storry']),
+                                           ('tests.lab.mixed', ['--virt', 'xen'])])
 def test_what_is_not_known_is_refused(module, words):
     with pytest.raises(SystemExit):
         PARSERS[module]().parse_args(words)

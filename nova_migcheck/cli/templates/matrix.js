@@ -4,7 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const ACCEPTED = 0, WARNED = 1, REJECTED = 2, SAME = 3, APART = 4;
   const NAMES = ['accepted', 'warned', 'rejected', 'same', 'apart'];
-  const SAID = ['accepted', 'accepted with a warning', 'rejected', 'the same host', 'in another cell'];
+  const WORDS = ['accepted', 'accepted with a warning', 'rejected', 'the same host', 'in another cell'];
   const SIGNS = ['✓', '!', '✗', '·', ''];
   const {hosts, rows, verdicts, pairs, findings} = data;
   const text = findings.map((f) => [f.check, f.subject, f.detail, f.origin, f.remedy].join(' ').toLowerCase());
@@ -225,7 +225,7 @@
         cell.setAttribute('role', 'gridcell');
         cell.setAttribute('aria-colindex', c + 2);
         if (on) { cell.id = 'active'; cell.setAttribute('aria-selected', 'true'); }
-        cell.setAttribute('aria-label', `from ${sources[r].label} to ${targets[c].label}: ${SAID[st]}` + (on ? brief(sources[r], targets[c], st) : ''));
+        cell.setAttribute('aria-label', `from ${sources[r].label} to ${targets[c].label}: ${WORDS[st]}` + (on ? brief(sources[r], targets[c], st) : ''));
         cell.dataset.at = r + ' ' + c;
         cell.style.left = side + c * s - x + 'px';
         cell.style.top = top + r * s - y + 'px';
@@ -249,7 +249,7 @@
     const source = sources[active.row], target = targets[active.col];
     if (!source || !target) return;
     const st = state(source, target);
-    $('detail-title').textContent = `From ${source.label} to ${target.label}: ${SAID[st]}`;
+    $('detail-title').textContent = `From ${source.label} to ${target.label}: ${WORDS[st]}`;
     const made = [];
     if (st < SAME) {
       const [no, but] = reasons(source, target);

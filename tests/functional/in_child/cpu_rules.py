@@ -39,6 +39,8 @@ MODELS = {
         'pclmuldq pdpe1gb pge pni popcnt pse pse36 rdrand rdseed rdtscp sep sha-ni smap smep sse sse2 sse4.1 sse4.2 '
         'sse4a ssse3 svm syscall tsc vme xgetbv1 xsave xsavec xsaveopt')),
 }
+# What libvirt 7.0 does not know; of the model as much as EPYC has.
+MODELS['EPYC-Milan'] = MODELS['EPYC']
 # What the silicon has and QEMU gives to no guest: comparing it is LP#2039803.
 RAW_ONLY = frozenset(('acpi', 'ds', 'ds_cpl', 'dtes64', 'est', 'pbe', 'tm', 'tm2', 'xtpr'))
 # libvirt's first name of a feature -> its present one. A host that has the first has a libvirt which knows no other.
@@ -59,6 +61,7 @@ class Cpu:
 
     :param kvm: whether the host has KVM
     :param tsc: frequency in Hz, and whether the host can give a guest another one
+    :param unknown: names of models and features that its libvirt does not know
     """
 
     model: str = 'Haswell'
@@ -67,15 +70,16 @@ class Cpu:
     arch: str = 'x86_64'
     kvm: bool = True
     tsc: Optional[tuple[int, bool]] = None
+    unknown: frozenset[str] = frozenset()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
-        return {**dataclasses.asdict(self), 'added': sorted(self.added), 'removed': sorted(self.removed)}
+        return {**dataclasses.asdict(self), **{key: sorted(getattr(self, key)) for key in ('added', 'removed', 'unknown')}}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Cpu:
         tsc = value['tsc']
-        return cls(**{**value, 'added': frozenset(value['added']), 'removed': frozenset(value['removed']), 'tsc': tsc and tuple(tsc)})
+        return cls(**{**value, **{key: frozenset(value[key]) for key in ('added', 'removed', 'unknown')}, 'tsc': tsc and tuple(tsc)})
 
     def without(self, *features: str) -> Cpu:
         return dataclasses.replace(self, removed=self.removed | set(features))
@@ -131,6 +135,7 @@ def compare(host: Cpu, arch: str, virt_type: str, xml: str, flags: int) -> int:
         return COMPARE_SUPERSET
     if guest.get('mode') is not None and guest.find('arch') is not None:
         raise Refused(ERR_XML_ERROR, "unexpected 'arch' element in guest CPU", 'XML error: ')
+    _reads(host, guest)
     features, vendor = expand(xml)
     for first, present in RENAMED.items():
         if first in host.features and present in features:
@@ -143,6 +148,15 @@ def compare(host: Cpu, arch: str, virt_type: str, xml: str, flags: int) -> int:
     return COMPARE_INCOMPATIBLE if wrong else COMPARE_SUPERSET
 
 
+def _reads(host: Cpu, guest: ElementTree.Element) -> None:
+    """:raises Refused: when the host's libvirt does not know a name, whatever the policy"""
+    if guest.findtext('model') in host.unknown:
+        raise Refused(ERR_INTERNAL_ERROR, f'Unknown CPU model {guest.findtext("model")}', 'internal error: ')
+    for feature in guest.iter('feature'):
+        if feature.get('name') in host.unknown:
+            raise Refused(ERR_INTERNAL_ERROR, f'Unknown CPU feature {feature.get("name")}', 'internal error: ')
+
+
 def serves(host: Cpu, arch: Optional[str], virt_type: Optional[str]) -> None:
     """:raises Refused: when the host has no emulator for such guests"""
     if arch not in (None, host.arch):
@@ -152,11 +166,13 @@ def serves(host: Cpu, arch: Optional[str], virt_type: Optional[str]) -> None:
 
 
 def starts(host: Cpu, xml: str) -> None:
-    """QEMU begins to receive a guest. It knows no libvirt's names.
+    """libvirt reads the definition that comes with a guest, and QEMU begins to receive it. QEMU knows no libvirt's names.
 
     :raises Refused: when it lacks what the guest has
     """
-    if ElementTree.fromstring(xml).get('mode') == 'host-passthrough':
+    guest = ElementTree.fromstring(xml)
+    _reads(host, guest)
+    if guest.get('mode') == 'host-passthrough':
         return
     features, vendor = expand(xml)
     wrong = _wrong(dataclasses.replace(host, added=_present(host.added)), _present(features), vendor)

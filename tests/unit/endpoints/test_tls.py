@@ -7,17 +7,12 @@ import pathlib
 import ssl
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
 from nova_migcheck.endpoints import tls
 from nova_migcheck.endpoints.values import Tls
 from tests.lab import certificates
 
 CA = certificates.authority()
-
-
-def der(certificate: certificates.Certificate) -> bytes:
-    return certificate.certificate.public_bytes(serialization.Encoding.DER)
 
 
 @pytest.mark.parametrize('code, said', [
@@ -28,12 +23,14 @@ def der(certificate: certificates.Certificate) -> bytes:
     (7, 'certificate refused: signature failure'),
 ])
 def test_what_openssl_s_codes_mean(code: int, said: str) -> None:
-    certificate = certificates.issue('one', [f'a{number}' for number in range(1, 8)], by=CA)
-    assert tls._refused(code, 'signature failure', der(certificate), 'vip.example', Tls()).startswith(said)
+    certificate = certificates.issue('one', [f'a{number}' for number in range(1, 8)], by=CA).certificate
+    assert tls._refused(code, 'signature failure', certificate, 'vip.example', Tls()).startswith(said)
 
 
 def test_a_certificate_for_no_name() -> None:
-    assert 'it is for no name (CN=one has no subjectAltName)' in tls._refused(62, '', der(certificates.issue('one', by=CA)), 'vip', Tls())
+    certificate = certificates.issue('one', by=CA).certificate
+    refused = tls._refused(62, '', certificate, 'vip', Tls())
+    assert 'it is for no name (CN=one has no subjectAltName)' in refused
 
 
 @pytest.mark.parametrize('settings, said', [

@@ -89,8 +89,8 @@ def test_a_hostile_fact_never_raises(source, target, plausible):
 @pytest.mark.parametrize('source, target, named', [
     # Both exports; where they are called the same, or have no name that another host could read, the numbers that tell them apart.
     (NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129), ['nfs1:/export', 'nfs1:/scratch']),
-    (NFS, but(NFS, inode=129), ['inode 129 there, 128 on the source']),
-    (CEPH_FUSE, but(CEPH_FUSE, marker=1), ['marker 1 there, 4711 on the source']),
+    (NFS, but(NFS, inode=129), ['inode 129 on the target, 128 on the source']),
+    (CEPH_FUSE, but(CEPH_FUSE, marker=1), ['marker 1 on the target, 4711 on the source']),
 ])
 def test_a_refusal_names_what_tells_the_two_apart(source, target, named):
     finding, = compare(source, target)
