@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable
 
 import nova.conf.scheduler
+from nova.tests.fixtures import libvirt as libvirt_fixture
 from nova.virt import libvirt
 from nova.virt.libvirt import driver
 
@@ -22,6 +23,7 @@ from nova_migcheck.compute.driver import CONF, LibvirtDriver
 from nova_migcheck.compute.lifecycle import Lifecycle
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.source import Source
+from nova_migcheck.cpu import hypervisor
 from nova_migcheck.judging.targets import Judge
 from nova_migcheck.rounds import runner
 from tests.peer.parts import PARTS
@@ -48,7 +50,7 @@ def install(without_init_host: bool) -> None:
     """
     _put_driver()
     _enable_filter()
-    runner.Runner.run = _run
+    _stub_rounds()
     for part, (owner, name) in zip(PARTS, _ENTRIES):
         _before(owner, name, functools.partial(_count, part))
     _before(Lifecycle, 'start', _started.append)
@@ -90,10 +92,22 @@ def _enable_filter() -> None:
                 opt.default = [*opt.default, _FILTERS[opt.dest]]
 
 
-def _run(self: runner.Runner, settings: Any, deadline: float, progress: Any = None) -> runner.Round:
-    """Stand in for a round of checks: it ends at once and finds everything well."""
-    return runner.Round(started=time.time(), told={
-        name: runner.CheckOutput(ended=True) for name in settings})
+def _stub_rounds() -> None:
+    """Let a round end at once: all is well, and the CPU is that of Nova's fake libvirt."""
+    def unsupported(*_args: Any) -> Any:
+        raise libvirt_fixture.make_libvirtError(
+            libvirt_fixture.libvirtError, 'this function is not supported by the connection driver',
+            error_code=libvirt_fixture.VIR_ERR_NO_SUPPORT)
+    # A method that the fake lacks altogether.
+    libvirt_fixture.Connection.baselineHypervisorCPU = unsupported
+    cpu = hypervisor.host_cpu(libvirt_fixture.Connection('qemu:///system'), 'kvm').to_dict()
+
+    def run(self: runner.Runner, settings: Any, deadline: float, progress: Any = None) -> Any:
+        told = {name: runner.CheckOutput(facts={'cpu': cpu} if name == 'cpu' else {}, ended=True)
+                for name in settings}
+        return runner.Round(started=time.time(), told=told,
+                            facts={'cpu': cpu} if 'cpu' in told else {})
+    runner.Runner.run = run
 
 
 def _hook_at_once() -> None:
