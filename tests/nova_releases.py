@@ -19,7 +19,7 @@ DIRECTORY = 'tests/releases'
 DEBIANS = sorted(roots.CODENAMES)
 SYSTEM_PYTHON = '/usr/bin/python3'
 # From the first on, native threads or eventlet; before, eventlet only.
-_THREADS_SINCE = '2026.1'
+THREADS_SINCE = '2026.1'
 
 
 def chosen(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -51,7 +51,7 @@ def run(named: Sequence[str], arguments: Sequence[str], environment: Mapping[str
 
 
 def _threads(release: str) -> tuple[bool, ...]:
-    return (True, False) if release not in DEBIANS and release >= _THREADS_SINCE else (False,)
+    return (True, False) if release not in DEBIANS and release >= THREADS_SINCE else (False,)
 
 
 def _runs_on(threads: bool) -> str:

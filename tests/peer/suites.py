@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of Nova's own tests are run, by what a release of it has."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+from typing import Iterator, NamedTuple
+
+# A class of tests that says this concerns us, whatever else it tests.
+_CONCERNS_US = re.compile(r'live.?migrat', re.IGNORECASE)
+# 2025.1 and before do not have it.
+_SHUTDOWN = 'functional/test_graceful_shutdown.py'
+
+
+class Suite(NamedTuple):
+    """Tests that run in one process.
+
+    :ivar name: as the table has it
+    :ivar hooked: whether a driver has its hook without ``init_host()``, as unit tests need it
+    :ivar names: modules or classes, for unittest to load
+    :ivar only: expression that a test's name must match, all do when it is empty
+    """
+
+    name: str
+    hooked: bool
+    names: tuple[str, ...]
+    only: str = ''
+
+
+#: What is short enough for each run of our own tests: what our driver overrides and what calls it.
+SHORT = (
+    Suite('unit', True, ('nova.tests.unit.virt.libvirt.test_driver',
+                         'nova.tests.unit.virt.test_virt_drivers'),
+          r'live_migrat|compare_cpu|cpu_compat|available_resource|init_host|cleanup_host|public_api'
+          r'|virt_drivers\.LibvirtConn'),
+    Suite('functional', False, ('nova.tests.functional.libvirt.test_live_migration',
+                                'nova.tests.functional.libvirt.test_numa_live_migration',
+                                'nova.tests.functional.compute.test_live_migration')),
+)
+
+
+def suites(site_packages: pathlib.Path) -> list[Suite]:
+    """List all of them, those that take longest first."""
+    tests = site_packages / 'nova/tests'
+
+    def modules(path: str) -> tuple[str, ...]:
+        return tuple(_dotted(site_packages, file) for file in _files(tests / path))
+
+    def classes(*paths: str) -> tuple[str, ...]:
+        return tuple(name for path in paths for file in _files(tests / path)
+                     for name in _concerning_us(site_packages, file))
+    functional = sorted(
+        f'functional/{path.name}' for path in (tests / 'functional').glob('test_*.py'))
+    shutdown = modules(_SHUTDOWN) if _SHUTDOWN in functional else ()
+    others = [path for path in functional if path != _SHUTDOWN]
+    return [
+        Suite('functional.libvirt', False, modules('functional/libvirt')),
+        Suite('functional', False, (*classes(*others, 'functional/compute'), *shutdown)),
+        Suite('unit.virt.libvirt', True, modules('unit/virt/libvirt')),
+        Suite('functional.notification', False, modules('functional/notification_sample_tests')),
+        Suite('functional.regressions', False, classes('functional/regressions')),
+        Suite('unit.virt.drivers', True, modules('unit/virt/test_virt_drivers.py')),
+        Suite('unit.scheduler', True, modules('unit/scheduler')),
+    ]
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.rglob('test_*.py')) if path.is_dir() else [path]
+
+
+def _dotted(site_packages: pathlib.Path, file: pathlib.Path) -> str:
+    return '.'.join(file.relative_to(site_packages).with_suffix('').parts)
+
+
+def _concerning_us(site_packages: pathlib.Path, file: pathlib.Path) -> Iterator[str]:
+    """List the classes of a module that name live migration."""
+    text = file.read_text()
+    if _CONCERNS_US.search(text):
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef) and _CONCERNS_US.search(
+                    ast.get_source_segment(text, node) or ''):
+                yield f'{_dotted(site_packages, file)}.{node.name}'
