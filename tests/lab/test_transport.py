@@ -42,7 +42,7 @@ def test_healthy(hosts: TwoHosts, fact: Mapping[str, Any], connect: str) -> None
         for known in (fact, {}):
             found = hosts.transport(connect, known, **options)
             assert not found.text
-            assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12, by mig0')
+            assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12 over mig0')
             assert len(found.only(Outcome.OK)) == 3
             assert found.seconds < SLACK
 
