@@ -43,10 +43,12 @@ def test_escaped_names_and_read_only():
 
 
 @pytest.mark.parametrize('system, source, options, root, path, expected', [
-    ('nfs4', 'NFS.example.org.:/export//nova/', 'rw,addr=10.0.0.5', '/', '', (['10.0.0.5', 'nfs.example.org'], '/export/nova')),
+    ('nfs4', 'NFS.example.org.:/export//nova/', 'rw,addr=10.0.0.5', '/', '',
+     (['10.0.0.5', 'nfs.example.org'], '/export/nova')),
     ('nfs', '[FD00::0005]:/export', 'rw', '/', '/sub', (['fd00::5'], '/export/sub')),
     ('nfs4', 's:/', 'rw', '/', '', (['s'], '/')),
-    ('ceph', '10.0.0.2:6789,10.0.0.1:6789:/nova', 'rw', '/', '', (['10.0.0.1:6789', '10.0.0.2:6789'], '/nova')),
+    ('ceph', '10.0.0.2:6789,10.0.0.1:6789:/nova', 'rw', '/', '',
+     (['10.0.0.1:6789', '10.0.0.2:6789'], '/nova')),
     ('ceph', 'nova@b7f4.cephfs=/nova', 'rw', '/', '', (['b7f4.cephfs'], '/nova')),
     ('ceph', '10.0.0.1:6789:/', 'rw', '/nova', '', (['10.0.0.1:6789'], '/nova')),
     ('fuse.glusterfs', 'gluster1:nova', 'rw', '/', '', (['gluster1'], '/nova')),
