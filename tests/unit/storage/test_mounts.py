@@ -12,7 +12,8 @@ def table(*lines):
 
 
 def line(number, parent, root, point, system, source, options='rw'):
-    return f'{number} {parent} 0:50 {root} {point} rw,relatime shared:2 - {system} {source} {options}'
+    return (f'{number} {parent} 0:50 {root} {point} rw,relatime shared:2 - '
+            f'{system} {source} {options}')
 
 
 @pytest.mark.parametrize('lines, number', [
@@ -54,7 +55,8 @@ def test_escaped_names_and_read_only():
     ('fuse.glusterfs', 'gluster1:nova', 'rw', '/', '', (['gluster1'], '/nova')),
     ('fuse.glusterfs', 'gluster1:/nova', 'rw', '/', '', (['gluster1'], '/nova')),
     ('cifs', '//files/nova', 'rw', '/', '/x', (['files'], '/nova/x')),
-    ('lustre', '10.0.0.1@tcp:10.0.0.2@tcp:/nova', 'rw', '/', '', (['10.0.0.1@tcp', '10.0.0.2@tcp'], '/nova')),
+    ('lustre', '10.0.0.1@tcp:10.0.0.2@tcp:/nova', 'rw', '/', '',
+     (['10.0.0.1@tcp', '10.0.0.2@tcp'], '/nova')),
     ('fuse.ceph-fuse', 'ceph-fuse', 'rw', '/', '', ([], '')),
     ('ocfs2', '/dev/mapper/nova', 'rw', '/', '', ([], '')),
     ('ext4', '/dev/vdb', 'rw', '/', '', ([], '')),
