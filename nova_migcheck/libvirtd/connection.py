@@ -21,7 +21,7 @@ _CONNECTED = object()
 
 
 class Asker(Protocol):
-    """Declare what is used of the check that asks."""
+    """Declare the method of the check that is used here."""
 
     def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '') -> Finding:
         """Return a finding of the check."""

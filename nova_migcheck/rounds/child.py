@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Be the process in which checks run, so that they cannot harm nova-compute.
+"""Run checks in a process of their own, so that they cannot harm nova-compute.
 
 One process is started for a round. It imports the checks' modules and no nova (0.03 s of CPU
 instead of 2 s), and forks one more process for each check. A check that hangs, dies, or uses up
