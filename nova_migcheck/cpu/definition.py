@@ -133,14 +133,18 @@ def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None
         elif definition.check == 'none' and own_host is not None:
             features &= own_host.features | definition.named('require')
     at_most = None
-    if definition.match == 'strict':
-        at_most = features | definition.named('optional', 'disable', 'force')
+    forbids = definition.named('forbid') if definition.mode == 'custom' else frozenset[str]()
     if definition.document == 'domain':
-        # It runs: libvirt switched off what the definition forbids, though the model has it.
+        # It runs: libvirt switched off what the definition forbids, though the model has it. What a
+        # host must not have kept it from starting on one; libvirt does not look at it in a
+        # migration (./run mixed forbid strict).
+        forbids = frozenset()
         features -= definition.named('forbid') | (ALWAYS_FROM_KVM if virt == 'kvm' else frozenset())
+    elif definition.match == 'strict':
+        at_most = features | definition.named('optional', 'disable', 'force')
     return Cpu(arch=arch, virt=virt, vendor=vendor, model=model, features=features, libvirt=libvirt, at_most=at_most,
                tsc_hz=_needed_tsc(definition, virt, features, own_host),
-               forbids=definition.named('forbid') if definition.mode == 'custom' else frozenset(),
+               forbids=forbids,
                spelled=spelled(definition, expand, added, asked) if arch in X86 else frozenset())
 
 
