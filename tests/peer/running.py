@@ -20,8 +20,8 @@ from tests.peer.suites import Suite
 LONGEST = 300.0
 # Seconds between two looks at a worker.
 _POLL = 0.5
-# Lines of a worker's output that are shown when it ended without a reason.
-_SHOWN = 20
+# Lines of a worker's output that tell what became of it. Of its threads, the first is the last.
+_SHOWN = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +124,9 @@ def _once(words: list[str], told: pathlib.Path, environment: Mapping[str, str]) 
             stderr=subprocess.STDOUT, start_new_session=True) as worker:
         try:
             hung = _watch(worker, told)
+            if hung:
+                worker.send_signal(signal.SIGUSR1)
+                time.sleep(_POLL)
         finally:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGKILL)
@@ -132,14 +135,16 @@ def _once(words: list[str], told: pathlib.Path, environment: Mapping[str, str]) 
     if 'ended' in last:
         return True
     if 'begun' not in last:
-        shown = log.read_text(errors='replace').splitlines()[-_SHOWN:]
-        raise RuntimeError('\n'.join([f'{" ".join(words)}: ended while no test ran', *shown]))
-    lines.append({'test': last['begun'], 'outcome': 'hung', 'seconds': LONGEST,
-                  'why': f'it took more than {LONGEST:g} s'} if hung else
-                 {'test': last['begun'], 'outcome': 'died', 'seconds': 0.0,
-                  'why': f'the process ended with status {worker.returncode}'})
+        raise RuntimeError(f'{" ".join(words)} ended while no test ran\n{_end(log)}')
+    why = f'it took more than {LONGEST:g} s' if hung else f'status {worker.returncode}'
+    lines.append({'test': last['begun'], 'outcome': 'hung' if hung else 'died',
+                  'seconds': LONGEST if hung else 0.0, 'why': f'{why}\n{_end(log)}'})
     told.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     return False
+
+
+def _end(log: pathlib.Path) -> str:
+    return '\n'.join(log.read_text(errors='replace').splitlines()[-_SHOWN:])
 
 
 def _watch(worker: Any, told: pathlib.Path) -> bool:

@@ -8,17 +8,21 @@ expression ONLY are run.
 FILE gets a JSON object a line, before and after each test. Tests whose end it already tells are
 left out, so that after a worker that had to be killed another one can go on.
 
+SIGUSR1 lets it write where each of its threads is.
+
 The tests run under unittest, as Nova's own runner does it.
 pytest sets attributes of a test that Nova's base class takes away.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -122,6 +126,7 @@ def hurry() -> None:
 
 def main() -> None:
     path, mode, only, *names = sys.argv[1:]
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     # The package of the tests patches the whole process, or forbids that. Their base class changes
     # functions of Nova before anything that uses them is imported.
     importlib.import_module('.'.join(names[0].split('.')[:3]))
