@@ -389,8 +389,10 @@ def test_a_libvirt_names_what_it_does_not_know_one_at_a_time() -> None:
     found = hypervisor.ask_hypervisor(conn, spelling)
     assert found == cpu.unreadable({'fred', 'lam'}, spelling, 9_000_000)
     assert found.reason == 'has libvirt 9.0.0, which does not know CPU features fred, lam of the guest (libvirt 11.3.0)'
-    assert hypervisor.unknown_names(conn, dataclasses.replace(spelling, model='Newer', spelled=frozenset({'Newer', 'lam'}))) == {'Newer', 'lam'}
-    assert hypervisor.unknown_names(conn, dataclasses.replace(spelling, arch='i686', spelled=frozenset({'lam'}))) == {'lam'}
+    newer = dataclasses.replace(spelling, model='Newer', spelled=frozenset({'Newer', 'lam'}))
+    assert hypervisor.unknown_names(conn, newer) == {'Newer', 'lam'}
+    i686 = dataclasses.replace(spelling, arch='i686', spelled=frozenset({'lam'}))
+    assert hypervisor.unknown_names(conn, i686) == {'lam'}
     many = frozenset(f'f{number}' for number in range(100))
     assert len(hypervisor.unknown_names(conn, dataclasses.replace(spelling, spelled=many))) == 8
     # It knows all: then features count.
@@ -403,7 +405,9 @@ def test_a_libvirt_names_what_it_does_not_know_one_at_a_time() -> None:
     assert conn.calls == ['compareHypervisorCPU']
 
 
-@pytest.mark.parametrize('error', [LibvirtError(38, 'Connection reset by peer'), LibvirtError(3, 'not supported fred'), LibvirtError(1, 'no')])
+@pytest.mark.parametrize('error', [
+    LibvirtError(38, 'Connection reset by peer'), LibvirtError(3, 'not supported fred'),
+    LibvirtError(1, 'no')])
 def test_a_libvirt_that_does_not_say_what_it_does_not_know(error: Exception) -> None:
     spelling = dataclasses.replace(GUEST, spelled=frozenset({'fred', 'no-such'}))
     assert hypervisor.unknown_names(Connection(compareHypervisorCPU=error), spelling) == frozenset()

@@ -123,10 +123,10 @@ DOCUMENTS = pathlib.Path(__file__).parent / 'documents'
 @pytest.mark.parametrize(('guest', 'target', 'reason'), [
     # What real migrations from libvirt 11.3 to 9.0 were refused for.
     ('model', 'libvirt-9.0-kvm', 'does not offer CPU model EPYC-v4: its libvirt or its QEMU does not know it'),
-    ('disabled-name', 'libvirt-9.0-tcg', 'has a libvirt that does not know CPU feature cmpccxadd of the guest: the CPU models that it offers are '
-                                         'those of libvirt 9.0.0'),
-    ('required-name', 'libvirt-9.0-tcg', 'has a libvirt that does not know CPU feature cmpccxadd of the guest: the CPU models that it offers are '
-                                         'those of libvirt 9.0.0'),
+    ('disabled-name', 'libvirt-9.0-tcg', 'has a libvirt that does not know CPU feature cmpccxadd of the guest: '
+     'the CPU models that it offers are those of libvirt 9.0.0'),
+    ('required-name', 'libvirt-9.0-tcg', 'has a libvirt that does not know CPU feature cmpccxadd of the guest: '
+     'the CPU models that it offers are those of libvirt 9.0.0'),
 ])
 def test_names_that_the_targets_libvirt_does_not_know(compare: Any, guest: str, target: str, reason: str) -> None:
     found = compare((DOCUMENTS / f'{guest}.xml').read_text(), (DOCUMENTS / f'{target}.xml').read_text())
@@ -196,7 +196,8 @@ def test_a_definition_that_requires_more_than_its_model(compare: Any) -> None:
         model = word.partition('=')[0]
         assert compare(bare(model, 'require avx512f'), offering('Small', 'Newer-v1'))[1]['missing'] == ['avx512f']
         assert compare(bare(model, 'require avx', 'disable avx512f'), offering('Small', 'Newer-v1'))[0] == 0
-        assert compare(bare(model, 'require avx'), offering('Small', 'Newer-v1=pcid', features=feature('avx', 'disable')))[1]['missing'] == (
+        offer = offering('Small', 'Newer-v1=pcid', features=feature('avx', 'disable'))
+        assert compare(bare(model, 'require avx'), offer)[1]['missing'] == (
             ['avx'] if model == 'Small' else ['avx', 'pcid'])
     # Only of Newer-v1 what blocks it counts: with the map's Small libvirt compares as ever.
     assert compare(bare('Small', 'optional avx'), offering('Small=pcid', 'Newer-v1'))[0] == 0

@@ -121,8 +121,9 @@ def test_a_name_that_the_targets_libvirt_does_not_know_is_refused_by_it_under_an
     found = compare(spelling('cmpccxadd'), OLD)
     assert found.reason == 'has libvirt 9.0.0, which does not know CPU feature cmpccxadd of the guest (libvirt 11.3.0)'
     found = compare(spelling('EPYC-v4', 'vmx-ept', *'fred lam sm3 sm4 sha512'.split(), model='EPYC-v4', libvirt=None), OLD)
-    assert found.reason == ('has libvirt 9.0.0, which does not know CPU model EPYC-v4 and CPU features fred, lam, sha512, sm3, sm4 and 1 more '
-                            'of the guest (libvirt of unknown version)')
+    assert found.reason == (
+        'has libvirt 9.0.0, which does not know CPU model EPYC-v4 and CPU features fred, lam, '
+        'sha512, sm3, sm4 and 1 more of the guest (libvirt of unknown version)')
     # A name that is newer than the table is certainly not one of those that are in it.
     assert compare(spelling('brand-new', libvirt=13_000_000), OLD).outcome == INCOMPATIBLE
     # The vendor is what a wrong vendor is reported for.

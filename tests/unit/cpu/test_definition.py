@@ -100,7 +100,8 @@ def spelled(cpu: str, added: object = None, asked: object = None) -> set[str]:
 
 def test_the_names_in_a_definition() -> None:
     """What not every libvirt knows of its model and of features, whatever is said of them."""
-    every = '<cpu mode="custom"><model>{}</model>' + features(*(f'{policy} {policy}-new' for policy in cpuxml.POLICIES), 'require avx') + '</cpu>'
+    named = features(*(f'{policy} {policy}-new' for policy in cpuxml.POLICIES), 'require avx')
+    every = '<cpu mode="custom"><model>{}</model>' + named + '</cpu>'
     assert spelled(every.format('486')) == {f'{policy}-new' for policy in cpuxml.POLICIES}
     assert guest(domain(every.format('486'))).spelled == spelled(every.format('486'))
     assert spelled('<cpu mode="custom"><model>Haswell</model>' + features('disable arch-facilities', 'require cqm') + '</cpu>') == set()

@@ -205,7 +205,8 @@ cpus = st.builds(Cpu, st.sampled_from(['x86_64', 'x86_64', 'i686', 'aarch64']), 
                  st.sampled_from([None, 'Intel', 'AMD']), st.sampled_from(['one', 'other']), names,
                  st.sampled_from([None, None, 2_000_000_000, 2_000_100_000, 3_000_000_000]), st.sampled_from([None, True, False]),
                  st.sampled_from([None, 6_000_000, 9_000_000, 9_000_000, 11_003_000]), hidden=names, forbids=st.just(frozenset()) | names,
-                 at_most=st.none() | names, spelled=spelled, cpu_map=st.sampled_from([None, 'd5d1ca76fa15', 'ac47ffaab720', '0123456789ab']))
+                 at_most=st.none() | names, spelled=spelled,
+                 cpu_map=st.sampled_from([None, 'd5d1ca76fa15', 'ac47ffaab720', '0123456789ab']))
 
 
 @hypothesis.settings(deadline=None)

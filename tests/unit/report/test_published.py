@@ -268,7 +268,8 @@ def test_a_report_of_the_version_before_knows_no_names():
     texts = published.write(FULL)
     assert 'spelled' not in texts[published.MAIN] and published.read(texts).guest(UUID).spelled == frozenset()
     assert published.read(texts).cpu.cpu_map is None
-    more = published.write(dataclasses.replace(FULL, groups=(Group(dataclasses.replace(SMALLER, spelled=frozenset({'lam'})), (report.shorten(UUID),)),)))
+    group = Group(dataclasses.replace(SMALLER, spelled=frozenset({'lam'})), (report.shorten(UUID),))
+    more = published.write(dataclasses.replace(FULL, groups=(group,)))
     newer = more[published.MAIN].replace("'spelled':'lam'", "'a-new-key':['lam']")
     assert newer != more[published.MAIN]
     assert published.read({published.MAIN: newer}).guest(UUID) == SMALLER
