@@ -283,7 +283,7 @@ class TestRows:
     def test_k1_nova_s_comparison_is_replaced(self, cloud, compares):
         compares.set('migcheck', 'nova_cpu_check', 'replace')
         self._accepted(cloud, cloud.server('haswell'), compares.name)
-        line, = cloud.log.lines('INFO [nova_migcheck.compute]')
+        line, = cloud.log.lines('INFO [nova_migcheck.compute.driver]')
         assert 'comparison of the two hosts\' CPUs is skipped' in line and 'nova_cpu_check = replace' in line
 
     def test_k1_replaced_a_lesser_cpu_is_refused_all_the_same(self, cloud, compares):
