@@ -80,7 +80,7 @@ nova.conf: set the same value for all of them.
 """),
     cfg.ListOpt(
         'checks',
-        default=['address', 'cpu', 'endpoint', 'storage', 'tls', 'transport'],
+        default=['address', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport'],
         help="""
 The checks to run, by the names of their ``nova_migcheck.checks`` entry points. A check that
 cannot be loaded is reported as a finding and does not reject anything by itself.
@@ -115,8 +115,7 @@ default does not reject the target, because an unknown result is not a fault.
         sample_default='warn',
         help="""
 What to do when the target has published no report, in the same form as ``on_failure``. The
-strictest policy among the enabled checks applies. The default allows migrations while the package
-is being rolled out.
+strictest policy among the enabled checks applies. The default allows a gradual roll-out.
 """),
     cfg.Opt(
         'on_stale',
@@ -136,8 +135,7 @@ report is not used. nova-compute on the target runs its checks again in any case
             ('reject', 'Reject the target.'),
         ],
         help="""
-What to do when this package itself fails because of a bug. The default does no harm to
-migrations.
+What to do when this package itself fails because of a bug. The default blocks no migration.
 """),
     cfg.IntOpt(
         'check_interval',
@@ -248,9 +246,8 @@ rejected for different reasons. ``nova-migcheck explain`` lists all of them.
         'nova_cpu_check',
         default='keep',
         choices=[
-            ('keep', "Run Nova's own comparison as Nova is configured. If it rejects a CPU that "
-                     'this package found compatible, the log and the event of the refusal say '
-                     'so.'),
+            ('keep', "Run Nova's own comparison as Nova is configured. The log and the event of a "
+                     'refusal say when it rejects a CPU that this package found compatible.'),
             ('replace', "Skip Nova's comparison of the two hosts for one call if this package "
                         "found the guest's own CPU compatible."),
         ],
@@ -275,8 +272,7 @@ Related options:
         ],
         help="""
 Whether the instances directory of this host is on a file system that it shares with other hosts.
-It does not matter for servers whose disks are all volumes, nor with ``[libvirt] images_type =
-rbd``.
+It does not matter for servers whose disks are all volumes, nor if ``images_type`` is ``rbd``.
 
 The default detects a share that was not mounted after a reboot: stock Nova treats such a host as
 one with local disks, copies the disks into its own directory and deletes them from the share. Set

@@ -42,10 +42,8 @@ def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
 
 
 def _range_text(first: int, last: int, width: int) -> str:
-    if width < 0:
-        return ''
-    text = f'{first:0{width}d}'
-    return text if first == last else f'{text}-{last:0{width}d}'
+    ends = [first] if first == last else [first, last]
+    return '' if width < 0 else '-'.join(f'{number:0{width}d}' for number in ends)
 
 
 class _Group:

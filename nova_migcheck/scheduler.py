@@ -180,7 +180,7 @@ def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], m
 def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str,
                   limit: int) -> None:
     """Log one line per host with warnings, up to ``limit`` hosts."""
-    warned = [host for host in hosts if judge_one(host.stats).warnings]
+    warned = [host for host in hosts if judge_one.verdict(host.stats).warnings]
     for host in warned[:limit]:
         LOG.debug('Host %s as target of the %s of instance %s: %s', host.host, move.kind, instance,
                   _texts(judge_one.in_full(host.stats).warnings))

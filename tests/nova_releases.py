@@ -92,6 +92,6 @@ def on_release(release: str, threads: bool, arguments: Sequence[str],
         for line in tests.stdout:
             print(f'{release} {_runs_on(threads)}: {line}', end='', flush=True)
             # After it there may come what Nova logs at its end.
-            found = re.search(r'[0-9]+ [a-z]+.* in [0-9.]+s', line)
+            found = re.search(r'[0-9]+ (passed|failed|skipped|error).* in [0-9.]+s', line)
             last = found[0] if found else last
     return tests.returncode, last

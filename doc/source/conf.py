@@ -9,4 +9,5 @@ openstackdocs_pdf_link = False
 openstackdocs_use_storyboard = False
 source_suffix = {'.rst': 'restructuredtext'}
 exclude_patterns = []
-man_pages = [('man/nova-migcheck', 'nova-migcheck', 'where servers can be live-migrated, and what stands in the way', '', 1)]
+man_pages = [('man/nova-migcheck', 'nova-migcheck',
+              'show where servers can be live-migrated, and why not elsewhere', '', 1)]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a live migration did, once it is over: how long, how much, over which interface, and what that says about its target."""
+"""Report what a live migration did: how long it took, how much it sent, over which interface."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one live migration came to: its line for the log, and what in it is worth a warning. Pure."""
+"""Describe the result of one live migration: its log line, and what deserves a warning."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from nova_migcheck.checks.needs import shorten
 from nova_migcheck.report import past
 from nova_migcheck.report.past import Past
 
-# A large part: this share of the bytes, and more than libvirtd and the kernel say besides.
+# A large part is more than this share of the bytes, and more than the other traffic of libvirtd.
 _STRAY_SHARE, _STRAY_BYTES = 0.1, 128 * 1024
-# Times Nova's live_migration_downtime, which QEMU aims at and often misses by some.
+# Multiple of live_migration_downtime, which QEMU aims at and often exceeds by some.
 _DOWNTIME = 2
-# Far under the link: this share of it. Above 10 Gbit/s one stream of QEMU is limited by the processor, not by the link; and with less
-# than a gigabyte of whole pages, or a guest that is mostly zeros, by looking for them.
+# A migration is slow below this share of the link. Above 10 Gbit/s, the CPU limits a single stream
+# of QEMU. With less than 1 GiB of whole pages, or mostly zero pages, the search for them does.
 _SLOW, _FAST_ENOUGH = 0.1, 1_250_000_000
 _SLOW_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a migration is measured by.
+    """Hold what a migration is measured against.
 
     :param downtime: milliseconds, ``[libvirt] live_migration_downtime``
-    :param speed: bytes a second of the link by which it came, None when unknown
-    :param bandwidth: MiB a second, ``[libvirt] live_migration_bandwidth``; 0 for no limit
+    :param speed: bytes per second of the receiving link, None if unknown
+    :param bandwidth: MiB per second, ``[libvirt] live_migration_bandwidth``; 0 for no limit
     """
 
     downtime: int = 500
@@ -38,18 +38,18 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a live migration ended.
+    """Hold how a live migration ended.
 
     :param instance: UUID
     :param direction: ``in`` or ``out``, seen from this host
     :param peer: the other host
     :param time: of its end, in seconds since the epoch
     :param ended: ``completed``, ``failed`` or ``cancelled``
-    :param seconds: how long it took as seen here, None when its begin was not seen
-    :param job: libvirt's statistics; None when it gave none
-    :param carried: over which interfaces it came; None when that was not looked at
+    :param seconds: its duration as measured here, None if its begin was not noticed
+    :param job: libvirt's statistics, None if there are none
+    :param carried: the interfaces that received it, None if the counters were not read
     :param error: why it failed
-    :param said: what the checks had said about the target; None when they were not asked
+    :param reported: what the checks had reported about the target, None if they had not run
     """
 
     instance: str
@@ -61,73 +61,88 @@ class Result:
     job: Optional[Job] = None
     carried: Optional[Carried] = None
     error: str = ''
-    said: Optional[tuple[str, ...]] = None
+    reported: Optional[tuple[str, ...]] = None
     limits: Limits = Limits()
 
     @property
     def strayed(self) -> bool:
-        """Whether a large part of it came by an interface that was not intended."""
-        by = self.carried
-        return by is not None and by.strayed > max(_STRAY_BYTES, by.total * _STRAY_SHARE)
+        """Return whether a large part of it arrived on an interface that was not intended."""
+        carried = self.carried
+        return (carried is not None
+                and carried.strayed > max(_STRAY_BYTES, carried.total * _STRAY_SHARE))
 
     @property
     def line(self) -> str:
-        """For the log, in one line."""
+        """Return the line for the log."""
         way = f'{"from" if self.direction == past.IN else "to"} {self.peer}'
         if self.ended != past.COMPLETED:
             after = f' after {self.seconds:.1f} s' if self.seconds is not None else ''
             text = f'live migration of {self.instance} {way} {self.ended}{after}'
-            return f'{text}: {"; ".join(part for part in (self.error, self._said()) if part)}'
+            return f'{text}: {"; ".join(filter(None, (self.error, self._checks())))}'
         parts = [*self._job(), *self._carried()]
         return f'live migration of {self.instance} {way}: {", ".join(parts)}'
 
     @property
     def warnings(self) -> list[str]:
-        """What an operator should look at, a sentence each."""
-        found = []
-        job, by = self.job, self.carried
-        if by is not None and self.strayed:
-            found.append(f'{_size(by.strayed)} or more of {_size(by.total)} did not come in by {_names(by.intended)}, which was intended: '
-                         f'{by.other} took in {_size(by.by_other)} meanwhile; see to which address the name of this host leads on '
-                         f'{self.peer}')
-        if job is not None and job.downtime is not None and job.downtime > _DOWNTIME * self.limits.downtime:
-            found.append(f'the guest did not run for {job.downtime} ms; [libvirt] live_migration_downtime is {self.limits.downtime} ms')
-        if job is not None and self._slow(job):
-            assert self.limits.speed is not None
-            found.append(f'{_size(job.data)} came at {_size(job.rate)}/s over a link of {_size(self.limits.speed)}/s')
-        return found
+        """Return what an operator should look at, one sentence each."""
+        texts = []
+        job, carried, limits = self.job, self.carried, self.limits
+        if carried is not None and self.strayed:
+            texts.append(
+                f'at least {_size(carried.strayed)} of {_size(carried.total)} did not arrive on '
+                f'{_names(carried.intended)}, which is intended: {carried.other} received '
+                f'{_size(carried.by_other)} meanwhile; check to which address the name of this '
+                f'host resolves on {self.peer}')
+        if (job is not None and job.downtime is not None
+                and job.downtime > _DOWNTIME * limits.downtime):
+            texts.append(f'the guest was stopped for {job.downtime} ms; '
+                         f'[libvirt] live_migration_downtime is {limits.downtime} ms')
+        if job is not None and limits.speed is not None and self._slow(job, limits.speed):
+            texts.append(f'{_size(job.data)} arrived at {_size(job.rate)}/s over a link of '
+                         f'{_size(limits.speed)}/s')
+        return texts
 
     def to_past(self) -> Past:
-        """What of it is kept and published."""
-        by, job = self.carried, self.job
+        """Return the part that is kept and published."""
+        job = self.job
         seconds = job.seconds if job else self.seconds
-        ended = past.STRAYED if self.ended == past.COMPLETED and self.strayed else self.ended
-        interface = '' if by is None or by.unknown else by.other if ended == past.STRAYED else by.intended[0] if by.intended else ''
-        return Past(int(self.time), self.direction, shorten(self.instance), self.peer, ended,
-                    round(seconds * 1000) if seconds is not None else None, job.downtime if job else None, job.data if job else None,
-                    interface, self.error)
+        strayed = self.ended == past.COMPLETED and self.strayed
+        return Past(
+            int(self.time), self.direction, shorten(self.instance), self.peer,
+            past.STRAYED if strayed else self.ended,
+            round(seconds * 1000) if seconds is not None else None,
+            job.downtime if job else None, job.data if job else None,
+            self._interface(strayed), self.error)
 
-    def _slow(self, job: Job) -> bool:
-        speed = self.limits.speed
-        if speed is None or not job.rate or job.post_copy or job.pages < _SLOW_BYTES or job.zero_pages > 4 * job.pages:
-            return False
-        possible = min(speed, _FAST_ENOUGH, self.limits.bandwidth << 20 if self.limits.bandwidth else speed)
-        return job.rate < _SLOW * possible
-
-    def _said(self) -> str:
-        if self.said is None or self.ended == past.CANCELLED:
+    def _interface(self, strayed: bool) -> str:
+        if self.carried is None or self.carried.unknown:
             return ''
-        if not self.said:
-            return 'the checks had found nothing wrong: if the host was at fault, they miss that fault'
-        return 'the checks had said: ' + ' | '.join(self.said)
+        return self.carried.other if strayed else next(iter(self.carried.intended), '')
+
+    def _slow(self, job: Job, speed: int) -> bool:
+        if (not job.rate or job.post_copy or job.pages < _SLOW_BYTES
+                or job.zero_pages > 4 * job.pages):
+            return False
+        return job.rate < _SLOW * min(speed, _FAST_ENOUGH, self.limits.bandwidth << 20 or speed)
+
+    def _checks(self) -> str:
+        if self.reported is None or self.ended == past.CANCELLED:
+            return ''
+        if not self.reported:
+            return ('the checks had found nothing wrong: if the host was at fault, the checks do '
+                    'not cover that fault')
+        return 'the checks had reported: ' + ' | '.join(self.reported)
 
     def _job(self) -> list[str]:
         job = self.job
         if job is None:
-            return ([f'{self.seconds:.1f} s'] if self.seconds is not None else []) + ['libvirt has no statistics of it']
-        parts = [f'{job.seconds:.1f} s', f'downtime {job.downtime} ms' if job.downtime is not None else
-                 "downtime unknown (the two hosts' clocks differ)" if job.clocks_differ else 'downtime unknown']
-        parts.append(_size(job.data) + (f' at {_size(job.rate)}/s' if job.rate else ''))
+            measured = [f'{self.seconds:.1f} s'] if self.seconds is not None else []
+            return [*measured, 'libvirt has no statistics for it']
+        downtime = f'{job.downtime} ms' if job.downtime is not None else 'unknown'
+        if job.clocks_differ:
+            downtime += " (the two hosts' clocks differ)"
+        rate = f' at {_size(job.rate)}/s' if job.rate else ''
+        parts = [f'{job.seconds:.1f} s', f'downtime {downtime}', _size(job.data) + rate]
         if job.iterations > 1:
             parts.append(f'{job.iterations} iterations')
         if job.post_copy:
@@ -137,24 +152,28 @@ class Result:
         return parts
 
     def _carried(self) -> list[str]:
-        by = self.carried
-        if by is None:
+        carried = self.carried
+        if carried is None:
             return []
-        if by.unknown:
-            return [f'by which interface cannot be told ({by.unknown})']
-        if not by.intended:
-            return [f'most came in by {by.other} (none is stated to be intended)'] if by.other else []
-        parts = [f'{_share(by.by_intended, by.total)} in by {_names(by.intended)} (intended)']
+        if carried.unknown:
+            return [f'receiving interface unknown ({carried.unknown})']
+        total, other, by_other = carried.total, carried.other, carried.by_other
+        if not carried.intended:
+            return ([f'most arrived on {other} (no intended interface is configured)'] if other
+                    else [])
+        parts = [f'{_share(carried.by_intended, total)} on {_names(carried.intended)} (intended)']
         if self.strayed:
-            parts.append(f'{_share(by.strayed, by.total)} by {by.other} (not intended)')
-        elif by.by_other > by.total * _STRAY_SHARE and by.by_other > _STRAY_BYTES:
-            parts.append(f'{_size(by.by_other)} by {by.other} meanwhile, of this or of anything else')
+            parts.append(f'{_share(carried.strayed, total)} on {other} (not intended)')
+        elif by_other > total * _STRAY_SHARE and by_other > _STRAY_BYTES:
+            parts.append(f'{_size(by_other)} on {other} meanwhile, of this or other traffic')
         return parts
 
 
 def _size(count: float) -> str:
     mebibytes = count / (1 << 20)
-    return f'{mebibytes:.0f} MiB' if mebibytes >= 10 else f'{mebibytes:.1f} MiB' if mebibytes >= 0.1 else f'{count / 1024:.0f} KiB'
+    if mebibytes < 0.1:
+        return f'{count / 1024:.0f} KiB'
+    return f'{mebibytes:.0f} MiB' if mebibytes >= 10 else f'{mebibytes:.1f} MiB'
 
 
 def _share(part: int, total: int) -> str:

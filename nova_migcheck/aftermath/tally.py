@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all live migrations of a host since the start of its nova-compute came to, for monitoring.
+"""Count the live migrations of a host since its nova-compute started, for monitoring.
 
-The numbers live in nova-compute. ``nova-migcheck check --prometheus`` is another process, on a host that cannot read Nova's database:
-nova-compute leaves them in one small file, written anew in one step after each migration. It holds numbers only.
+nova-compute writes its counters to one small file after each migration, and replaces it in one
+step. ``nova-migcheck check --prometheus`` reads it, since it is another process, on a host that
+cannot read Nova's database. The file holds numbers only.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ _ENDS = (past.COMPLETED, past.FAILED, past.CANCELLED)
 
 @dataclasses.dataclass
 class Tally:
-    """Counts, sums of seconds and bytes; all of incoming migrations but ``ended``.
+    """Hold the counters and sums. All but ``ended`` are about incoming migrations only.
 
     :ivar since: when the counting began, in seconds since the epoch
-    :ivar ended: ``in completed`` and the like -> how many
-    :ivar timed: completed ones of which libvirt told how long they took, ``seconds`` in all
-    :ivar stopped: those of which it told the downtime, ``downtime`` seconds in all
+    :ivar ended: ``in completed`` and the like -> number of migrations
+    :ivar timed: completed migrations with a duration from libvirt
+    :ivar seconds: sum of these durations
+    :ivar stopped: completed migrations with a downtime from libvirt
+    :ivar downtime: sum of these downtimes, in seconds
     :ivar data: bytes
-    :ivar stray: bytes that came by an interface that was not intended
+    :ivar stray: bytes that arrived on an interface that was not intended
     :ivar strayed: migrations of which a large part did
     """
 
@@ -46,6 +49,7 @@ class Tally:
     strayed: int = 0
 
     def add(self, result: Result) -> None:
+        """Count one migration."""
         self.ended[f'{result.direction} {result.ended}'] += 1
         if result.job is not None:
             self.timed += 1
@@ -59,54 +63,65 @@ class Tally:
             self.stray += result.carried.strayed
 
     def write(self, state_path: str) -> None:
-        """:raises OSError: when it cannot be written there"""
-        atomic.write(os.path.join(state_path, NAME), json.dumps(dataclasses.asdict(self), sort_keys=True) + '\n')
+        """Write the file.
+
+        :raises OSError: if it cannot be written there
+        """
+        atomic.write(os.path.join(state_path, NAME),
+                     json.dumps(dataclasses.asdict(self), sort_keys=True) + '\n')
 
 
 def read(state_path: str) -> Optional[Tally]:
-    """What nova-compute left; None when there is nothing that can be read.
+    """Read the file; return None if there is none, or it cannot be read.
 
-    :param state_path: '' when it is not known
+    :param state_path: '' if unknown
     """
     if not state_path:
         return None
     try:
         with open(os.path.join(state_path, NAME), encoding='utf-8') as file:
-            found = json.loads(file.read(_LARGEST))
-        if not isinstance(found, dict):
+            values = json.loads(file.read(_LARGEST))
+        if not isinstance(values, dict):
             return None
-        tally = Tally(_number(found['since']))
-        tally.ended = {key: int(_number(found['ended'][key])) for key in tally.ended}
+        tally = Tally(_number(values['since']))
+        tally.ended = {key: int(_number(values['ended'][key])) for key in tally.ended}
         for name in ('timed', 'stopped', 'data', 'stray', 'strayed'):
-            setattr(tally, name, int(_number(found[name])))
-        tally.seconds, tally.downtime = _number(found['seconds']), _number(found['downtime'])
+            setattr(tally, name, int(_number(values[name])))
+        tally.seconds, tally.downtime = _number(values['seconds']), _number(values['downtime'])
         return tally
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def prometheus(tally: Tally) -> list[str]:
-    """The lines of Prometheus' text format."""
+    """Return the lines of Prometheus' text format."""
     name = 'nova_migcheck_migration'
-    lines = [f'# HELP {name}s_total Live migrations that ended, since nova-compute started.', f'# TYPE {name}s_total counter']
+    lines = [f'# HELP {name}s_total Live migrations that ended, since nova-compute started.',
+             f'# TYPE {name}s_total counter']
     for key, count in sorted(tally.ended.items()):
         direction, _, end = key.partition(' ')
         lines.append(f'{name}s_total{{direction="{direction}",result="{end}"}} {count}')
     for suffix, text, count, total in (
-            ('seconds', 'How long incoming live migrations took, by libvirt.', tally.timed, tally.seconds),
-            ('downtime_seconds', 'For how long their guests did not run, by libvirt.', tally.stopped, tally.downtime)):
-        lines += [f'# HELP {name}_{suffix} {text}', f'# TYPE {name}_{suffix} summary', f'{name}_{suffix}_sum {total:.3f}',
-                  f'{name}_{suffix}_count {count}']
+            ('seconds', 'Duration of incoming live migrations, according to libvirt.',
+             tally.timed, tally.seconds),
+            ('downtime_seconds', 'Downtime of their guests, according to libvirt.',
+             tally.stopped, tally.downtime)):
+        lines += [f'# HELP {name}_{suffix} {text}', f'# TYPE {name}_{suffix} summary',
+                  f'{name}_{suffix}_sum {total:.3f}', f'{name}_{suffix}_count {count}']
     for suffix, text, value in (
-            ('bytes', 'Bytes of incoming live migrations, by libvirt.', tally.data),
-            ('stray_bytes', 'Of these, the least that came by an interface that was not intended.', tally.stray),
+            ('bytes', 'Bytes of incoming live migrations, according to libvirt.', tally.data),
+            ('stray_bytes', 'Minimum of these that arrived on an interface that was not intended.',
+             tally.stray),
             ('strayed', 'Incoming live migrations of which a large part did.', tally.strayed)):
-        lines += [f'# HELP {name}_{suffix}_total {text}', f'# TYPE {name}_{suffix}_total counter', f'{name}_{suffix}_total {value}']
-    return [*lines, f'# HELP {name}s_since_timestamp_seconds When nova-compute began to count.',
-            f'# TYPE {name}s_since_timestamp_seconds gauge', f'{name}s_since_timestamp_seconds {tally.since:.0f}']
+        lines += [f'# HELP {name}_{suffix}_total {text}', f'# TYPE {name}_{suffix}_total counter',
+                  f'{name}_{suffix}_total {value}']
+    return [*lines,
+            f'# HELP {name}s_since_timestamp_seconds When nova-compute began to count.',
+            f'# TYPE {name}s_since_timestamp_seconds gauge',
+            f'{name}s_since_timestamp_seconds {tally.since:.0f}']
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e18:
-        raise ValueError(f'{value!r} is no count')
+        raise ValueError(f'{value!r} is not a count')
     return value

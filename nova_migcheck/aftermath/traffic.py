@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which interface a migration came in by, as far as the kernel's counters can tell.
+"""Estimate from the kernel's counters which interface received a migration.
 
-A counter counts everything that comes in by its interface, not only the migration. So nothing is measured here but bounds: what libvirt
-says has arrived must have come by some interface, and what did not even fit into what one of them took in came by another.
+A counter includes all traffic of its interface, not only the migration. So this computes bounds:
+all that arrived according to libvirt came through some interface, and what exceeds the counter of
+one interface came through another.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ _SYS = '/sys/class/net'
 
 
 def received() -> dict[str, int]:
-    """Bytes that each interface has taken in since it is there. One read of ``/proc/net/dev``, 0.2 ms.
+    """Return the bytes that each interface has received since it was created.
 
-    :raises OSError: when there is no such file
+    This reads ``/proc/net/dev`` once, which takes 0.2 ms.
+
+    :raises OSError: if there is no such file
     """
-    return {name: counters.bytes_recv for name, counters in psutil.net_io_counters(pernic=True, nowrap=False).items()}
+    counters = psutil.net_io_counters(pernic=True, nowrap=False)
+    return {name: counter.bytes_recv for name, counter in counters.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Interfaces:
-    """Those interfaces of a host that hold an address: only there can a connection end.
+    """Hold the interfaces of a host that have an address: a connection can only end there.
 
-    :param addresses: interface -> its addresses, loopback and link-local ones aside
-    :param below: interface -> those of the others over which all that it takes in comes too (the bond below a VLAN)
+    :param addresses: interface -> its addresses, without loopback and link-local ones
+    :param below: interface -> the other interfaces that also count what it receives, such as the
+        bond below a VLAN
     """
 
     addresses: Mapping[str, frozenset[str]]
@@ -39,46 +44,49 @@ class Interfaces:
 
     @classmethod
     def read(cls) -> Interfaces:
-        """As they are now.
+        """Read the current interfaces.
 
-        :raises OSError: when the kernel does not say
+        :raises OSError: if the kernel does not report them
         """
         held = {}
-        for name, found in psutil.net_if_addrs().items():
-            ips = {a.address.partition('%')[0] for a in found if a.family in (socket.AF_INET, socket.AF_INET6)}
-            real = frozenset(ip for ip in ips if not _local(ip))
-            if real:
-                held[name] = real
+        for name, addresses in psutil.net_if_addrs().items():
+            ips = {address.address.partition('%')[0] for address in addresses
+                   if address.family in (socket.AF_INET, socket.AF_INET6)}
+            routable = frozenset(ip for ip in ips if not _local(ip))
+            if routable:
+                held[name] = routable
         return cls(held, {name: frozenset(_below(name, held)) for name in held})
 
     def holding(self, addresses: Iterable[str]) -> frozenset[str]:
-        """The interfaces that hold any of these addresses."""
+        """Return the interfaces that have any of these addresses."""
         wanted = set(addresses)
         return frozenset(name for name, held in self.addresses.items() if held & wanted)
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """By how much the counters rose during a migration.
+    """Hold how much each interface received during a migration.
 
-    :param rises: interface -> bytes, without what it took in for an interface above it
-    :param lost: interfaces of which that is not known: they vanished, came meanwhile, or their counter went back
+    :param rises: interface -> bytes, without those for an interface above it
+    :param lost: interfaces without a usable counter: they disappeared or appeared meanwhile, or
+        their counter was reset
     """
 
     rises: Mapping[str, int]
     lost: tuple[str, ...] = ()
 
 
-def between(before: Mapping[str, int], after: Mapping[str, int], interfaces: Interfaces, also: Iterable[str] = ()) -> Traffic:
-    """What came in between two readings.
+def between(before: Mapping[str, int], after: Mapping[str, int], interfaces: Interfaces,
+            also: Iterable[str] = ()) -> Traffic:
+    """Return the traffic between two readings of the counters.
 
-    :param also: interfaces that were meant to carry it; lost when they are no longer there
+    :param also: intended interfaces, which are lost if they no longer exist
     """
     rises, lost = {}, set()
     for name in {*interfaces.addresses, *also}:
         rise = after.get(name, -1) - before.get(name, 1 << 70)
         if rise < 0:
-            # A counter of 32 bits that wrapped, or an interface that was made anew: nobody can tell how much it was.
+            # A 32-bit counter wrapped, or the interface was created again: the amount is unknown.
             lost.add(name)
         else:
             rises[name] = rise
@@ -89,20 +97,21 @@ def between(before: Mapping[str, int], after: Mapping[str, int], interfaces: Int
                 if name in lost:
                     lost.add(lower)
                 own[lower] = max(0, own[lower] - rises.get(name, 0))
-    return Traffic({name: rise for name, rise in own.items() if name not in lost}, tuple(sorted(lost)))
+    return Traffic({name: rise for name, rise in own.items() if name not in lost},
+                   tuple(sorted(lost)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Carried:
-    """How the bytes of a migration spread over the interfaces.
+    """Hold which interfaces received how much of a migration, in bytes.
 
-    :param total: bytes, by libvirt
-    :param intended: interfaces over which it was meant to come; empty when nobody has said
-    :param by_intended: the most of it that can have come by them
-    :param strayed: the least of it that came elsewhere
-    :param other: the interface that took in most besides, '' for none
-    :param by_other: what that one took in: this migration, or anything else
-    :param unknown: why it cannot be told, '' when it can
+    :param total: all of it, according to libvirt
+    :param intended: the intended interfaces; empty if none are configured
+    :param by_intended: the maximum that these can have received
+    :param strayed: the minimum that others received
+    :param other: of these others, the interface that received the most traffic; '' for none
+    :param by_other: all its traffic, of this migration or anything else
+    :param unknown: why the receiving interface is unknown, otherwise ''
     """
 
     total: int
@@ -115,32 +124,34 @@ class Carried:
 
 
 def carried(total: int, traffic: Traffic, intended: Iterable[str]) -> Carried:
-    """Bounds on how ``total`` bytes came in.
+    """Return bounds on which interfaces received ``total`` bytes.
 
-    What came elsewhere is believed only where another interface's counter accounts for most of it: RDMA, for one, passes them all by.
+    Bytes count as strayed only if another interface's counter accounts for most of them. RDMA, for
+    example, is in no counter.
     """
-    meant = tuple(sorted(intended))
-    others = {name: rise for name, rise in traffic.rises.items() if name not in meant}
+    expected = tuple(sorted(intended))
+    others = {name: rise for name, rise in traffic.rises.items() if name not in expected}
     other = max(others, key=lambda name: (others[name], name), default='')
     by_other = others.get(other, 0)
     if not total:
-        return Carried(0, meant, other=other, by_other=by_other, unknown='libvirt does not say how much it was')
-    if not meant:
+        return Carried(0, expected, other=other, by_other=by_other,
+                       unknown='libvirt does not report the amount of data')
+    if not expected:
         return Carried(total, other=other, by_other=by_other)
-    lost = sorted(set(meant) & set(traffic.lost))
+    lost = sorted(set(expected) & set(traffic.lost))
     if lost:
-        return Carried(total, meant, other=other, by_other=by_other,
-                       unknown=f'{" and ".join(lost)} vanished or had its counter set back meanwhile')
-    by_intended = min(total, sum(traffic.rises.get(name, 0) for name in meant))
+        reason = f'{" and ".join(lost)} disappeared, or its counter was reset meanwhile'
+        return Carried(total, expected, other=other, by_other=by_other, unknown=reason)
+    by_intended = min(total, sum(traffic.rises.get(name, 0) for name in expected))
     strayed = total - by_intended
     unknown = ''
     if strayed and by_other * 2 < strayed:
-        strayed, unknown = 0, 'no interface took in as much'
-    return Carried(total, meant, by_intended, strayed, other, by_other, unknown)
+        strayed, unknown = 0, 'no interface received as much'
+    return Carried(total, expected, by_intended, strayed, other, by_other, unknown)
 
 
 def speed(interface: str) -> Optional[int]:
-    """Bytes a second that its link can carry, None when the driver does not say."""
+    """Return the speed of its link in bytes per second, None if the driver does not report it."""
     try:
         with open(f'{_SYS}/{interface}/speed') as file:
             megabits = int(file.read())
@@ -158,16 +169,15 @@ def _local(text: str) -> bool:
 
 
 def _below(name: str, held: Mapping[str, object]) -> Iterable[str]:
-    """The nearest interfaces below that hold an address themselves."""
+    """Yield the nearest interfaces below that have an address themselves."""
     todo, seen = [name], {name}
     while todo:
         try:
             entries = os.listdir(f'{_SYS}/{todo.pop()}')
         except OSError:
             continue
-        for lower in (entry[len('lower_'):] for entry in entries if entry.startswith('lower_')):
-            if lower in seen:
-                continue
+        lowers = {entry[len('lower_'):] for entry in entries if entry.startswith('lower_')}
+        for lower in sorted(lowers - seen):
             seen.add(lower)
             if lower in held:
                 yield lower

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of nova-compute that watches live migrations: looks when one begins and ends, and tells what it came to.
+"""Watch live migrations in nova-compute, and report their results.
 
-Nothing here has a say in a migration. Where Nova waits, only a counter file of the kernel is read and a note made; libvirt is asked, and
-everything else done, by a thread of its own. What it knows is in memory, and gone when nova-compute restarts.
+Nothing here affects a migration. While Nova waits, this only reads the kernel's counters and
+remembers the migration. A thread of its own queries libvirt and does all the rest. All state is in
+memory, and lost when nova-compute restarts.
 """
 
 from __future__ import annotations
@@ -30,21 +31,22 @@ from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger(__name__)
 
-# Seconds that libvirtd may take for the statistics.
+# Timeout in seconds for libvirt's statistics.
 LIBVIRT = 10.0
-# Ends that wait to be looked at; more are not.
+# Maximum number of ended migrations in the queue; more are not recorded.
 _WAITING = 100
-# Migrations under way, and what the checks said, that are remembered; more and the oldest is forgotten.
+# Maximum number of running migrations, and of findings about them; then the oldest are dropped.
 _UNDER_WAY = 200
-# Results that are kept, of which a few are published.
+# Maximum number of past migrations that are kept. Only a few are published.
 _KEPT = 100
-# Seconds after which an arrival that Nova did not tell the end of is looked up: with shared storage a target is not told of a failure.
+# Seconds after which to look up an incoming migration whose end Nova has not reported. With shared
+# storage, Nova does not notify the target of a failure.
 _OVERDUE = 30.0
 _MAX_ERROR = 500
 
 
 class Reporter(Protocol):
-    """What is needed of the reporter of this host."""
+    """Declare what the watch needs of this host's reporter."""
 
     @property
     def report(self) -> Optional[Report]: ...
@@ -62,14 +64,15 @@ class _Arrival:
 
 
 class Departure:
-    """One live migration on its way from here.
+    """Track one live migration away from this host.
 
-    :ivar ended: how it ended as Nova told its own callbacks, '' when it has told nothing
+    :ivar ended: how it ended according to Nova's callbacks, '' if none was called
     :ivar error: what libvirt's call raised
     """
 
     def __init__(self, instance: Any, peer: str) -> None:
-        self.uuid, self.peer, self.begun, self.ended = instance.uuid, peer, time.monotonic(), ''
+        self.uuid, self.peer, self.begun = instance.uuid, peer, time.monotonic()
+        self.ended = ''
         self.error: Optional[BaseException] = None
 
     def noting(self, completed: Callable[..., Any], failed: Callable[..., Any]
@@ -88,92 +91,103 @@ class Departure:
 
 
 class Watch:
-    """All live migrations from and to this host.
+    """Watch all live migrations from and to this host.
 
     :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
     :param libvirt_host: Nova's own ``nova.virt.libvirt.host.Host``
-    :param reporter: of this host; it is told of each migration
+    :param reporter: this host's reporter, which publishes the results
     """
 
     def __init__(self, conf: Any, libvirt_host: Any, reporter: Reporter) -> None:
         self._conf, self._libvirt, self._reporter = conf, libvirt_host, reporter
         self._bounded = Bounded()
         self._arrivals: collections.OrderedDict[str, _Arrival] = collections.OrderedDict()
-        self._said: collections.OrderedDict[tuple[str, str], tuple[str, ...]] = collections.OrderedDict()
+        self._reported: collections.OrderedDict[tuple[str, str], tuple[str, ...]] = \
+            collections.OrderedDict()
         self._pasts: collections.deque[Past] = collections.deque(maxlen=_KEPT)
         self._lock = threading.Lock()
-        self._queue: queue.Queue[Optional[tuple[Callable[..., None], tuple[Any, ...]]]] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[Optional[tuple[Callable[..., None], tuple[Any, ...]]]] = \
+            queue.Queue(_WAITING)
         self._thread: Optional[threading.Thread] = None
         self.tally = Tally(time.time())
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread = threading.Thread(target=self._work, name='migcheck-aftermath', daemon=True)
         self._thread.start()
-        self._later(self._leave_tally)
+        self._later(self._write_tally)
 
     def stop(self) -> None:
-        """Ask the thread to end; does not wait for it."""
+        """Ask the thread to end, without waiting for it."""
         try:
             self._queue.put_nowait(None)
         except queue.Full:
-            LOG.debug('The thread that looks at live migrations is busy; it ends with the process')
+            LOG.debug('The thread that records live migrations is busy; it ends with the process')
 
-    # What the checks say, before and after.
+    # What the checks report, before and after.
 
-    def said(self, instance_uuid: str, target: str, findings: tuple[Finding, ...]) -> None:
-        """Remember what the checks had against a target, when a migration there is decided."""
+    def remember_findings(self, instance_uuid: str, target: str,
+                          findings: tuple[Finding, ...]) -> None:
+        """Remember the findings about a target when a migration there is decided."""
         with self._lock:
-            _remember(self._said, (instance_uuid, target), tuple(f'{f.outcome}: {f}'[:200] for f in findings[:5]))
+            _remember(self._reported, (instance_uuid, target),
+                      tuple(f'{finding.outcome}: {finding}'[:200] for finding in findings[:5]))
 
     def pasts(self) -> tuple[Past, ...]:
-        """The last migrations, oldest first."""
+        """Return the last migrations, oldest first."""
         return tuple(self._pasts)
 
     # The target.
 
     def arriving(self, context: Any, instance: Any) -> None:
-        """``pre_live_migration`` is done: what comes from now on may be the guest."""
-        arrival = _Arrival(context, instance.uuid, instance.host or '', time.monotonic(), _received())
+        """Read the counters after ``pre_live_migration``: from now on, data may arrive."""
+        arrival = _Arrival(context, instance.uuid, instance.host or '', time.monotonic(),
+                           _received())
         with self._lock:
             _remember(self._arrivals, instance.uuid, arrival)
 
     def not_prepared(self, instance: Any, error: BaseException) -> None:
-        """``pre_live_migration`` failed."""
-        self._end(Result(instance.uuid, past.IN, instance.host or '', time.time(), past.FAILED, error=_words(error)))
+        """Record that ``pre_live_migration`` failed."""
+        self._end(Result(instance.uuid, past.IN, instance.host or '', time.time(), past.FAILED,
+                         error=_text(error)))
 
     def arrived(self, instance: Any) -> None:
-        """The guest runs here."""
-        self._later(self._look, self._taken(instance), _received(), time.time(), time.monotonic())
+        """Record that the guest runs here."""
+        self._later(self._complete, self._pop(instance), _received(), time.time(),
+                    time.monotonic())
 
     def turned_back(self, instance: Any) -> None:
-        """It stayed where it was."""
-        arrival = self._taken(instance)
-        self._end(Result(instance.uuid, past.IN, arrival.peer, time.time(), past.FAILED, _since(arrival.begun),
-                         error=f'rolled back; nova-compute on {arrival.peer} says why'))
+        """Record that the guest stayed on the source."""
+        arrival = self._pop(instance)
+        self._end(Result(instance.uuid, past.IN, arrival.peer, time.time(), past.FAILED,
+                         _since(arrival.begun),
+                         error=f'rolled back; see the log of nova-compute on {arrival.peer}'))
 
     def look_after(self) -> None:
-        """Once a minute: arrivals that are overdue."""
-        overdue = [arrival for arrival in list(self._arrivals.values()) if time.monotonic() - arrival.begun > _OVERDUE]
+        """Look up overdue arrivals. This is called once a minute."""
+        overdue = [arrival for arrival in list(self._arrivals.values())
+                   if _since(arrival.begun) > _OVERDUE]
         if overdue:
             self._later(self._look_up, overdue)
 
     # The source.
 
     def departing(self, instance: Any, peer: str) -> Departure:
-        """Return what :meth:`left` wants at the end of a migration that begins."""
+        """Return what :meth:`left` needs at the end of a migration that begins now."""
         return Departure(instance, peer)
 
     def left(self, departure: Departure, error: Optional[BaseException]) -> None:
-        """It is over on the source.
+        """Record the end of a migration on the source.
 
         :param error: what Nova's driver raised
         """
         ended = departure.ended
-        told = error or (departure.error if ended != past.COMPLETED else None)
-        words = _words(told) if told else ''
+        cause = error or (departure.error if ended != past.COMPLETED else None)
+        text = _text(cause) if cause else ''
         if error is not None and ended == past.COMPLETED:
-            ended, words = past.FAILED, f'Nova failed after the guest had moved: {words}'
-        self._end(Result(departure.uuid, past.OUT, departure.peer, time.time(), ended or past.FAILED, _since(departure.begun), error=words))
+            ended, text = past.FAILED, f'Nova failed after the guest had moved: {text}'
+        self._end(Result(departure.uuid, past.OUT, departure.peer, time.time(),
+                         ended or past.FAILED, _since(departure.begun), error=text))
 
     # The thread.
 
@@ -181,7 +195,7 @@ class Watch:
         try:
             self._queue.put_nowait((function, args))
         except queue.Full:
-            LOG.debug('Too many live migrations ended at once; the end of one is not looked at')
+            LOG.debug('Too many live migrations ended at once; one of them is not recorded')
 
     def _end(self, result: Result) -> None:
         self._later(self._record, result)
@@ -195,33 +209,44 @@ class Watch:
             try:
                 function(*args)
             except BaseException as e:
-                # A boundary to nova-compute: this thread must live on.
+                # The thread must survive: it records later migrations.
                 if is_exit(e):
                     raise
-                LOG.exception('nova-migcheck failed while looking at a live migration that is over; this is a bug')
+                LOG.exception('nova-migcheck failed while recording a live migration; '
+                              'this is a bug')
 
-    def _look(self, arrival: _Arrival, received: Optional[dict[str, int]], ended: float, now: float) -> None:
-        """Ask libvirt about a guest that came, and put its answer beside the counters."""
+    def _complete(self, arrival: _Arrival, received: Optional[dict[str, int]], ended: float,
+                  now: float) -> None:
+        """Record a guest that arrived, with libvirt's statistics and the kernel's counters."""
         seen = now - arrival.begun if arrival.received is not None else None
         job = None
         try:
             job = jobs.read(self._bounded.call(LIBVIRT, self._stats, arrival.uuid), seen)
         except Exception as e:
-            # The guest may be gone already, the libvirtd old, or away. All of it is ours to bear.
-            LOG.info('libvirt gave no statistics of the live migration of %s: %s', arrival.uuid, _words(e))
-        by, speed = None, None
-        report = self._reporter.report
+            # The guest may be gone, or libvirtd may be too old or unreachable.
+            LOG.info('libvirt gave no statistics for the live migration of %s: %s', arrival.uuid,
+                     _text(e))
+        carried, speed = None, None
         if job is not None and arrival.received is not None and received is not None:
-            interfaces = traffic.Interfaces.read()
-            fact = report.fact('migration') if report else {}
-            stated = fact.get('intended_by', MY_IP) != MY_IP
-            named = {str(fact['interface'])} if stated and fact.get('interface') else set()
-            intended = named | interfaces.holding(map(str, fact.get('addresses') or ())) if stated else set()
-            by = traffic.carried(job.data, traffic.between(arrival.received, received, interfaces, named), intended)
-            main = by.intended[0] if by.intended else by.other
+            carried = self._carried(job, arrival.received, received)
+            main = carried.intended[0] if carried.intended else carried.other
             speed = traffic.speed(main) if main else None
-        limits = Limits(self._conf.libvirt.live_migration_downtime, speed, self._conf.libvirt.live_migration_bandwidth)
-        self._record(Result(arrival.uuid, past.IN, arrival.peer, ended, past.COMPLETED, seen, job, by, limits=limits))
+        limits = Limits(self._conf.libvirt.live_migration_downtime, speed,
+                        self._conf.libvirt.live_migration_bandwidth)
+        self._record(Result(arrival.uuid, past.IN, arrival.peer, ended, past.COMPLETED, seen, job,
+                            carried, limits=limits))
+
+    def _carried(self, job: jobs.Job, before: dict[str, int],
+                 after: dict[str, int]) -> traffic.Carried:
+        interfaces = traffic.Interfaces.read()
+        report = self._reporter.report
+        fact = report.fact('migration') if report else {}
+        if fact.get('intended_by', MY_IP) == MY_IP:
+            fact = {}  # my_ip is only a guess
+        named = {str(fact['interface'])} if fact.get('interface') else set()
+        intended = named | interfaces.holding(map(str, fact.get('addresses') or ()))
+        return traffic.carried(
+            job.data, traffic.between(before, after, interfaces, named), intended)
 
     def _stats(self, uuid: str) -> Any:
         domain = self._libvirt.get_connection().lookupByUUIDString(uuid)
@@ -233,39 +258,43 @@ class Watch:
                 continue
             ended = moves.ended_badly(arrival.context, arrival.uuid, self._conf.host)
             if ended and self._arrivals.get(arrival.uuid) is arrival:
-                self._taken(arrival)
-                error = f'nova-compute on {arrival.peer} says why'
-                self._record(Result(arrival.uuid, past.IN, arrival.peer, time.time(), ended, error=error))
+                self._pop(arrival)
+                self._record(Result(arrival.uuid, past.IN, arrival.peer, time.time(), ended,
+                                    error=f'see the log of nova-compute on {arrival.peer}'))
 
     def _record(self, result: Result) -> None:
         target = result.peer if result.direction == past.OUT else self._conf.host
         with self._lock:
-            said = self._said.pop((result.instance, target), None)
-        result = dataclasses.replace(result, said=said)
+            reported = self._reported.pop((result.instance, target), None)
+        result = dataclasses.replace(result, reported=reported)
         self._pasts.append(result.to_past())
         self.tally.add(result)
         if result.ended == past.COMPLETED:
-            # The target tells all about it.
+            # The target logs a completed migration, since it has the statistics.
             if result.direction == past.IN:
                 LOG.info('%s', result.line)
         else:
             LOG.warning('%s', result.line)
         for warning in result.warnings:
             LOG.warning('live migration of %s from %s: %s', result.instance, result.peer, warning)
-        self._leave_tally()
+        self._write_tally()
         self._reporter.migrated(self.pasts())
 
-    def _leave_tally(self) -> None:
+    def _write_tally(self) -> None:
         try:
             self.tally.write(self._conf.state_path)
         except OSError as e:
-            LOG.debug('The numbers of live migrations cannot be left for nova-migcheck check --prometheus: %s', e)
+            LOG.debug('The live migration counters for nova-migcheck check --prometheus cannot be '
+                      'written: %s', e)
 
-    def _taken(self, instance: Any) -> _Arrival:
-        """The arrival, no longer under way. One whose begin was not seen (nova-compute restarted meanwhile) has no counters."""
+    def _pop(self, instance: Any) -> _Arrival:
+        """Return the arrival, and forget it.
+
+        It has no counters if nova-compute was restarted during the migration.
+        """
         with self._lock:
-            found = self._arrivals.pop(instance.uuid, None)
-        return found or _Arrival(None, instance.uuid, instance.host or '', time.monotonic(), None)
+            arrival = self._arrivals.pop(instance.uuid, None)
+        return arrival or _Arrival(None, instance.uuid, instance.host or '', time.monotonic(), None)
 
 
 def _remember(memory: collections.OrderedDict[Any, Any], key: Any, value: Any) -> None:
@@ -279,8 +308,8 @@ def _received() -> Optional[dict[str, int]]:
     try:
         return traffic.received()
     except Exception as e:
-        # A kernel whose file psutil cannot read; then nothing is said about interfaces.
-        LOG.debug('The counters of the interfaces cannot be read: %s', e)
+        # Without the counters, the result names no interfaces.
+        LOG.debug('The counters of the network interfaces cannot be read: %s', e)
         return None
 
 
@@ -288,6 +317,6 @@ def _since(begun: float) -> float:
     return time.monotonic() - begun
 
 
-def _words(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     text = ' '.join(str(error).split()) or type(error).__name__
     return printable(without_credentials(text))[:_MAX_ERROR]

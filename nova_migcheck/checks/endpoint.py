@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host must reach: is it there, does it answer, and is the time it says ours?"""
+"""Check that this host reaches the services that it needs, and that its clock is right."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from nova_migcheck.checks.base import Check, Keep, Result, Settings
 from nova_migcheck.endpoints import sources
 
 #: The default of ``[migcheck] required_services``.
-REQUIRED = ('identity', 'placement', 'network', 'message-queue', 'block-storage:volumes', 'key-manager:encryption')
+REQUIRED = ('identity', 'placement', 'network', 'message-queue', 'block-storage:volumes',
+            'key-manager:encryption')
 
 
 class EndpointCheck(Check):
-    """Everything at once, and all under one deadline of ``settings.timeout`` seconds.
+    """Probe all endpoints at once, under one deadline of ``settings.timeout`` seconds.
 
-    It also yields findings of the name ``clock``: the same answers say what time it is.
+    It also yields findings with the name ``clock``, from the times in the same answers.
     """
 
     NAME = 'endpoint'
@@ -24,11 +25,12 @@ class EndpointCheck(Check):
     AUTH_GROUPS = sources.AUTH_GROUPS
 
     def run(self, settings: Settings) -> Iterator[Result]:
+        """Yield the findings, then what the next round needs."""
         from nova_migcheck.endpoints import clock, diagnosis, survey
-        asked = survey.Survey(settings)
-        picture = asked.run()
+        surveyed = survey.Survey(settings)
+        picture = surveyed.run()
         needed = diagnosis.required(settings.get('migcheck', 'required_services', REQUIRED))
         yield from diagnosis.diagnose(picture, needed, settings.origin)
         yield from clock.look(picture.skews(), settings.get('migcheck', 'clock_skew_limit', 5.0),
                               clock.kernel_synchronised())
-        yield Keep(asked.memory())
+        yield Keep(surveyed.memory())

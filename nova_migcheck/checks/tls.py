@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This host's certificates as a target, where migrations are configured to use TLS.
+"""Check the certificates that this host presents as a target, if migrations use TLS.
 
-As a source it presents others: those are looked at by the ``transport`` check, so that a host with a bad client certificate is not
-refused as a target.
+As a source it presents others. The ``transport`` check covers those, so that a host with a bad
+client certificate is not rejected as a target.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nova_migcheck.libvirtd import uri as migrationuri
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """Files that are looked at.
+class _Candidate:
+    """Hold files to check.
 
-    :param names: by which other hosts know this one
-    :param doubt: why these may not be the files that are used; '' when they are
-    :param remedy: what ends the doubt
+    :param names: the names by which other hosts contact this one
+    :param doubt: why these may not be the files in use; '' if they are
+    :param remedy: what to do about the doubt
     """
 
     files: tlsfiles.TlsFiles
@@ -35,47 +35,48 @@ class _Wanted:
 
 
 class TlsCheck(Check):
-    """The server certificates of libvirt (scheme ``tls``) and of QEMU (native TLS)."""
+    """Check the server certificates of libvirt (scheme ``tls``) and of QEMU (native TLS)."""
 
     NAME = 'tls'
     WHEN = 'host'
-    OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {'libvirt': ('live_migration_inbound_addr', *migrationuri.OPTIONS)}
+    OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
+        'libvirt': ('live_migration_inbound_addr', *migrationuri.OPTIONS)}
 
     def run(self, settings: Settings) -> Iterator[Result]:
         inbound = str(settings.get('libvirt', 'live_migration_inbound_addr', ''))
-        wanted: list[_Wanted] = []
+        candidates: list[_Candidate] = []
         try:
             to = migrationuri.destination(settings, inbound or settings.host, bool(inbound), '')
         except ValueError:
-            return  # the transport check says so
+            return  # the transport check reports it
         if to.transport == 'tls':
-            wanted += _of_libvirt(to, migrationuri.tls_origin(settings))
+            candidates += _of_libvirt(to, migrationuri.tls_origin(settings))
         if settings.get('libvirt', migrationuri.NATIVE_TLS):
             files = tlsfiles.of_qemu('server', libvirtconf.read_if_any(libvirtconf.QEMU_CONF))
-            wanted.append(_Wanted(files, [to.data] if to.data else [],
-                                  settings.origin('libvirt', migrationuri.NATIVE_TLS)))
-        for one in wanted:
-            yield from self._look(one)
+            candidates.append(_Candidate(files, [to.data] if to.data else [],
+                                         settings.origin('libvirt', migrationuri.NATIVE_TLS)))
+        for one in candidates:
+            yield from self._check(one)
 
-    def _look(self, one: _Wanted) -> Iterator[Finding]:
-        wrong = False
+    def _check(self, one: _Candidate) -> Iterator[Finding]:
+        good = True
         for trouble in tlsfiles.troubles(one.files, one.names, libvirtconf.are_libvirtd_s()):
-            wrong = True
+            good = False
             if one.doubt:
                 yield self.unknown(trouble.path, f'{trouble.detail}; {one.doubt}', one.origin,
                                    f'{one.remedy}, or {trouble.remedy}')
             else:
                 yield self.found(trouble.outcome, trouble.path, trouble.detail, one.origin,
                                  trouble.remedy)
-        if not wrong:
+        if good:
             yield self.ok(one.files.certificate, f'{one.files.whose} certificate is good',
                           one.origin)
 
 
-def _of_libvirt(to: migrationuri.Destination, origin: str) -> list[_Wanted]:
+def _of_libvirt(to: migrationuri.Destination, origin: str) -> list[_Candidate]:
     """Return the files of the daemon that serves the port.
 
-    Where it cannot be told which one does, and they name different files, return those of each.
+    If that daemon is unknown, and the two use different files, return the files of each.
     """
     serving = daemons.of_port(to.port)
     whose = serving[0].name if len(serving) == 1 else 'libvirt'
@@ -83,22 +84,22 @@ def _of_libvirt(to: migrationuri.Destination, origin: str) -> list[_Wanted]:
     if len({(one.files, one.doubt) for one in found}) == 1:
         return found[:1]
     names = ' or '.join(daemon.name for daemon in serving)
-    doubt = f'it cannot be told whether {names} serves port {to.port}'
+    doubt = f'cannot determine whether {names} serves port {to.port}'
     remedy = 'remove the settings of the one that does not'
     return [dataclasses.replace(one, doubt=doubt, remedy=remedy)
             for one in {one.files: one for one in found}.values()]
 
 
 def _of_daemon(daemon: daemons.Daemon, whose: str, to: migrationuri.Destination,
-               origin: str) -> _Wanted:
+               origin: str) -> _Candidate:
     doubt = remedy = ''
     try:
         conf = libvirtconf.read(daemon.conf)
     except FileNotFoundError:
         conf = {}
     except OSError as e:
-        conf, doubt = {}, f'{daemon.conf}, which may name other files, cannot be read: {e.strerror}'
+        conf, doubt = {}, f'{daemon.conf}, which may set other files, cannot be read: {e.strerror}'
         remedy = f'let nova-compute read {daemon.conf}'
     if conf.keys() & {'ca_file', 'cert_file', 'key_file'}:
         origin = f'{origin}, {daemon.conf}'
-    return _Wanted(tlsfiles.of_libvirt_server(conf, whose), [to.connect], origin, doubt, remedy)
+    return _Candidate(tlsfiles.of_libvirt_server(conf, whose), [to.connect], origin, doubt, remedy)

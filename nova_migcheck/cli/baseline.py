@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 from typing import Any, Mapping, Optional
 
 from cliff import columns, show
@@ -15,6 +16,7 @@ from nova_migcheck.cli import fleetlisting, listing, main
 from nova_migcheck.cli.compare import Names, add_cpu_map, read_definition
 from nova_migcheck.cpu import X86, Cpu
 from nova_migcheck.cpu import definition as cpuguest
+from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu.models import CpuMap
 
 
@@ -48,8 +50,8 @@ class Common:
 def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) -> Common:
     """Return the largest CPU that each of ``hosts`` provides.
 
-    It chooses only a model that every host provides completely, so that nova-compute accepts the
-    model when it starts.
+    It chooses only a model that every host provides completely and that the libvirt of each one
+    knows, so that nova-compute accepts the model when it starts.
 
     :param model_only: return a named model without extra features
     :raises ValueError: when there is no common CPU, with the reason
@@ -69,10 +71,13 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
         raise ValueError(f'a common CPU can only be computed for x86 hosts, these are {first.arch}')
     everywhere = frozenset.intersection(*(cpu.features for cpu in hosts.values())) - _NEVER_A_GUESTS
     best, best_features = '', frozenset[str]()
-    for model in cpu_map.models(first.arch):
+    models = [model for model in cpu_map.models(first.arch)
+              if all(_may_know(cpu, model) for cpu in hosts.values())]
+    # Of two equal models take the one without a version, as more releases of libvirt know it, then
+    # the one that libvirt lists later, which is the newer one.
+    for model in sorted(models, key=_has_version, reverse=True):
         features = cpu_map.expand(model, first.arch)
         vendor = cpu_map.vendor(model, first.arch)
-        # ">=": of two equal models take the one that libvirt lists later, which is the newer one.
         if (features <= everywhere and vendor in (None, first.vendor)
                 and len(features) >= len(best_features)):
             best, best_features = model, features
@@ -83,6 +88,17 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
     return Common(best, tuple(sorted(everywhere - best_features)),
                   {name: tuple(sorted(cpu.features - everywhere - _NEVER_A_GUESTS))
                    for name, cpu in hosts.items()})
+
+
+def _has_version(model: str) -> bool:
+    return re.search(r'-v[0-9]+$', model) is not None
+
+
+def _may_know(cpu: Cpu, model: str) -> bool:
+    """Return whether the libvirt of a host may know a model; True if that is unknown."""
+    if cpu.libvirt is None or not cpunames.is_listed(model):
+        return True
+    return cpunames.knows(cpu.libvirt, cpu.cpu_map, model, None) is True
 
 
 # Features that no guest gets: those that are not migratable, and those of a host's own CPU that

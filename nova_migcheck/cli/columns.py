@@ -16,8 +16,7 @@ class Findings(columns.FormattableColumn):
     @property
     def findings(self) -> Sequence[Finding]:
         """Return the findings themselves."""
-        result: Sequence[Finding] = self._value
-        return result
+        return list(self._value)
 
     def human_readable(self) -> str:
         """Return one line for each finding."""

@@ -39,14 +39,16 @@ class FleetListing(Listing):
         self._timeout = parsed_args.cell_timeout
         conf = fleet.configure(parsed_args.config_file, parsed_args.config_dir)
         if parsed_args.formatter == 'table':
-            self._say_all(mode_notes(conf))
+            for note in mode_notes(conf):
+                self.say(note)
         return conf
 
     def read_fleet(self) -> fleet.Fleet:
         """Return all hosts. A cell that cannot be read is a remark and worsens the exit code."""
         from nova_migcheck.novadb import fleet
         result = fleet.read(self._timeout)
-        self._say_all(cell_notes(result))
+        for note in cell_notes(result):
+            self.say(note)
         if result.unreachable:
             self.worsen(main.WARNING)
         return result
@@ -54,10 +56,6 @@ class FleetListing(Listing):
     def worsen(self, code: int) -> None:
         """Exit with ``code`` unless the exit code is already worse."""
         self.code = max(self.code, code, key=_SEVERITY.index)
-
-    def _say_all(self, notes: list[str]) -> None:
-        for note in notes:
-            self.say(note)
 
 
 def mode_notes(conf: Any) -> list[str]:

@@ -139,7 +139,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--config-file', metavar='FILE', action='append', default=[],
                        help='read this file instead of the default nova.conf; can be repeated')
     group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
-                       help='also read the *.conf files of this directory; can be repeated')
+                       help='also read the .conf files of this directory; can be repeated')
 
 
 def seconds(text: str) -> float:

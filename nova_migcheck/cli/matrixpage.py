@@ -116,7 +116,9 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
             'state': str(worst), 'sign': worst.sign,
             'reasons': [{
                 'finding': finding, 'state': State.REJECTED if rejects else State.WARNED,
-                'brief': summary(finding), 'sources': '' if len(names) == count else _fold(names),
+                'brief': summary(finding),
+                'sources': '' if len(names) == count else hostranges.fold(
+                    list(dict.fromkeys(names)), _MOST_NAMED),
             } for (finding, rejects), names in sorted(reasons.items(),
                                                       key=lambda item: not item[0][1])]})
     return rows
@@ -126,10 +128,6 @@ def _reasons(verdict: Verdict) -> list[tuple[Finding, bool]]:
     """Return the findings of a verdict, each with whether it rejects."""
     return [*((finding, True) for finding in verdict.rejections),
             *((finding, False) for finding in verdict.warnings)]
-
-
-def _fold(names: Sequence[str]) -> str:
-    return hostranges.fold(list(dict.fromkeys(names)), _MOST_NAMED)
 
 
 def _report(matrix: Matrix, number: int) -> str:

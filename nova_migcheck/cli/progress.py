@@ -78,8 +78,6 @@ class Live:
 
 def _latest(findings: Sequence[Finding], outcome: Outcome) -> str:
     """Return the latest finding of an outcome in short, '' if there is none."""
-    for finding in reversed(findings):
-        if finding.outcome is outcome:
-            detail = '' if outcome is Outcome.OK else finding.detail
-            return detail or finding.subject
-    return ''
+    texts = (finding.detail or finding.subject if outcome is not Outcome.OK else finding.subject
+             for finding in reversed(findings) if finding.outcome is outcome)
+    return next(texts, '')

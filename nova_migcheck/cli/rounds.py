@@ -27,9 +27,8 @@ class Rounds:
                  connect: Optional[str], stderr: Any, brief: bool = False) -> None:
         self._conf, self._reader, self._checks = conf, Reader(conf), checks
         self._stderr, self._brief = stderr, brief
-        self._target = None
-        if target:
-            self._target = {'host': target, 'connect': connect or target, 'migration': {}}
+        self._target = {
+            'host': target, 'connect': connect or target, 'migration': {}} if target else None
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
 
@@ -61,9 +60,8 @@ class Rounds:
                 settings[name] = self._reader.read(loaded.check, target=self._target)
             else:
                 settings[name] = self._reader.read(loaded.check, self._memory.get(name))
-        deadline = self._conf.migcheck.round_deadline
         with self._live() as progress:
-            outcome = self._runner.run(settings, deadline, progress)
+            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, progress)
         self._memory.update(outcome.memory)
         return outcome
 

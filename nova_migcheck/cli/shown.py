@@ -45,8 +45,8 @@ class HostStatus:
     @property
     def migrations(self) -> str:
         """Return how many of its live migrations ended in which way."""
-        past = self.host.report.migrations if self.host.report else ()
-        counts = collections.Counter(migration.ended for migration in past)
+        counts = collections.Counter(
+            past.ended for past in (self.host.report.migrations if self.host.report else ()))
         return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))
 
 

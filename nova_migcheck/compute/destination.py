@@ -85,7 +85,8 @@ class Destination:
                       requirements=requirements)
         verdict = judge(guest, source, target, now, self._policies, compared, self._conf.host)
         self._refusals.enforce(context, instance, self._conf.host, verdict)
-        self._watch.said(instance.uuid, self._conf.host, verdict.rejections + verdict.warnings)
+        self._watch.remember_findings(instance.uuid, self._conf.host,
+                                      verdict.rejections + verdict.warnings)
         if cpu is None or compared is None:
             return None
         return Compared(context, cpu, compared)

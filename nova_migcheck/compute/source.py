@@ -86,9 +86,9 @@ class Source:
             past_ones = past.warn(self._watch.pasts(), past.OUT, host, time.time())
             verdict += settle(past_ones, self._policies)
             self._refusals.enforce(context, instance, host, verdict)
-            told = target.findings if target else ()
-            self._watch.said(instance.uuid, host,
-                             (*told, *verdict.rejections, *verdict.warnings))
+            reported = target.findings if target else ()
+            self._watch.remember_findings(
+                instance.uuid, host, (*reported, *verdict.rejections, *verdict.warnings))
         return decide
 
     def _published_by(self, context: Any, host: str) -> Any:

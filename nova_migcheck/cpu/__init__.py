@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPUs: what a host's hypervisor provides, what a guest uses, and whether the one can run on the other.
+"""CPUs: what a host's hypervisor provides, what a guest uses, and whether one runs on the other.
 
-``comparison`` is the rule, and knows neither libvirt nor XML. ``xml`` reads what libvirt prints, ``guest`` and ``guests`` make feature
-sets of it with ``models`` and ``names``, ``hypervisor`` asks a libvirt connection. ``bits`` is the rule again, as far as a yes goes.
+``comparison`` is the rule, and knows neither libvirt nor XML. ``xml`` reads what libvirt prints,
+``definition`` and ``population`` make feature sets of it with ``models`` and ``names``,
+``hypervisor`` asks a libvirt connection.
 """
 
 from nova_migcheck.cpu.comparison import (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compute host must reach over the network: which URLs, where each comes from, and what is wrong with one.
+"""Check the services that a compute host must reach over the network.
 
-``sources`` and ``catalog`` collect, ``survey`` asks all of them at once, ``probe`` (with ``web``, ``greeting``,
-``tls``) asks one, ``diagnosis`` folds the answers into findings, ``clock`` reads the time from them.
+``sources`` and ``catalog`` collect the URLs and where each comes from. ``survey`` probes all of
+them at once, and ``probe`` (with ``web``, ``greeting`` and ``tls``) probes one. ``diagnosis`` turns
+the answers into findings, and ``clock`` compares their times with this host's.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This host's clock, by the time in answers that were wanted anyway, and by the kernel's own word."""
+"""Check this host's clock against the times in the services' answers, and against the kernel."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ NAME = 'clock'
 
 _REMEDY = 'let chronyd or ntpd synchronise this host (chronyc tracking, chronyc makestep)'
 
-# linux/timex.h: STA_UNSYNC of status, TIME_ERROR as adjtimex()'s result.
+# linux/timex.h: a flag of the status.
 _STA_UNSYNC = 0x0040
 
 
 class _Timex(ctypes.Structure):
-    """``struct timex`` up to ``status``, and room for the rest (208 bytes on 64-bit Linux)."""
+    """Declare ``struct timex`` up to ``status``, and space for the rest.
+
+    The kernel's struct has 208 bytes on 64-bit Linux.
+    """
 
     _fields_ = [('modes', ctypes.c_uint), ('offset', ctypes.c_long), ('freq', ctypes.c_long),
                 ('maxerror', ctypes.c_long), ('esterror', ctypes.c_long), ('status', ctypes.c_int),
@@ -25,7 +28,10 @@ class _Timex(ctypes.Structure):
 
 
 def kernel_synchronised() -> Optional[bool]:
-    """Whether the kernel's clock is kept by somebody (chronyd, ntpd, systemd-timesyncd); None when it does not say."""
+    """Return whether a service such as chronyd or ntpd synchronises the kernel's clock.
+
+    Return None if the kernel does not report it.
+    """
     try:
         timex = _Timex()
         result = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
@@ -35,48 +41,55 @@ def kernel_synchronised() -> Optional[bool]:
 
 
 def median(values: Iterable[float]) -> float:
-    """The middle one. The statistics module costs 20 ms of CPU to import, once a minute on each host."""
+    """Return the median.
+
+    Importing the statistics module would cost 20 ms of CPU, once a minute on each host.
+    """
     ordered = sorted(values)
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
-def look(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Iterator[Finding]:
-    """What the servers' clocks say about ours.
+def look(skews: Mapping[str, float], limit: float,
+         synchronised: Optional[bool]) -> Iterator[Finding]:
+    """Compare this host's clock with those of the servers.
 
-    :param skews: server -> seconds that its clock is ahead of ours
-    :param limit: seconds that are still fine
-    :param synchronised: as :func:`kernel_synchronised` says
+    This host's clock is wrong if more than half of the servers disagree in the same direction.
+    A single server may be wrong itself: then the kernel's clock must be unsynchronised, too.
 
-    It is this host's clock that is off when more than half of the servers say so, in one direction. One server alone
-    may be wrong itself: then it takes the kernel's word too.
+    :param skews: server -> seconds by which its clock is ahead of this host's
+    :param limit: in seconds
+    :param synchronised: the result of :func:`kernel_synchronised`
     """
     if skews:
-        yield _by_servers(skews, limit, synchronised)
+        yield _compare(skews, limit, synchronised)
     if synchronised is False:
-        yield Finding(NAME, Outcome.WARNING, 'kernel clock', 'the kernel says that nothing synchronises its clock',
-                      'adjtimex(2)', _REMEDY)
+        yield Finding(NAME, Outcome.WARNING, 'kernel clock',
+                      'the kernel reports that its clock is not synchronised', 'adjtimex(2)',
+                      _REMEDY)
     elif not skews:
-        said = '; the kernel says that its clock is synchronised' if synchronised else ''
+        kernel = '; the kernel reports that its clock is synchronised' if synchronised else ''
         yield Finding(NAME, Outcome.UNKNOWN if synchronised is None else Outcome.OK, 'clock',
-                      'no server said its time' + said)
+                      'no server reported its time' + kernel)
 
 
-def _by_servers(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Finding:
+def _compare(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Finding:
     middle = median(skews.values())
     ahead = {server: skew for server, skew in skews.items() if skew > limit}
     behind = {server: skew for server, skew in skews.items() if skew < -limit}
     off = max(ahead, behind, key=len)
-    against = ', '.join(f'{server} {-skew:+.1f} s' for server, skew in list((off or skews).items())[:5])
+    against = ', '.join(f'{server} {-skew:+.1f} s'
+                        for server, skew in list((off or skews).items())[:5])
     origin = 'Date of their answers'
     if not off:
-        return Finding(NAME, Outcome.OK, 'clock', f'{-middle:+.1f} s against {len(skews)} servers', origin)
-    which = 'behind' if middle > 0 else 'ahead'
-    detail = f'this host is {abs(middle):.1f} s {which}, limit {limit:g} s; against {against}'
+        return Finding(NAME, Outcome.OK, 'clock',
+                       f'{-middle:+.1f} s against {len(skews)} servers', origin)
+    direction = 'behind' if middle > 0 else 'ahead'
+    detail = f'this host is {abs(middle):.1f} s {direction}, limit {limit:g} s; against {against}'
     if len(off) * 2 > len(skews) and (len(skews) > 1 or synchronised is False):
         return Finding(NAME, Outcome.FAILURE, 'clock', detail, origin, _REMEDY)
     if len(skews) == 1:
-        return Finding(NAME, Outcome.WARNING, 'clock', f'{detail}; no other server says what time it is', origin,
-                       _REMEDY)
+        return Finding(NAME, Outcome.WARNING, 'clock',
+                       f'{detail}; no other server reported its time', origin, _REMEDY)
     return Finding(NAME, Outcome.WARNING, 'clock',
-                   f'{len(off)} of {len(skews)} servers disagree with this host: {against}, limit {limit:g} s', origin,
-                   'synchronise those servers')
+                   f'{len(off)} of {len(skews)} servers disagree with this host: {against}, '
+                   f'limit {limit:g} s', origin, 'synchronise those servers')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask one target at one address, and say what is wrong in one word (:class:`Fault`)."""
+"""Probe one target at one address, and classify what is wrong with it (:class:`Fault`)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from nova_migcheck.finding import without_credentials
 
 WEB = ('http', 'https')
 
-_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL,
-                errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL)
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN,
+                errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
-def ask(target: Target, address: str, deadline: float, seconds: float, proxy: str = '', greet: bool = True) -> Answer:
-    """Probe ``target`` at ``address``, which is the proxy's where one is used.
+def ask(target: Target, address: str, deadline: float, seconds: float, proxy: str = '',
+        greet: bool = True) -> Answer:
+    """Probe ``target`` at ``address``, which is the proxy's if one is used.
 
-    :param deadline: on :func:`time.monotonic`'s clock; no single wait is longer than up to it
+    :param deadline: on :func:`time.monotonic`'s clock; no single wait goes beyond it
     :param seconds: the whole time that was given, for the text
-    :param greet: whether to begin the protocol, or only to connect (for what is not HTTP)
+    :param greet: whether to begin the protocol, or only to connect (if it is not HTTP)
     """
     timeout = max(0.05, deadline - time.monotonic())
     shown = without_credentials(proxy)
@@ -34,15 +35,16 @@ def ask(target: Target, address: str, deadline: float, seconds: float, proxy: st
         return _greet(target, address, timeout, seconds, greet)
     except Exception as error:
         fault, detail = classify(error, seconds)
-        if fault is Fault.TLS and target.scheme in ('https', 'amqps'):
+        if fault is Fault.TLS and target.scheme in ('https', 'amqps') and not proxy:
             left = max(0.05, deadline - time.monotonic())
-            detail = tls.explain(error, target.host, address, target.port, target.tls, left) if not proxy else detail
+            detail = tls.explain(error, target.host, address, target.port, target.tls, left)
         return Answer(address, fault, detail, proxy=shown)
 
 
 def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -> Answer:
     reply = web.get(target, address, proxy, timeout)
-    detail, fault = f'HTTP {reply.status}', Fault.STATUS if reply.status >= 500 else None
+    fault = Fault.STATUS if reply.status >= 500 else None
+    detail = f'HTTP {reply.status}'
     if fault is None:
         detail += f' in {reply.seconds * 1000:.0f} ms'
     return Answer(address, fault, detail, reply.status, reply.skew, shown)
@@ -51,7 +53,8 @@ def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -
 def _greet(target: Target, address: str, timeout: float, seconds: float, speak: bool) -> Answer:
     greet = greeting.GREETINGS.get(target.scheme) if speak else greeting.tcp
     if greet is None:
-        return Answer(address, Fault.INVALID, f'{target.scheme}:// is not one of http, https, tcp, ntp')
+        return Answer(address, Fault.INVALID,
+                      f'{target.scheme}:// is not one of http, https, tcp, ntp')
     kind = socket.SOCK_DGRAM if target.scheme == 'ntp' else socket.SOCK_STREAM
     family = socket.AF_INET6 if ':' in address else socket.AF_INET
     with contextlib.ExitStack() as stack:
@@ -62,20 +65,24 @@ def _greet(target: Target, address: str, timeout: float, seconds: float, speak: 
         except (TimeoutError, socket.timeout):
             return Answer(address, Fault.SILENT, waited(seconds))
         if target.scheme == 'amqps':
+            context = tls.context(target.tls, own_socket=True)
             sock = stack.enter_context(
-                tls.context(target.tls, own_socket=True).wrap_socket(sock, server_hostname=tls.server_name(target.host)))
+                context.wrap_socket(sock, server_hostname=tls.server_name(target.host)))
         greeted = greet(sock)
     if greeted.wrong:
         return Answer(address, Fault.PROTOCOL, greeted.wrong, skew=greeted.skew)
-    return Answer(address, None, greeted.said, skew=greeted.skew)
+    return Answer(address, None, greeted.text, skew=greeted.skew)
 
 
 def waited(seconds: float) -> str:
+    """Return the text for an answer that did not arrive in time."""
     return f'no answer within the deadline of {seconds:g} s'
 
 
 def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
-    """What an exception of requests, urllib3, keystoneauth1, ssl or a socket means.
+    """Return the fault that an exception means, and its text.
+
+    It may come from requests, urllib3, keystoneauth1, ssl or a socket.
 
     :param seconds: the deadline, for the text
     """
@@ -83,18 +90,18 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
     names = {type(e).__name__ for e in inside}
     if names & {'ConnectTimeoutError', 'ConnectTimeout'}:
         return Fault.SILENT, waited(seconds)
-    for found in inside:
-        if isinstance(found, tls.UnusableFile):
-            return Fault.TLS, str(found)
-        if isinstance(found, ssl.SSLError) and not _ended(found):
-            return Fault.TLS, str(getattr(found, 'reason', '') or found)
-        if isinstance(found, socket.gaierror):
-            return Fault.NAME, found.strerror or str(found)
-        if isinstance(found, ConnectionRefusedError):
+    for cause in inside:
+        if isinstance(cause, tls.UnusableFile):
+            return Fault.TLS, str(cause)
+        if isinstance(cause, ssl.SSLError) and not _ended(cause):
+            return Fault.TLS, str(getattr(cause, 'reason', '') or cause)
+        if isinstance(cause, socket.gaierror):
+            return Fault.NAME, cause.strerror or str(cause)
+        if isinstance(cause, ConnectionRefusedError):
             return Fault.REFUSED, 'connection refused'
-        if isinstance(found, OSError) and found.errno in _UNREACHABLE:
-            return Fault.UNREACHABLE, (found.strerror or str(found)).lower()
-        if isinstance(found, OSError) and found.errno == errno.ETIMEDOUT:
+        if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
+            return Fault.UNREACHABLE, (cause.strerror or str(cause)).lower()
+        if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
             return Fault.SILENT, 'connection timed out'
     if 'ReadTimeout' in names or any(isinstance(e, (TimeoutError, socket.timeout)) for e in inside):
         return Fault.NO_ANSWER, waited(seconds)
@@ -104,25 +111,26 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
     if 'CertificateError' in names:
         return Fault.TLS, 'certificate for another name'
     if 'ProxyError' in names:
-        return Fault.CLOSED, 'the proxy does not let it through'
+        return Fault.CLOSED, 'the proxy rejected the connection'
     return Fault.INVALID, without_credentials(f'{type(error).__name__}: {error}')[:200]
 
 
 def _ended(error: ssl.SSLError) -> bool:
-    """Whether TLS itself was not refused: the peer went away, or said nothing in time."""
-    return (isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or 'timed out' in str(error)
+    """Return whether the connection was closed or timed out, and TLS itself was not refused."""
+    return (isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+            or 'timed out' in str(error)
             or getattr(error, 'reason', '') == 'UNEXPECTED_EOF_WHILE_READING')
 
 
 def resolve(host: str) -> list[str]:
-    """Every address of a name, in the resolver's order, which is the order in which a client tries them.
+    """Return every address of a name, in the order in which a client tries them.
 
-    :raises socket.gaierror: when it does not resolve
+    :raises socket.gaierror: if it does not resolve
     """
-    found: dict[str, None] = {}
-    for family, _kind, _proto, _name, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+    addresses: dict[str, None] = {}
+    for family, *_rest, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
         text = str(address[0])
         if family == socket.AF_INET6 and len(address) == 4 and address[3] and '%' not in text:
             text += f'%{socket.if_indextoname(address[3])}'
-        found[text] = None
-    return list(found)
+        addresses[text] = None
+    return list(addresses)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova.conf says that this host must reach, each with the option that says it."""
+"""Collect the endpoints that nova.conf names, each with its option."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from nova_migcheck.endpoints.values import IDENTITY, MESSAGING, Endpoint, Target
 
 
 class Section(NamedTuple):
-    """One group of nova.conf through which nova-compute talks to a service.
+    """Describe a group of nova.conf through which nova-compute uses a service.
 
-    :param needed_for: the service type by which its login is judged; empty for one that nova-compute itself never uses
-    :param service_type: what to look up in the catalog; empty when the section only logs in
+    :param needed_for: the service type that decides how severe a failed login is; empty if
+        nova-compute itself never uses the group
+    :param service_type: what to look up in the catalog; empty if the group is only for logging in
     """
 
     group: str
@@ -24,8 +25,8 @@ class Section(NamedTuple):
     service_type: str = ''
 
 
-#: [keystone_authtoken] belongs to Nova's APIs: nova-compute validates no tokens. It is often in the same file, and its
-#: URL is worth a warning.
+#: [keystone_authtoken] belongs to Nova's APIs: nova-compute validates no tokens. It is often in
+#: the same file, and its URL is worth a warning.
 SECTIONS = (
     Section('placement', 'placement', 'placement'),
     Section('neutron', 'network', 'network'),
@@ -49,8 +50,8 @@ OPTIONS = {
     'glance': ['api_servers'],
     'cinder': ['catalog_info', 'endpoint_template', 'os_region_name'],
     'key_manager': ['backend'],
-    'barbican': ['barbican_endpoint', 'auth_endpoint', 'barbican_endpoint_type', 'barbican_region_name', 'verify_ssl',
-                 'verify_ssl_path'],
+    'barbican': ['barbican_endpoint', 'auth_endpoint', 'barbican_endpoint_type',
+                 'barbican_region_name', 'verify_ssl', 'verify_ssl_path'],
     'vault': ['vault_url', 'ssl_ca_crt_file'],
     'service_user': ['send_service_user_token'],
     'migcheck': ['extra_endpoints', 'required_services', 'clock_skew_limit', 'catalog_interval'],
@@ -58,33 +59,44 @@ OPTIONS = {
 
 
 def as_list(value: Any) -> list[str]:
-    """An option that Nova itself may not have registered is a string."""
+    """Return the value of a list option.
+
+    It is a string if Nova itself has not registered the option.
+    """
     if isinstance(value, str):
         value = value.split(',')
     return [str(part).strip() for part in value or () if str(part).strip()]
 
 
 def as_bool(value: Any) -> bool:
-    return value if isinstance(value, bool) else str(value).strip().lower() in ('1', 'true', 'yes', 'on', 't', 'y')
+    """Return the value of a boolean option, which may be a string, too."""
+    if isinstance(value, bool):
+        return value
+    return str(value).strip().lower() in ('1', 'true', 'yes', 'on', 't', 'y')
 
 
 def login_group(settings: Settings, group: str) -> str:
-    """The section that holds the login of ``[group]``: keystoneauth1 follows ``auth_section``, but not for TLS."""
+    """Return the section with the login of ``[group]``.
+
+    keystoneauth1 follows ``auth_section``, but not for the TLS options.
+    """
     section = settings.get(group, 'auth_section')
     return section if section and section in settings.options else group
 
 
 def tls_of(settings: Settings, group: str) -> Tls:
-    """How a section's session verifies its servers: its own ``cafile``, ``insecure``, ``certfile``, ``keyfile``."""
+    """Return the TLS settings of a section's session: ``cafile``, ``insecure`` and so on."""
     if group == 'barbican':
         verify = as_bool(settings.get(group, 'verify_ssl', True))
         return Tls(cafile=settings.get(group, 'verify_ssl_path') or '', insecure=not verify)
-    return Tls(cafile=settings.get(group, 'cafile') or '', insecure=as_bool(settings.get(group, 'insecure')),
-               certfile=settings.get(group, 'certfile') or '', keyfile=settings.get(group, 'keyfile') or '')
+    return Tls(cafile=settings.get(group, 'cafile') or '',
+               insecure=as_bool(settings.get(group, 'insecure')),
+               certfile=settings.get(group, 'certfile') or '',
+               keyfile=settings.get(group, 'keyfile') or '')
 
 
 def sections(settings: Settings) -> Iterator[Section]:
-    """The sections that are in use."""
+    """Yield the sections that are in use."""
     manager = str(settings.get('key_manager', 'backend', '')).rpartition('.')[2].lower()
     for section in SECTIONS:
         if section.group.startswith('barbican') and not manager.startswith('barbican'):
@@ -96,51 +108,58 @@ def sections(settings: Settings) -> Iterator[Section]:
 
 
 def configured(settings: Settings) -> list[Endpoint]:
-    """Every endpoint that nova.conf names itself."""
+    """Return every endpoint whose URL or host is in nova.conf."""
     return [*_http(settings), *_messaging(settings), *_memcached(settings), *_extra(settings)]
 
 
 def _http(settings: Settings) -> Iterator[Endpoint]:
     for section in sections(settings):
         group, tls = section.group, tls_of(settings, section.group)
-        for holder, option in ((login_group(settings, group), 'auth_url'), (group, 'auth_endpoint')):
+        for holder, option in ((login_group(settings, group), 'auth_url'),
+                               (group, 'auth_endpoint')):
             url = settings.get(holder, option)
-            # castellan has a default for auth_endpoint that nobody means.
+            # castellan's default for auth_endpoint fits no cloud.
             if url and (option == 'auth_url' or f'{group}.{option}' in settings.files):
-                yield _endpoint(url, tls, IDENTITY, settings.origin(holder, option), section.needed_for)
+                yield _endpoint(url, tls, IDENTITY, settings.origin(holder, option),
+                                section.needed_for)
         for option in ('endpoint_override', 'barbican_endpoint', 'endpoint_template'):
             url = settings.get(group, option)
             if url and section.service_type:
-                yield _endpoint(url, tls, section.needed_for, settings.origin(group, option), section.needed_for)
+                yield _endpoint(url, tls, section.needed_for, settings.origin(group, option),
+                                section.needed_for)
     for url in as_list(settings.get('glance', 'api_servers')):
-        yield _endpoint(url if '://' in url else f'http://{url}', tls_of(settings, 'glance'), 'image',
-                        settings.origin('glance', 'api_servers'), 'image', group='glance api_servers')
+        yield _endpoint(url if '://' in url else f'http://{url}', tls_of(settings, 'glance'),
+                        'image', settings.origin('glance', 'api_servers'), 'image',
+                        group='glance api_servers')
     vault = settings.get('vault', 'vault_url')
     if vault and str(settings.get('key_manager', 'backend', '')).lower().startswith('vault'):
         yield _endpoint(vault, Tls(cafile=settings.get('vault', 'ssl_ca_crt_file') or ''),
                         'key-manager', settings.origin('vault', 'vault_url'), 'key-manager')
 
 
-def _endpoint(url: str, tls: Tls, service: str, origin: str, needed_for: str, group: str = '') -> Endpoint:
+def _endpoint(url: str, tls: Tls, service: str, origin: str, needed_for: str,
+              group: str = '') -> Endpoint:
     return Endpoint(Target(probe_url(url), tls), service, origin, needed_for, group)
 
 
-#: What stands in a URL for the project of whoever asks: an id in a catalog, a placeholder in endpoint_template.
+#: The project in a URL: an id in a catalog, a placeholder in endpoint_template.
 _PROJECT = re.compile(r'/(?:AUTH_)?(?:[0-9a-f]{32}|[$%]\([a-z_]+\)s)(?=/|$)')
 
 
 def probe_url(url: str) -> str:
-    """The service's root or version document: the URL without a project in it, which needs no token."""
+    """Return the URL up to the project in it: the version document, which needs no token."""
     cleaned = values.clean_url(url)
     found = _PROJECT.search(cleaned)
     return cleaned[:found.start()] + '/' if found else cleaned
 
 
 def messaging_targets(url: str, options: Mapping[str, Any]) -> list[Target]:
-    """The hosts of a ``transport_url``, as oslo.messaging's ``TransportURL.parse`` reads it.
+    """Return the hosts of a ``transport_url``, as oslo.messaging's ``TransportURL.parse`` does.
 
-    Its query may override the options of ``[oslo_messaging_rabbit]``. The port is 5672 with or without TLS
-    (``impl_rabbit.Connection._transform_transport_url``).
+    Its query may override the options of ``[oslo_messaging_rabbit]``. The default port is 5672 with
+    and without TLS (``impl_rabbit.Connection._transform_transport_url``).
+
+    :param options: those of ``[oslo_messaging_rabbit]``
     """
     parsed = urllib.parse.urlsplit(url)
     kind = parsed.scheme.partition('+')[0]
@@ -154,17 +173,18 @@ def messaging_targets(url: str, options: Mapping[str, Any]) -> list[Target]:
     if kind == 'kafka':
         scheme, default_port = 'tcp', 9092
     elif as_bool(option('ssl')):
-        # Without a CA file oslo.messaging verifies nothing, and it asks for the name only where it was told to.
+        # Without a CA file, oslo.messaging verifies nothing. The name is verified only on request.
         ca = option('ssl_ca_file') or ''
         named = as_bool(option('ssl_enforce_hostname_verification'))
-        scheme, tls = 'amqps', Tls(cafile=ca, insecure=not ca, certfile=option('ssl_cert_file') or '',
-                                   keyfile=option('ssl_key_file') or '', check_name=named)
+        scheme = 'amqps'
+        tls = Tls(cafile=ca, insecure=not ca, certfile=option('ssl_cert_file') or '',
+                  keyfile=option('ssl_key_file') or '', check_name=named)
     return [Target(f'{scheme}://{_with_port(host.rpartition("@")[2], default_port)}', tls)
             for host in parsed.netloc.split(',') if host]
 
 
 def _with_port(host: str, port: int) -> str:
-    """``host:port`` of a host that may have a port and may be an IPv6 address without brackets."""
+    """Return ``host:port`` for a host with or without a port, and IPv6 with or without brackets."""
     host = host.strip()
     if host.count(':') > 1 and not host.startswith('['):
         host = f'[{host}]'
@@ -173,19 +193,22 @@ def _with_port(host: str, port: int) -> str:
 
 def _messaging(settings: Settings) -> Iterator[Endpoint]:
     rabbit = settings.options.get('oslo_messaging_rabbit', {})
-    main = settings.get('DEFAULT', 'transport_url') or ''
-    targets = messaging_targets(main, rabbit)
+    targets = messaging_targets(settings.get('DEFAULT', 'transport_url') or '', rabbit)
     for target in targets:
-        yield Endpoint(target, MESSAGING, settings.origin('DEFAULT', 'transport_url'), MESSAGING, group=MESSAGING)
-    if any(driver != 'noop' for driver in as_list(settings.get('oslo_messaging_notifications', 'driver'))):
-        for target in messaging_targets(settings.get('oslo_messaging_notifications', 'transport_url') or '', rabbit):
+        origin = settings.origin('DEFAULT', 'transport_url')
+        yield Endpoint(target, MESSAGING, origin, MESSAGING, group=MESSAGING)
+    section = 'oslo_messaging_notifications'
+    if any(driver != 'noop' for driver in as_list(settings.get(section, 'driver'))):
+        for target in messaging_targets(settings.get(section, 'transport_url') or '', rabbit):
             if target not in targets:
-                origin = settings.origin('oslo_messaging_notifications', 'transport_url')
-                yield Endpoint(target, 'notifications', origin, 'notifications', group='notifications')
+                origin = settings.origin(section, 'transport_url')
+                yield Endpoint(target, 'notifications', origin, 'notifications',
+                               group='notifications')
 
 
 def _memcached(settings: Settings) -> Iterator[Endpoint]:
-    if as_bool(settings.get('cache', 'enabled')) and not as_bool(settings.get('cache', 'tls_enabled')):
+    if (as_bool(settings.get('cache', 'enabled'))
+            and not as_bool(settings.get('cache', 'tls_enabled'))):
         yield from _memcached_servers(settings, 'cache', 'memcache_servers')
     yield from _memcached_servers(settings, 'keystone_authtoken', 'memcached_servers')
 
@@ -195,10 +218,12 @@ def _memcached_servers(settings: Settings, group: str, option: str) -> Iterator[
         server = server[len('inet6:'):] if server.startswith('inet6:') else server
         if server.startswith(('unix:', '/')):
             continue
-        yield Endpoint(Target(f'memcached://{_with_port(server, 11211)}'), 'memcached', settings.origin(group, option),
-                       'memcached', group=f'[{group}] {option}')
+        target = Target(f'memcached://{_with_port(server, 11211)}')
+        yield Endpoint(target, 'memcached', settings.origin(group, option), 'memcached',
+                       group=f'[{group}] {option}')
 
 
 def _extra(settings: Settings) -> Iterator[Endpoint]:
+    origin = settings.origin('migcheck', 'extra_endpoints')
     for url in as_list(settings.get('migcheck', 'extra_endpoints')):
-        yield Endpoint(Target(values.clean_url(url)), 'extra', settings.origin('migcheck', 'extra_endpoints'), 'extra')
+        yield Endpoint(Target(values.clean_url(url)), 'extra', origin, 'extra')

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask everything at once, under one deadline.
+"""Probe everything at once, under one deadline.
 
-Threads do the waiting: nothing interrupts ``getaddrinfo``, so a thread that waits for a dead resolver is left behind.
-They are daemons, and the process of a check ends with it.
+Threads do the waiting. Nothing interrupts ``getaddrinfo``, so a thread that waits for a dead
+resolver is abandoned. The threads are daemons, and end with the process of the check.
 """
 
 from __future__ import annotations
@@ -20,36 +20,39 @@ from nova_migcheck.endpoints.catalog import Catalog, Missing
 from nova_migcheck.endpoints.observations import Picture
 from nova_migcheck.endpoints.values import Answer, Endpoint, Fault, Target, Tls, in_url, is_address
 
-# Seconds after which what has not answered is suspected, and asked for elsewhere while there is time. A connection on a
-# healthy network takes milliseconds, with one lost SYN one second.
+# Seconds without an answer after which a target is suspected, and its service is looked for at
+# other addresses. A connection on a healthy network takes milliseconds; with one lost SYN, 1 s.
 _SUSPECT_AFTER = 1.2
 _LOOK_AGAIN = 0.25
-# Seconds before the deadline (at least; else a tenth of it) by which a thread gives up itself, and says at what. One that
-# is still at it then has been answered a little at a time. It is also by how much this host may be late itself.
+# Minimum of the margin in seconds; otherwise it is a tenth of the deadline. Probes stop by this
+# margin before the deadline, so that they can report what they waited for. It is also the tolerated
+# scheduling delay.
 _MARGIN = 0.2
-# Addresses of nova.conf at which a dead service is looked for.
+# Maximum number of other addresses from nova.conf at which a dead service is looked for.
 _ELSEWHERE = 3
 
-# A broker that was heard to greet is only connected to until it is due again: RabbitMQ logs a warning for each client that
-# leaves after the greeting, and nothing for one that only connects. A silent one shows in Nova's own heartbeats.
+# After a broker has greeted, probes only connect to it until the interval has passed. RabbitMQ logs
+# a warning for each client that leaves after the greeting, and nothing for one that only connects.
+# Nova's own heartbeats notice a broker that stops answering.
 _GREETED_SELDOM = ('amqp', 'amqps')
 
-# What two sections may have different and still log in alike.
+# Options that do not affect authentication.
 _NOT_LOGIN = frozenset({
-    'service_type', 'service_name', 'valid_interfaces', 'region_name', 'endpoint_override', 'timeout', 'collect_timing',
-    'split_loggers', 'connect_retries', 'connect_retry_delay', 'status_code_retries', 'status_code_retry_delay',
-    'retriable_status_codes', 'auth_section', 'min_version', 'max_version'})
+    'service_type', 'service_name', 'valid_interfaces', 'region_name', 'endpoint_override',
+    'timeout', 'collect_timing', 'split_loggers', 'connect_retries', 'connect_retry_delay',
+    'status_code_retries', 'status_code_retry_delay', 'retriable_status_codes', 'auth_section',
+    'min_version', 'max_version'})
 
 
 class Survey:
-    """One round. :meth:`run` may be called once."""
+    """Run one round of probes. Call :meth:`run` only once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._sections = [s for s in sources.sections(settings) if s.needed_for]
         if any(self._login_options(section).get('auth_type') for section in self._sections):
             catalog.prepare()
-        import requests  # noqa: F401  before the clock starts, not in the first thread that asks
+        import requests  # noqa: F401  before the clock starts, not in the first probe
         self._start = time.monotonic()
         self._deadline = self._start + settings.timeout
         self._events: queue.SimpleQueue[tuple[tuple[Any, ...], Any]] = queue.SimpleQueue()
@@ -63,12 +66,12 @@ class Survey:
         self._margin = max(_MARGIN, settings.timeout / 10)
         self._interval = settings.get('migcheck', 'catalog_interval', 600)
         memory = settings.memory if isinstance(settings.memory, Mapping) else {}
-        self._memory = self._remembered(memory.get('catalogs'))
+        self._cached = self._read_catalogs(memory.get('catalogs'))
         self._greeted = self._young(memory.get('greeted'))
         self.picture = Picture(seconds=settings.timeout)
 
     def run(self) -> Picture:
-        """Wait for all answers, or the deadline."""
+        """Wait for all answers or the deadline, and return what was observed."""
         for endpoint in sources.configured(self._settings):
             self._need(endpoint)
         self._log_in()
@@ -82,16 +85,18 @@ class Survey:
         return self.picture
 
     def memory(self) -> dict[str, Any]:
-        """What the next round is to know: the last known catalogs, and which brokers greeted when."""
-        known = dict(self._memory)
-        known.update((group, found) for group, found in self.picture.logins.items() if isinstance(found, Catalog))
+        """Return what the next round needs: the latest catalogs, and when each broker greeted."""
+        fetched = {group: result for group, result in self.picture.logins.items()
+                   if isinstance(result, Catalog)}
+        catalogs = {**self._cached, **fetched}
         greeted = {}
         for target, answers in self.picture.answers.items():
             for address, answer in answers.items():
                 if target.scheme in _GREETED_SELDOM and answer.fault is None:
                     key = f'{target.url} {address}'
                     greeted[key] = self._greeted.get(key, time.time())
-        return {'catalogs': {group: found.to_json() for group, found in known.items()}, 'greeted': greeted}
+        return {'catalogs': {group: one.to_json() for group, one in catalogs.items()},
+                'greeted': greeted}
 
     # -- waiting
 
@@ -109,7 +114,7 @@ class Survey:
         threading.Thread(target=work, daemon=True, name=str(key[0])).start()
 
     def _notice(self, due: float) -> None:
-        """A host that runs its own threads late cannot tell a slow server from a dead one."""
+        """Notice that this host runs its threads late, and so cannot rely on timeouts."""
         if time.monotonic() - due > self._margin:
             self.picture.starved = True
 
@@ -130,13 +135,13 @@ class Survey:
                 self._ask_each(target, key[1], proxy)
         elif key[0] == 'ask':
             _, target, address = key
-            if isinstance(result, Exception):  # a bug of ours must not look like a fault of the service
+            if isinstance(result, Exception):  # our bug must not look like a fault of the service
                 raise result
             self.picture.answers.setdefault(target, {})[address] = result
         elif key[0] == 'login':
             self.picture.logins[key[1]] = result
             if isinstance(result, Catalog):
-                self.picture.remembered.pop(key[1], None)
+                self.picture.cached.pop(key[1], None)
                 self._use(key[1], result)
 
     # -- probes
@@ -153,11 +158,13 @@ class Survey:
             host, _port = target.host, target.port
             proxy = web.proxy_for(target.url) if target.scheme in probe.WEB else ''
             if proxy:
-                host = urllib.parse.urlsplit(proxy if '://' in proxy else f'//{proxy}').hostname or ''
+                host = urllib.parse.urlsplit(
+                    proxy if '://' in proxy else f'//{proxy}').hostname or ''
             if not host:
-                raise ValueError('it names no host')
+                raise ValueError('the URL has no host')
         except ValueError as error:
-            self.picture.answers[target] = {target.url: Answer(target.url, Fault.INVALID, str(error))}
+            self.picture.answers[target] = {
+                target.url: Answer(target.url, Fault.INVALID, str(error))}
             return
         self._names.setdefault(host, []).append((target, proxy))
         if is_address(host):
@@ -168,47 +175,54 @@ class Survey:
             self._spawn(('name', host), probe.resolve, host)
 
     def _ask_each(self, target: Target, host: str, proxy: str) -> None:
-        found = self._addresses[host]
-        if isinstance(found, Exception):
-            # EAI_NONAME and EAI_NODATA: the resolver says that there is no such name. Anything else: it could not say.
-            known_absent = isinstance(found, socket.gaierror) and found.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
-            fault = Fault.NAME if known_absent else Fault.RESOLVER
-            detail = getattr(found, 'strerror', None) or str(found)
+        result = self._addresses[host]
+        if isinstance(result, Exception):
+            # These two errors mean that the name does not exist. All others are the resolver's.
+            absent = isinstance(result, socket.gaierror) and result.errno in (
+                socket.EAI_NONAME, socket.EAI_NODATA)
+            fault = Fault.NAME if absent else Fault.RESOLVER
+            detail = getattr(result, 'strerror', None) or str(result)
             self.picture.answers[target] = {host: Answer(host, fault, detail)}
             return
-        for address in found:
-            greet = target.scheme not in _GREETED_SELDOM or f'{target.url} {address}' not in self._greeted
-            self._spawn(('ask', target, address), probe.ask, target, address, self._deadline - self._margin,
-                        self._settings.timeout, proxy, greet)
+        for address in result:
+            greet = (target.scheme not in _GREETED_SELDOM
+                     or f'{target.url} {address}' not in self._greeted)
+            self._spawn(('ask', target, address), probe.ask, target, address,
+                        self._deadline - self._margin, self._settings.timeout, proxy, greet)
 
     # -- catalogs
 
     @staticmethod
-    def _remembered(memory: Any) -> dict[str, Catalog]:
+    def _read_catalogs(memory: Any) -> dict[str, Catalog]:
         if not isinstance(memory, Mapping):
             return {}
-        found = {group: Catalog.from_json(value) for group, value in memory.items()}
-        return {group: value for group, value in found.items() if value is not None}
+        catalogs = {group: Catalog.from_json(value) for group, value in memory.items()}
+        return {group: one for group, one in catalogs.items() if one is not None}
 
     def _young(self, times: Any) -> dict[str, float]:
-        """Those that are not older than the interval."""
+        """Return the entries that are not older than the interval."""
         if not isinstance(times, Mapping):
             return {}
         now = time.time()
-        return {key: when for key, when in times.items() if isinstance(when, (int, float)) and 0 <= now - when < self._interval}
+        return {key: when for key, when in times.items()
+                if isinstance(when, (int, float)) and 0 <= now - when < self._interval}
 
     def _log_in(self) -> None:
-        """Each user once; not at all where the last catalog is young: a login a minute from each host is a load."""
+        """Log in once for each user, unless its cached catalog is recent enough.
+
+        One login per minute from each host would be a load for keystone.
+        """
         leaders: dict[Any, str] = {}
         for section in self._sections:
             options = self._login_options(section)
             if options.get('auth_type'):
-                login = tuple(sorted((name, repr(value)) for name, value in options.items() if name not in _NOT_LOGIN))
+                login = tuple(sorted((name, repr(value)) for name, value in options.items()
+                                     if name not in _NOT_LOGIN))
                 self.picture.shared_login[section.group] = leaders.setdefault(login, section.group)
         for leader in leaders.values():
-            known = self._memory.get(leader)
-            if known and self._young({leader: known.fetched}):
-                self._use(leader, known)
+            cached = self._cached.get(leader)
+            if cached and self._young({leader: cached.fetched}):
+                self._use(leader, cached)
             else:
                 self._start_login(leader)
 
@@ -219,66 +233,76 @@ class Survey:
         timeout = max(0.1, self._deadline - self._margin - time.monotonic())
         self._spawn(('login', leader), catalog.login, self._settings, leader, timeout)
 
-    def _use(self, leader: str, known: Catalog) -> None:
-        """Take the endpoints of these sections from this catalog, instead of from an older one."""
+    def _use(self, leader: str, listed: Catalog) -> None:
+        """Replace the endpoints of the leader's sections by those of this catalog."""
         old_endpoints, old_missing = self._by_catalog.pop(leader, ([], []))
         for endpoint in old_endpoints:
             self.picture.endpoints[endpoint.target].remove(endpoint)
-        for gone in old_missing:
-            self.picture.missing.remove(gone)
+        for one in old_missing:
+            self.picture.missing.remove(one)
         endpoints: list[Endpoint] = []
         missing: list[Missing] = []
         for section in self._sections:
-            # A section that does not log in itself acts for the user: any catalog of this cloud does.
+            # A section without a login acts for the user: any catalog of this cloud will do.
             first = next(iter(self.picture.shared_login.values()), '')
             if self.picture.shared_login.get(section.group, first) != leader:
                 continue
-            found = catalog.look_up(self._settings, section, known)
-            if isinstance(found, Endpoint):
-                endpoints.append(found)
-                self._need(found)
-            elif found is not None:
-                missing.append(found)
+            result = catalog.look_up(self._settings, section, listed)
+            if isinstance(result, Endpoint):
+                endpoints.append(result)
+                self._need(result)
+            elif result is not None:
+                missing.append(result)
         self.picture.missing += missing
         self._by_catalog[leader] = (endpoints, missing)
 
-    # -- second thoughts
+    # -- what has failed or is slow
 
     def _suspect(self) -> None:
-        """Look again where something has failed or is slow, while there is time."""
+        """Follow up on what has failed or is slow, while there is time."""
         for leader in set(self.picture.shared_login.values()):
-            known, used = self._memory.get(leader), self._by_catalog.get(leader)
-            if used is None and known and not isinstance(self.picture.logins.get(leader), Catalog):
-                self.picture.remembered[leader] = time.time() - known.fetched
-                self._use(leader, known)
-            elif used and leader not in self.picture.logins and ('login', leader) not in self._pending \
-                    and (used[1] or not all(self.picture.is_well(endpoint.target) for endpoint in used[0])):
-                # The catalog in memory may be out of date: what it lists is dead, or it lacks something.
+            cached, used = self._cached.get(leader), self._by_catalog.get(leader)
+            if used is None and cached and not isinstance(self.picture.logins.get(leader), Catalog):
+                self.picture.cached[leader] = time.time() - cached.fetched
+                self._use(leader, cached)
+            elif used and leader not in self.picture.logins \
+                    and ('login', leader) not in self._pending and self._is_doubtful(*used):
                 self._start_login(leader)
-        named = [e.target for needed in self.picture.endpoints.values() for e in needed
-                 if not e.from_catalog and e.target.scheme in probe.WEB]
-        live = list(dict.fromkeys(target.host for target in named if self.picture.is_well(target)))
-        for target in list(self.picture.endpoints):
-            if target.scheme in probe.WEB and self.picture.endpoints[target] and target not in self._alternatives \
+        live = list(dict.fromkeys(
+            e.target.host for endpoints in self.picture.endpoints.values() for e in endpoints
+            if not e.from_catalog and e.target.scheme in probe.WEB
+            and self.picture.is_well(e.target)))
+        for target, endpoints in list(self.picture.endpoints.items()):
+            if target.scheme in probe.WEB and endpoints and target not in self._alternatives \
                     and live and self._is_dead(target):
-                for host in [h for h in live if h != target.host][:_ELSEWHERE]:
-                    parts = urllib.parse.urlsplit(target.url)
-                    url = urllib.parse.urlunsplit(parts._replace(netloc=f'{in_url(host)}:{target.port}'))
-                    # Only whether it answers is asked: its certificate may well be for another name.
-                    other = Target(url, Tls(insecure=True)) if target.scheme == 'https' else Target(url)
-                    self._alternatives.setdefault(target, []).append(other)
-                    self._probe(other)
+                self._look_elsewhere(target, live)
+
+    def _is_doubtful(self, endpoints: list[Endpoint], missing: list[Missing]) -> bool:
+        """Return whether a cached catalog may be out of date: it lists dead URLs, or lacks some."""
+        return bool(missing) or not all(self.picture.is_well(e.target) for e in endpoints)
+
+    def _look_elsewhere(self, target: Target, hosts: list[str]) -> None:
+        """Probe the service at other hosts."""
+        parts = urllib.parse.urlsplit(target.url)
+        # The certificate may be for another name: only whether the service answers is of interest.
+        tls = Tls(insecure=True) if target.scheme == 'https' else Tls()
+        for host in [host for host in hosts if host != target.host][:_ELSEWHERE]:
+            other = Target(urllib.parse.urlunsplit(
+                parts._replace(netloc=f'{in_url(host)}:{target.port}')), tls)
+            self._alternatives.setdefault(target, []).append(other)
+            self._probe(other)
 
     def _is_dead(self, target: Target) -> bool:
-        """It cannot be reached, as far as is known by now."""
+        """Return whether no address was reached so far."""
         answers = self.picture.answers.get(target)
         if not answers:
             return time.monotonic() - self._asked[target] > self._suspect_after
-        return all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER)) for a in answers.values())
+        return all(a.fault and (a.fault.of_address or a.fault in (Fault.NAME, Fault.RESOLVER))
+                   for a in answers.values())
 
     def _find_elsewhere(self) -> None:
         for target, others in self._alternatives.items():
-            well = next((other for other in others if self.picture.is_well(other)), None)
+            well = next(filter(self.picture.is_well, others), None)
             if well is not None and not self.picture.is_well(target):
                 self.picture.elsewhere[target] = well
 
@@ -289,6 +313,7 @@ class Survey:
                 for target, _proxy in self._names[key[1]]:
                     self.picture.answers[target] = {key[1]: Answer(key[1], Fault.RESOLVER, waited)}
             elif key[0] == 'ask':
-                self.picture.answers.setdefault(key[1], {})[key[2]] = Answer(key[2], Fault.NO_ANSWER, waited)
+                self.picture.answers.setdefault(key[1], {})[key[2]] = Answer(
+                    key[2], Fault.NO_ANSWER, waited)
             elif key[0] == 'login':
                 self.picture.logins[key[1]] = TimeoutError(waited)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contexts as requests would make them, and what is wrong with a certificate that one of them refused."""
+"""Make TLS contexts as requests does, and explain why one of them refused a certificate."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from nova_migcheck.endpoints.values import Tls, is_address
 
 _LOCK = threading.Lock()
 
+# OpenSSL's reasons for an answer in another protocol.
+_NO_TLS = ('WRONG_VERSION_NUMBER', 'RECORD_LAYER_FAILURE', 'UNKNOWN_PROTOCOL', 'HTTP_REQUEST')
+
 
 class UnusableFile(Exception):
-    """A file that the TLS settings name cannot be read, or is not what it should be."""
+    """Report a file in the TLS settings that cannot be read, or has the wrong content."""
 
 
 def context(tls: Tls, own_socket: bool = False) -> ssl.SSLContext:
-    """The context by which requests (and so keystoneauth1) would verify; the same one for the same settings.
+    """Return a context that verifies as requests does, and so keystoneauth1.
 
-    :param own_socket: it is not for urllib3, whose older releases compare the name themselves
+    Contexts are cached by their settings. Reading a system's CA bundle costs 10–50 ms of CPU, and
+    each of a dozen endpoints would read it again.
 
-    Reading a system's bundle of CAs costs 10–50 ms of CPU, and each of a dozen endpoints would read it again.
-
+    :param own_socket: whether it is used without urllib3, whose older releases verify the name
+        themselves
     :raises UnusableFile: for a CA file, certificate or key
     """
     with _LOCK:
@@ -44,16 +48,17 @@ def _context(tls: Tls, own_socket: bool) -> ssl.SSLContext:
         if own_socket:
             made.check_hostname = tls.check_name
         made.verify_mode = ssl.CERT_REQUIRED
-        # As requests.Session.merge_environment_settings does where the caller gave no bundle.
-        bundle = (tls.cafile or os.environ.get('REQUESTS_CA_BUNDLE') or os.environ.get('CURL_CA_BUNDLE')
-                  or requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        # As requests.Session.merge_environment_settings does if the caller gives no bundle.
+        bundle = (tls.cafile or os.environ.get('REQUESTS_CA_BUNDLE')
+                  or os.environ.get('CURL_CA_BUNDLE') or requests.utils.DEFAULT_CA_BUNDLE_PATH)
         try:
             if os.path.isdir(bundle):
                 made.load_verify_locations(capath=bundle)
             else:
                 made.load_verify_locations(cafile=bundle)
         except OSError as error:
-            raise UnusableFile(f'the CA file {bundle} cannot be used: {error.strerror or error}') from error
+            raise UnusableFile(f'the CA file {bundle} cannot be used: '
+                               f'{error.strerror or error}') from error
     if tls.certfile:
         try:
             made.load_cert_chain(tls.certfile, tls.keyfile or None)
@@ -64,7 +69,10 @@ def _context(tls: Tls, own_socket: bool) -> ssl.SSLContext:
 
 
 def causes(error: Optional[BaseException]) -> Iterator[BaseException]:
-    """An exception and all that is inside of it: requests wraps urllib3's, which wraps the socket's."""
+    """Yield an exception and all that it wraps.
+
+    requests wraps urllib3's exceptions, which wrap the socket's.
+    """
     seen: set[int] = set()
     todo: list[Any] = [error]
     while todo:
@@ -72,31 +80,33 @@ def causes(error: Optional[BaseException]) -> Iterator[BaseException]:
         if isinstance(current, BaseException) and id(current) not in seen:
             seen.add(id(current))
             yield current
-            todo += [getattr(current, 'reason', None), *current.args, current.__cause__, current.__context__]
+            todo += [getattr(current, 'reason', None), *current.args,
+                     current.__cause__, current.__context__]
 
 
-def explain(error: BaseException, host: str, address: str, port: int, tls: Tls, timeout: float) -> str:
-    """What is wrong, in a few words: the dates, the names or the issuer of the certificate that was refused.
+def explain(error: BaseException, host: str, address: str, port: int, tls: Tls,
+            timeout: float) -> str:
+    """Return why TLS failed: the dates, the names or the issuer of the refused certificate.
 
-    :param timeout: seconds for the one more connection that fetches the certificate
+    :param timeout: seconds for another connection, which fetches the certificate
     """
     unusable = next((e for e in causes(error) if isinstance(e, UnusableFile)), None)
     if unusable is not None:
         return str(unusable)
     found = next((e for e in causes(error) if isinstance(e, ssl.SSLCertVerificationError)), None)
     code, message = (found.verify_code, found.verify_message) if found else (0, '')
-    if any(type(e).__name__ == 'CertificateError' for e in causes(error)):  # by urllib3 < 2 itself
+    if any(type(e).__name__ == 'CertificateError' for e in causes(error)):  # of urllib3 < 2
         code = certificates.NAMES[0]
     if not code:
         other = next((e for e in causes(error) if isinstance(e, ssl.SSLError)), error)
         reason = getattr(other, 'reason', '') or str(other)
-        if reason in ('WRONG_VERSION_NUMBER', 'RECORD_LAYER_FAILURE', 'UNKNOWN_PROTOCOL', 'HTTP_REQUEST'):
-            return 'what answers there does not speak TLS'
+        if reason in _NO_TLS:
+            return 'the server there does not speak TLS'
         return str(reason).lower().replace('_', ' ')
     try:
         certificate = certificates.fetch(address, port, timeout, host)
         return _refused(code, message, certificate, host, tls)
-    except Exception:  # the certificate cannot be fetched or read: OpenSSL's own words must do
+    except Exception:  # without the certificate, OpenSSL's message is all there is
         return message or str(found or error)
 
 
@@ -104,13 +114,13 @@ def _refused(code: int, message: str, certificate: Any, host: str, tls: Tls) -> 
     if code in certificates.DATES:
         first, last = (f'{time:%Y-%m-%d %H:%M} UTC' for time in certificates.validity(certificate))
         which = 'expired' if code == certificates.EXPIRED else 'not yet valid'
-        # It may be one of the chain that has expired; the dates below are then fine, and must not be blamed.
+        # Do not blame the dates below: another certificate of the chain may have expired.
         return f'certificate {which}: of {_subject(certificate)}, valid from {first} to {last}'
     if code in certificates.NAMES:
         return f'certificate for another name: it is for {_names(certificate)}, not for {host}'
     if code in certificates.ISSUER:
-        issuer = certificate.issuer.rfc4514_string() or 'nobody'
-        where = f'{tls.cafile} does not hold' if tls.cafile else 'the default CAs do not include'
+        issuer = certificate.issuer.rfc4514_string() or 'an unnamed issuer'
+        where = f'{tls.cafile} does not contain' if tls.cafile else 'the default CAs do not include'
         return f'certificate from an unknown CA: issued by {issuer}, which {where}'
     return f'certificate refused: {message}'
 
@@ -127,5 +137,5 @@ def _names(certificate: Any, most: int = 5) -> str:
 
 
 def server_name(host: str) -> str:
-    """What a certificate must be for: the host without the zone index of a link-local address."""
+    """Return the name to verify: the host without the zone index of a link-local address."""
     return host.partition('%')[0] if is_address(host) else host

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that the parts hand to each other: an endpoint, the target of a probe, and its answer."""
+"""Define the values of this package: an endpoint, the target of a probe, and its answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from nova_migcheck.finding import without_credentials
 IDENTITY = 'identity'
 MESSAGING = 'message-queue'
 
-DEFAULT_PORTS = {'http': 80, 'https': 443, 'amqp': 5672, 'amqps': 5672, 'memcached': 11211, 'ntp': 123}
+DEFAULT_PORTS = {'http': 80, 'https': 443, 'amqp': 5672, 'amqps': 5672, 'memcached': 11211,
+                 'ntp': 123}
 
 
 class Tls(NamedTuple):
-    """How the client that the endpoint is for would verify its server. An empty ``cafile`` is the client's default."""
+    """Hold the settings with which Nova's own client verifies the server.
+
+    An empty ``cafile`` is the client's default.
+    """
 
     cafile: str = ''
     insecure: bool = False
@@ -28,9 +32,9 @@ class Tls(NamedTuple):
 
 
 class Target(NamedTuple):
-    """One thing to probe. Two endpoints with an equal target are asked once.
+    """Identify one thing to probe. Endpoints with an equal target are probed once.
 
-    :param url: without credentials; ``amqps`` is the message queue over TLS
+    :param url: without credentials; the scheme ``amqps`` is the message queue over TLS
     """
 
     url: str
@@ -38,11 +42,12 @@ class Target(NamedTuple):
 
     @property
     def scheme(self) -> str:
+        """Return the URL's scheme."""
         return self.url.partition('://')[0]
 
     @property
     def host(self) -> str:
-        """Name or address, without the brackets of an IPv6 address; empty when the URL has none."""
+        """Return the name or address, without the brackets of an IPv6 address, or ''."""
         try:
             return urllib.parse.urlsplit(self.url).hostname or ''
         except ValueError:
@@ -50,9 +55,9 @@ class Target(NamedTuple):
 
     @property
     def port(self) -> int:
-        """TCP (UDP for ntp) port.
+        """Return the TCP port (UDP for ntp).
 
-        :raises ValueError: when the URL gives none and its scheme has none
+        :raises ValueError: if the URL has none and its scheme has no default
         """
         port = urllib.parse.urlsplit(self.url).port
         if port is None:
@@ -63,13 +68,15 @@ class Target(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Something that this host must reach, and why.
+    """Hold something that this host must reach, and why.
 
     :param service: the service type: ``placement``, ``identity``, ``message-queue``…
-    :param origin: ``/etc/nova/nova.conf [placement] auth_url``, ``keystone catalog: placement, internal, RegionOne``
-    :param needed_for: the service type by which it is judged: of an identity URL, what one logs in to by it
-    :param group: endpoints with the same non-empty group stand in for each other: one that answers is enough
-    :param from_catalog: whether keystone's catalog gave the URL
+    :param origin: where the URL comes from: ``/etc/nova/nova.conf [placement] auth_url``,
+        ``keystone catalog: placement, internal, RegionOne``
+    :param needed_for: the service type that decides how severe a fault is; for an identity URL,
+        the service for which one logs in there
+    :param group: of the endpoints with the same non-empty group, one that answers is enough
+    :param from_catalog: whether the URL comes from keystone's catalog
     """
 
     target: Target
@@ -81,36 +88,36 @@ class Endpoint(NamedTuple):
 
 
 class Fault(enum.Enum):
-    """What kind of wrong it is. The value is how a finding says it of one URL."""
+    """Classify what is wrong. The value is the predicate of a finding about a URL."""
 
-    NAME = 'its name does not resolve'
+    NAME = 'does not resolve'
     RESOLVER = 'no answer from the resolver'
     REFUSED = 'refuses connections'
     UNREACHABLE = 'is unreachable'
-    SILENT = 'swallows packets'
+    SILENT = 'drops packets'
     TLS = 'TLS failed'
     NO_ANSWER = 'accepts connections and never answers'
     CLOSED = 'closes connections without an answer'
     STATUS = 'answers with an error'
-    PROTOCOL = 'answers, but not as this service does'
-    INVALID = 'cannot be asked'
+    PROTOCOL = 'answers with another protocol'
+    INVALID = 'cannot be checked'
 
     @property
     def of_address(self) -> bool:
-        """Whether it is about reaching the address rather than about what answers there."""
+        """Return whether the address is not reached, whatever the service."""
         return self in (Fault.REFUSED, Fault.UNREACHABLE, Fault.SILENT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came of asking one target at one address.
+    """Hold the result of probing one target at one address.
 
-    :param address: the IP address asked; the host's name when that did not resolve
-    :param fault: None when it answered well
-    :param detail: in a few words: the status, the certificate's dates, the deadline
-    :param status: of HTTP
-    :param skew: seconds that the server's clock is ahead of ours, when it said so
-    :param proxy: URL of the proxy of the environment that was asked instead, without credentials
+    :param address: the IP address; the host's name if that did not resolve
+    :param fault: None if it answered without fault
+    :param detail: the HTTP status, the certificate's dates, the deadline, and the like
+    :param status: the HTTP status, otherwise 0
+    :param skew: seconds by which the server's clock is ahead of this host's, if it sent a time
+    :param proxy: URL of the environment's proxy, if it was used, without credentials
     """
 
     address: str
@@ -122,7 +129,7 @@ class Answer:
 
 
 def is_address(host: str) -> bool:
-    """Whether ``host`` is an IPv4 or IPv6 address (a zone index allowed) rather than a name."""
+    """Return whether ``host`` is an IPv4 or IPv6 address, with or without a zone index."""
     try:
         ipaddress.ip_address(host.partition('%')[0])
     except ValueError:
@@ -131,11 +138,11 @@ def is_address(host: str) -> bool:
 
 
 def in_url(host: str) -> str:
-    """A host as it stands in a URL."""
+    """Return the host as a URL contains it: an IPv6 address in brackets."""
     return f'[{host}]' if ':' in host else host
 
 
 def clean_url(url: str) -> str:
-    """``url`` without credentials, query and fragment, the scheme in lower case."""
+    """Return ``url`` without credentials, query and fragment, and its scheme in lower case."""
     scheme, sep, rest = without_credentials(url.strip()).partition('://')
     return scheme.lower() + sep + rest.partition('?')[0].partition('#')[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP request to one address of a name, verified as if the name had been asked."""
+"""Send one HTTP request to one address of a name, and verify the server by that name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from nova_migcheck.endpoints.values import Target, in_url
 
 
 class Reply(NamedTuple):
-    """:param skew: seconds that the server's clock is ahead of ours, when it said so"""
+    """Hold the status and the timing of an HTTP response.
+
+    :param skew: seconds by which the server's clock is ahead of this host's, if it sent a date
+    """
 
     status: int
     seconds: float
@@ -22,20 +25,26 @@ class Reply(NamedTuple):
 
 
 def proxy_for(url: str) -> str:
-    """The proxy of the environment that requests would use for ``url``; empty for none. It may hold credentials."""
+    """Return the proxy from the environment that requests would use, or ''.
+
+    It may hold credentials.
+    """
     from requests.utils import get_environ_proxies, select_proxy
     return select_proxy(url, get_environ_proxies(url)) or ''
 
 
 def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
-    """A requests.Session whose TLS connections are made with ``context``, as if to ``server_name`` if that is given.
+    """Return a requests.Session that makes its TLS connections with ``context``.
 
-    Without a context it verifies as its caller says. It reads nothing from the environment: no proxy, no netrc.
+    It reads neither proxies nor netrc from the environment.
+
+    :param context: None if the caller sets how the session verifies
+    :param server_name: the name to verify, '' for the one in the URL
     """
     import requests
     import urllib3
     from requests.adapters import HTTPAdapter
-    # The operator who set insecure knows, and a warning a minute goes to nova-compute's stderr.
+    # The operator has set insecure: a warning each minute on nova-compute's stderr adds nothing.
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     made = requests.Session()
     made.trust_env = False
@@ -45,7 +54,10 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
     pool: dict[str, Any] = {'ssl_context': context, 'cert_reqs': context.verify_mode}
 
     class Adapter(HTTPAdapter):
-        """requests would load the CAs anew for each connection, and verify the address instead of the name."""
+        """Use our context and server name.
+
+        requests would load the CAs again for each connection, and verify the address.
+        """
 
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             if server_name:
@@ -56,12 +68,13 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
         def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
             return super().proxy_manager_for(proxy, **{**kwargs, **pool})
 
-        # requests >= 2.32 asks here for what it would add to the pool of the connection ...
-        def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        # requests >= 2.32 calls this for its own TLS settings of the connection's pool.
+        def build_connection_pool_key_attributes(self, request: Any, verify: Any,
+                                                 cert: Any = None) -> Any:
             parts = urllib.parse.urlsplit(request.url)
             return {'scheme': parts.scheme, 'host': parts.hostname, 'port': parts.port}, {}
 
-        # ... and all releases write it to the pool here.
+        # All releases write their TLS settings to the pool here.
         def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
             pass
 
@@ -70,11 +83,11 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
 
 
 def get(target: Target, address: str, proxy: str, timeout: float) -> Reply:
-    """Ask for the target's URL at ``address`` (through ``proxy``, which then finds the address itself).
+    """Request the target's URL at ``address``, or through ``proxy``, which resolves the name.
 
     :param timeout: seconds for the connection, and for each part of the answer
-    :raises requests.RequestException: when there was no answer
-    :raises nova_migcheck.endpoints.tls.UnusableFile: when a file that TLS needs cannot be used
+    :raises requests.RequestException: if there is no answer
+    :raises nova_migcheck.endpoints.tls.UnusableFile: if a file that TLS needs cannot be used
     """
     context = tls_.context(target.tls) if target.scheme == 'https' else None
     parts = urllib.parse.urlsplit(target.url)
@@ -82,16 +95,20 @@ def get(target: Target, address: str, proxy: str, timeout: float) -> Reply:
     if not proxy:
         headers['Host'] = parts.netloc
         url = urllib.parse.urlunsplit(parts._replace(netloc=f'{in_url(address)}:{target.port}'))
-    with session(context, '' if proxy else tls_.server_name(target.host)) as asking:
+    with session(context, '' if proxy else tls_.server_name(target.host)) as client:
         wall, start = time.time(), time.monotonic()
-        with asking.get(url, headers=headers, timeout=timeout, stream=True, allow_redirects=False,
+        with client.get(url, headers=headers, timeout=timeout, stream=True, allow_redirects=False,
                         proxies={parts.scheme: proxy} if proxy else None) as response:
             seconds = time.monotonic() - start
-            return Reply(response.status_code, seconds, None if proxy else _skew(response.headers, wall + seconds / 2))
+            return Reply(response.status_code, seconds,
+                         None if proxy else _skew(response.headers, wall + seconds / 2))
 
 
 def _skew(headers: Any, here: float) -> Optional[float]:
-    """The server's clock less ours, in seconds. A Date holds whole seconds, cut off: half a second is its middle."""
+    """Return the server's time minus this host's, in seconds.
+
+    A Date is cut off to whole seconds: half a second is added for the middle.
+    """
     if 'Age' in headers or 'Date' not in headers:  # a cache's copy keeps the Date of the original
         return None
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How libvirt's daemons and QEMU are set up for migrations: configuration, URIs, certificates."""
+"""Read how libvirt's daemons and QEMU are set up for migrations: files, URIs, certificates."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few lines of libvirt's own configuration files that concern a migration."""
+"""Read the settings in libvirt's own configuration files that affect a migration."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ QEMU_CONF = '/etc/libvirt/qemu.conf'
 LIBVIRTD_CONF = '/etc/libvirt/libvirtd.conf'
 VIRTPROXYD_CONF = '/etc/libvirt/virtproxyd.conf'
 
-# Set in every image of kolla, and in every container of Kubernetes. Either has one process per container, so libvirtd has another.
+# Environment variables of kolla's images and of Kubernetes' containers. Both run one process in a
+# container, so libvirtd is in another one.
 _OF_CONTAINERS = ('KOLLA_BASE_DISTRO', 'KUBERNETES_SERVICE_HOST')
 
-_LINE = re.compile(r'''^\s*(?P<key>\w+)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<number>-?\d+))\s*(?:\#.*)?$''')
+_LINE = re.compile(r'''^\s*(?P<key>\w+)\s*=\s*
+                       (?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<number>-?\d+))
+                       \s*(?:\#.*)?$''', re.VERBOSE)
 
 
 def read(path: str) -> dict[str, Union[int, str]]:
-    """The settings of a file in libvirt's format that are numbers or strings; lists are left out.
+    """Return the settings in a file that are numbers or strings. Lists are skipped.
 
-    :raises OSError: when it is not there or cannot be read
+    :raises OSError: if the file does not exist or cannot be read
     """
     found: dict[str, Union[int, str]] = {}
     with open(path, errors='replace') as file:
         for line in file:
             match = _LINE.match(line)
-            if match:
-                number, text = match['number'], match['double']
-                found[match['key']] = int(number) if number else text if text is not None else match['single'] or ''
+            if match and match['number']:
+                found[match['key']] = int(match['number'])
+            elif match:
+                found[match['key']] = match['double'] or match['single'] or ''
     return found
 
 
 def read_if_any(path: str) -> dict[str, Union[int, str]]:
-    """As :func:`read`; empty when the file cannot be read (libvirtd may live in another container)."""
+    """Return the settings in a file, or nothing if it cannot be read.
+
+    libvirtd may run in another container.
+    """
     try:
         return read(path)
     except OSError:
@@ -43,7 +50,7 @@ def read_if_any(path: str) -> dict[str, Union[int, str]]:
 
 
 def read_libvirtd_s(path: str) -> Optional[dict[str, Union[int, str]]]:
-    """Return what libvirt itself reads there; None when that cannot be told from here."""
+    """Return the settings that libvirt itself reads, or None if this process cannot see them."""
     if not are_libvirtd_s():
         return None
     try:
@@ -55,10 +62,11 @@ def read_libvirtd_s(path: str) -> Optional[dict[str, Union[int, str]]]:
 
 
 def are_libvirtd_s() -> bool:
-    """Whether the files in this file system are those that libvirtd reads, so that one which is missing is missing there too.
+    """Return whether libvirtd reads the files in this file system.
 
-    A qemu.conf alone proves nothing: kolla's nova-compute image may bring one with a library, while libvirtd and its certificates are in
-    the container nova-libvirt.
+    If it does, a file that is missing here is missing for libvirtd, too. A qemu.conf alone is no
+    evidence: kolla's image of nova-compute may contain one from a library, while libvirtd and its
+    certificates are in the container nova-libvirt.
     """
     return os.path.exists(QEMU_CONF) and not any(name in os.environ for name in _OF_CONTAINERS)
 
@@ -70,7 +78,7 @@ def qemu_verifies(qemu_conf: Mapping[str, Union[int, str]]) -> bool:
 
 
 def migration_ports(qemu_conf: Mapping[str, Union[int, str]]) -> tuple[int, int]:
-    """The first and the last port on which QEMU may listen for a migration."""
+    """Return the first and the last port on which QEMU may listen for a migration."""
     first = qemu_conf.get('migration_port_min', DEFAULT_PORTS[0])
     last = qemu_conf.get('migration_port_max', DEFAULT_PORTS[1])
     if isinstance(first, int) and isinstance(last, int) and 0 < first <= last < 65536:

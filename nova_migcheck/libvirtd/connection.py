@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a connection to the libvirt of this host, as Nova does, and ask under a deadline."""
+"""Connect to the libvirt of this host, as Nova does, and ask it under a deadline."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ _CONNECTED = object()
 
 
 class Asker(Protocol):
-    """What is needed of the check that asks."""
+    """Declare the method of the check that is used here."""
 
     def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '') -> Finding:
         """Return a finding of the check."""
 
 
 def uri(settings: Settings) -> Optional[str]:
-    """Return the URI of this host's libvirt, None when ``[libvirt] virt_type`` needs no check."""
+    """Return the URI of this host's libvirt, or None if its ``virt_type`` needs no check."""
     default = _DEFAULT_URIS.get(settings.get('libvirt', 'virt_type', 'kvm'))
     return default and str(settings.get('libvirt', 'connection_uri') or default)
 
 
 def ask(check: Asker, settings: Settings, answers: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
-    """Yield what ``answers`` yields of a connection.
+    """Connect to libvirt, and yield what ``answers`` yields for the connection.
 
-    Both the connection and all answers together have ``settings.timeout`` seconds; then an
-    ``unknown`` finding follows. A call to a libvirtd that hangs can only be left behind.
+    Connecting may take ``settings.timeout`` seconds, and so may all answers together. After that,
+    yield an ``unknown`` finding. A call to a libvirtd that hangs cannot be ended, so its thread is
+    abandoned.
 
-    :param answers: asks a connection; what it raises is raised here
+    :param answers: ask a connection; what it raises is raised here
     """
     results: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_ask, args=(check, settings, answers, results), daemon=True).start()
@@ -52,7 +53,7 @@ def ask(check: Asker, settings: Settings, answers: Callable[[Any], Iterator[Any]
             yield check.unknown(
                 str(uri(settings)), f'{name} has not answered within {settings.timeout:g} s',
                 settings.origin('libvirt', 'connection_uri'),
-                f'look at {remedy} and its log; restart it if it hangs')
+                f'check {remedy} and its log; restart it if it hangs')
             return
         if result is _DONE:
             return
@@ -70,7 +71,7 @@ def _ask(check: Asker, settings: Settings, answers: Callable[[Any], Iterator[Any
         for result in _connected(check, settings, answers):
             results.put(result)
         results.put(_DONE)
-    except Exception as error:  # a bug: shown as every check's bugs are
+    except Exception as error:  # a bug; the caller's process reports it
         results.put(error)
 
 
@@ -83,10 +84,10 @@ def _connected(check: Asker, settings: Settings, answers: Callable[[Any], Iterat
         yield check.unknown(where, f'libvirt cannot be asked: {error}', origin,
                             'install libvirt-python in the environment of nova-compute')
         return
-    libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print to stderr
+    libvirt.registerErrorHandler(lambda context, error: None, None)  # or else it prints to stderr
     try:
-        # As Nova connects: credentials come from libvirt's auth.conf or not at all. Not read-only:
-        # domain capabilities are given to writers only.
+        # Connect as Nova does: credentials can only come from libvirt's auth.conf. A read-only
+        # connection gets no domain capabilities.
         conn = libvirt.openAuth(
             where, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
     except libvirt.libvirtError as error:
@@ -100,13 +101,13 @@ def _connected(check: Asker, settings: Settings, answers: Callable[[Any], Iterat
     except libvirt.libvirtError as error:
         name, remedy = _daemon()
         yield check.unknown(where, f'{name} broke off: {error}', origin,
-                            f'look at {remedy} and its log')
+                            f'check {remedy} and its log')
     finally:
         with contextlib.suppress(libvirt.libvirtError):
             conn.close()
 
 
 def _daemon() -> tuple[str, str]:
-    """Return the name of the daemon that is asked, for a finding and for its remedy."""
+    """Return the name of the daemon, for a finding's detail and for its remedy."""
     name = daemon.of_guests()
     return (name, name) if name else ('libvirtd', 'libvirtd (or virtqemud)')

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which libvirt daemons are on this host: the monolithic libvirtd, or virtqemud and virtproxyd.
+"""Find the libvirt daemons of this host: the monolithic libvirtd, or virtqemud and virtproxyd.
 
-virtqemud runs the guests and listens on no port. virtproxyd listens for other hosts and passes
-on what they say. It reads virtproxyd.conf and not libvirtd.conf (https://libvirt.org/daemons.html).
+virtqemud runs the guests and listens on no port. virtproxyd listens for other hosts and forwards
+their calls. It reads virtproxyd.conf, not libvirtd.conf (https://libvirt.org/daemons.html).
 
-Nothing here needs privileges. What nova-compute cannot see from its container is no evidence.
+Nothing here needs privileges. Something that nova-compute cannot see from its container is no
+evidence.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.network.migration import LIBVIRTD, LISTENERS, VIRTPROXYD
 
 VIRTQEMUD = 'virtqemud'
-# A daemon that runs, and the one that then listens for other hosts. systemd starts virtproxyd only
-# when somebody connects.
+# A running daemon -> the one that listens for other hosts. systemd starts virtproxyd only when a
+# client connects.
 _LISTENER = {LIBVIRTD: LIBVIRTD, VIRTPROXYD: VIRTPROXYD, VIRTQEMUD: VIRTPROXYD}
 
 _SOCKETS = '/run/libvirt'
@@ -29,7 +30,7 @@ _SOCKET_UNITS = '/etc/systemd/system/sockets.target.wants'
 
 @dataclasses.dataclass(frozen=True)
 class Daemon:
-    """A daemon that listens for other hosts.
+    """Hold a daemon that listens for other hosts.
 
     :param name: ``libvirtd`` or ``virtproxyd``
     :param conf: the file with its settings
@@ -40,7 +41,7 @@ class Daemon:
 
 
 def of_port(port: Optional[int]) -> tuple[Daemon, ...]:
-    """Return the daemon that serves a TCP port of this host; both where that cannot be told."""
+    """Return the daemon that serves a TCP port of this host, or both if that is not clear."""
     running = list(_running())
     names = {_LISTENER[name] for _pid, name in running}
     if len(names) > 1:
@@ -51,7 +52,7 @@ def of_port(port: Optional[int]) -> tuple[Daemon, ...]:
 
 
 def of_guests() -> str:
-    """Return the daemon that runs the guests, libvirtd or virtqemud; '' when it cannot be told."""
+    """Return the daemon that runs the guests, libvirtd or virtqemud; '' if unknown."""
     listeners = {_LISTENER[name] for _pid, name in _running()} or _by_sockets()
     if len(listeners) != 1:
         return ''
@@ -59,16 +60,16 @@ def of_guests() -> str:
 
 
 def verifies_clients(daemons: Sequence[Daemon]) -> Optional[bool]:
-    """Return whether a client needs a certificate of its own; None when that cannot be told."""
+    """Return whether a client needs a certificate of its own; None if unknown."""
     files = [libvirtconf.read_libvirtd_s(daemon.conf) for daemon in daemons]
-    said = {None if conf is None else not conf.get('tls_no_verify_certificate') for conf in files}
-    return said.pop() if len(said) == 1 else None
+    verify = {None if conf is None else not conf.get('tls_no_verify_certificate') for conf in files}
+    return verify.pop() if len(verify) == 1 else None
 
 
 def listening(name: str, transport: str) -> str:
-    """Return what must listen on a host, in words.
+    """Return the name of the service that must listen on a host, for use in a sentence.
 
-    :param name: the daemon that serves the port there; '' when unknown
+    :param name: the daemon that serves the port there; '' if unknown
     """
     if transport not in ('tcp', 'tls'):
         return 'sshd'
@@ -78,13 +79,13 @@ def listening(name: str, transport: str) -> str:
 
 
 def _running() -> Iterator[tuple[int, str]]:
-    """Yield process ID and name of the system's daemons in this network namespace.
+    """Yield the process ID and the name of each libvirt daemon in this network namespace.
 
-    They run as root. A user's own daemon (``qemu:///session``) has the same name.
+    Only root's are yielded. A user's own daemon (``qemu:///session``) has the same name.
     """
     for path in glob.iglob('/proc/[0-9]*/comm'):
         process = os.path.dirname(path)
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             with open(path, errors='replace') as file:
                 name = file.read().strip()
             if (name in _LISTENER and os.stat(process).st_uid == 0
@@ -93,11 +94,11 @@ def _running() -> Iterator[tuple[int, str]]:
 
 
 def _listens(pid: int, port: Optional[int]) -> bool:
-    """Return whether a process listens on a TCP port; False as well where only root may know."""
+    """Return whether a process listens on a TCP port; False if only root can see that."""
     import psutil
     try:
         process = psutil.Process(pid)
-        # psutil before 6 has another name for it
+        # psutil < 6 has only the second name
         connections = getattr(process, 'net_connections', None) or process.connections
         return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port
                    for one in connections('tcp'))
@@ -106,14 +107,14 @@ def _listens(pid: int, port: Optional[int]) -> bool:
 
 
 def _by_sockets() -> set[str]:
-    """Judge by the sockets for local clients, as libvirt's own client library does."""
+    """Judge from the sockets for local clients, as libvirt's own client library does."""
     if os.path.exists(f'{_SOCKETS}/{VIRTQEMUD}-sock'):
         return {VIRTPROXYD}
     return {LIBVIRTD} if os.path.exists(f'{_SOCKETS}/libvirt-sock') else set()
 
 
 def _by_units() -> set[str]:
-    """Judge by what systemd is told to listen for."""
+    """Judge from the socket units that systemd has enabled."""
     return {name for name in LISTENERS for transport in ('tls', 'tcp')
             if os.path.lexists(f'{_SOCKET_UNITS}/{name}-{transport}.socket')}
 
@@ -123,7 +124,7 @@ def _by_files() -> set[str]:
 
 
 def _conf(name: str, running: Sequence[tuple[int, str]]) -> str:
-    """Return the file that a running daemon was told to read, or else its default."""
+    """Return the configuration file in a daemon's command line, or else its default one."""
     for pid, other in running:
         if other == name:
             with contextlib.suppress(OSError):

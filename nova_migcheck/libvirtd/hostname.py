@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt calls this host: where QEMU is reached when no address is set for migrations."""
+"""Ask libvirt for its name of this host, which QEMU uses if no migration address is set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from nova_migcheck.checksettings import Settings
 
 
 def name(settings: Settings) -> str:
-    """What libvirt calls this host; '' where there is no libvirt to ask, which other checks say."""
+    """Return libvirt's name of this host.
+
+    Return '' if libvirt does not answer, which other checks report.
+    """
     try:
         import libvirt
     except ImportError:
         return ''
-    default: dict[Any, str] = {'lxc': 'lxc:///', 'parallels': 'parallels:///system'}
-    uri = settings.get('libvirt', 'connection_uri') or default.get(settings.get('libvirt', 'virt_type'), 'qemu:///system')
-    libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print to stderr
+    defaults: dict[Any, str] = {'lxc': 'lxc:///', 'parallels': 'parallels:///system'}
+    default = defaults.get(settings.get('libvirt', 'virt_type'), 'qemu:///system')
+    uri = settings.get('libvirt', 'connection_uri') or default
+    libvirt.registerErrorHandler(lambda context, error: None, None)  # or else it prints to stderr
     try:
         connection = libvirt.openReadOnly(uri)
         try:

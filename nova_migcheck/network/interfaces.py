@@ -16,8 +16,8 @@ IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 # linux/if.h
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
-# linux/if_addr.h; 0x01 is "secondary" for IPv4 and "temporary" (RFC 8981) for IPv6.
-_SECONDARY, _OPTIMISTIC, _DADFAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x04, 0x08, 0x20, 0x40
+# linux/if_addr.h; 0x01 is "temporary" (RFC 8981) for IPv6, but "secondary" for IPv4.
+_TEMPORARY, _OPTIMISTIC, _DADFAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x04, 0x08, 0x20, 0x40
 # Kinds of links that share the wire of another one.
 _SAME_WIRE = ('macvlan', 'macvtap', 'ipvlan', 'ipvtap')
 # linux/rtnetlink.h, enum rtm_type
@@ -67,7 +67,6 @@ class Address:
     ip: IPAddress
     network: IPNetwork
     interface: int
-    secondary: bool = False
     temporary: bool = False
     deprecated: bool = False
     tentative: bool = False
@@ -101,8 +100,6 @@ class Route:
 
     kind: str
     interface: int = 0
-    source: Optional[IPAddress] = None
-    gateway: Optional[IPAddress] = None
 
 
 class HostNetwork:
@@ -184,9 +181,7 @@ class Kernel:
         except NetlinkError:
             return None
         kind = _ROUTE_KINDS.get(answer['type'], f'type {answer["type"]}')
-        gateway = answer.get_attr('RTA_GATEWAY') or (answer.get_attr('RTA_VIA') or {}).get('addr')
-        return Route(kind, answer.get_attr('RTA_OIF') or 0, _ip(answer.get_attr('RTA_PREFSRC')),
-                     _ip(gateway))
+        return Route(kind, answer.get_attr('RTA_OIF') or 0)
 
     def _read_link(self, which: Union[int, str]) -> Optional[Interface]:
         from pyroute2 import NetlinkError
@@ -209,10 +204,6 @@ class Kernel:
             port_of=(info.get_attr('IFLA_INFO_SLAVE_KIND') if info else None) or '')
 
 
-def _ip(text: Any) -> Optional[IPAddress]:
-    return ipaddress.ip_address(text) if text else None
-
-
 def _address(message: Any) -> Address:
     prefix_of = message.get_attr('IFA_ADDRESS')
     local = message.get_attr('IFA_LOCAL') or prefix_of
@@ -222,8 +213,7 @@ def _address(message: Any) -> Address:
     return Address(
         ip, ipaddress.ip_network(f'{prefix_of}/{message["prefixlen"]}', strict=False),
         message['index'],
-        secondary=ip.version == 4 and bool(flags & _SECONDARY),
-        temporary=ip.version == 6 and bool(flags & _SECONDARY),
+        temporary=ip.version == 6 and bool(flags & _TEMPORARY),
         deprecated=bool(flags & _DEPRECATED), duplicate=bool(flags & _DADFAILED),
         tentative=bool(flags & _TENTATIVE) and not flags & _OPTIMISTIC)
 

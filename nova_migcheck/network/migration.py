@@ -117,10 +117,9 @@ def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Findin
     here, there = HostMigration.from_json(source), HostMigration.from_json(target)
     if not here.networks or not there.networks:
         return []
-    for ours in here.networks:
-        for theirs in there.networks:
-            if _overlap(ours, theirs):
-                return _mtu(here, there, ours)
+    shared = [net for net in here.networks if _overlaps(net, there.networks)]
+    if shared:
+        return _mtu(here, there, shared[0])
     found = _unlisted(here, there)
     if found is not None:
         return [found]
@@ -154,7 +153,7 @@ def _unlisted(here: HostMigration, there: HostMigration) -> Optional[Finding]:
         listed = lister.option_networks
         if not listed or not other.stated:
             continue
-        if any(_overlap(ours, theirs) for ours in other.networks for theirs in listed):
+        if any(_overlaps(net, listed) for net in other.networks):
             continue
         return Finding(
             CHECK, Outcome.FAILURE, 'migration network',
@@ -166,8 +165,8 @@ def _unlisted(here: HostMigration, there: HostMigration) -> Optional[Finding]:
     return None
 
 
-def _overlap(ours: IPNetwork, theirs: IPNetwork) -> bool:
-    return ours.version == theirs.version and ours.overlaps(theirs)
+def _overlaps(ours: IPNetwork, networks: Iterable[IPNetwork]) -> bool:
+    return any(ours.version == net.version and ours.overlaps(net) for net in networks)
 
 
 def _describe(host: HostMigration, name: str) -> str:

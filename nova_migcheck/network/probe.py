@@ -31,7 +31,7 @@ _AUTH_LIST = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 66, 0, 1, 0)
 
 
 class Reach(enum.Enum):
-    """Tell the result of one attempt to connect."""
+    """List the possible results of an attempt to connect."""
 
     OPEN = 'open'
     REFUSED = 'refused'

@@ -293,8 +293,8 @@ def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:
     if isinstance(result, exception.NovaException):
         raise result
     if isinstance(result, Exception):
-        reason = _reason(result)
-        raise Unavailable(f'the database of [api_database] cannot be read: {reason}') from result
+        raise Unavailable('the database of [api_database] cannot be read: '
+                          + _reason(result)) from result
     return result
 
 
@@ -313,8 +313,8 @@ def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[st
         try:
             results[key] = call.wait(max(0.0, until - time.monotonic()))
         except Exception as e:
-            late = _NoResponse(f'it has not responded within {timeout:g} s')
-            results[key] = e if call.ended else late
+            results[key] = e if call.ended else _NoResponse(
+                f'it has not responded within {timeout:g} s')
     return results
 
 

@@ -37,7 +37,7 @@ class Round(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
     @property
-    def told(self) -> Mapping[str, CheckOutput]: ...
+    def outputs(self) -> Mapping[str, CheckOutput]: ...
 
 
 class _At(NamedTuple):
@@ -66,7 +66,7 @@ class Carryover:
         :returns: findings, facts, and the age of the ``guests`` fact in seconds when it is not of this round
         """
         findings, facts, guests_age = list(outcome.findings), dict(outcome.facts), None
-        for check, told in outcome.told.items():
+        for check, told in outcome.outputs.items():
             self._failures[check] = failures = self._still_failing(check, told, now, fresh)
             findings += [_aged(at, now) for at in failures.values() if at.when != now]
             self._facts[check] = known = self._still_facts(check, told, now, fresh)

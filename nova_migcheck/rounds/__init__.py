@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Run checks in processes of their own, under a deadline."""

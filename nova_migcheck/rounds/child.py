@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process in which checks run, so that whatever they do is done to it and not to nova-compute.
+"""Run checks in a process of their own, so that they cannot harm nova-compute.
 
-One process is started for a round. It imports the checks' modules and no nova (0.03 s of CPU instead of 2 s), and forks one more process
-for each check: a check that hangs, dies, or eats memory costs itself only. It ends at its deadline with every process that its checks
-left behind.
+One process is started for a round. It imports the checks' modules and no nova (0.03 s of CPU
+instead of 2 s), and forks one more process for each check. A check that hangs, dies, or uses up
+memory harms only itself. At the deadline the process ends, with all processes of its checks.
 
-What it is told stands in the file on standard input, as JSON; each check writes what it yields, a JSON object a line, into a file of
-its own that :mod:`nova_migcheck.rounds.runner` holds too. All of them are memory files: nothing blocks, nothing is on disk or in argv.
+Its task is in the file on standard input, as JSON. Each check writes what it yields, one JSON
+object a line, to its own file, which :mod:`nova_migcheck.rounds.runner` has open, too. All of them
+are memory files: they never block, and nothing is on disk or in the command line.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ from nova_migcheck.checks.base import Fact, Keep, Settings
 from nova_migcheck.finding import Finding
 from nova_migcheck.processes import start_time
 
-# Most that one check may yield, in lines and bytes. A host with more than this to say is not read by anybody.
+# Maximum that one check may yield, in lines and bytes. Nobody reads more than that.
 MAX_LINES = 1000
 MAX_BYTES = 512 * 1024
-# Memory of one check, in bytes: its data, which counts a thread's whole stack. A healthy round with keystoneauth1 has 40 MiB.
+# Maximum data of one check in bytes, including the whole stack of each thread. A healthy round with
+# keystoneauth1 uses 40 MiB.
 MAX_MEMORY = 512 * 1024 * 1024
-# Bytes of a thread's stack, instead of 8 MiB: a check may have a hundred threads that wait.
+# Stack of a thread in bytes, instead of 8 MiB: a check may have a hundred waiting threads.
 STACK = 1024 * 1024
-# Seconds given to a killed process to be gone. One in uninterruptible sleep never is, and must not be waited for.
+# Seconds to wait for killed processes. One in uninterruptible sleep may never end.
 REAP = 0.5
 
 _PR_SET_PDEATHSIG = 1
@@ -48,22 +50,22 @@ class _TooMuch(Exception):
 
 
 def main() -> NoReturn:
-    """Run what standard input says, write how each check ended, and end with all descendants."""
+    """Run the checks given on standard input, and write how each ended."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    # The signal comes with the death of the thread that started us, which waits for us.
+    # The signal comes when the thread that started this process ends. It waits for this process.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    told = json.load(sys.stdin)
-    deadline = time.monotonic() + told['deadline']
-    # If the deadline below should ever fail us: SIGALRM's default action ends the process.
-    signal.alarm(math.ceil(told['deadline'] + 2 * REAP) + 1)
-    _import_once(check['entry'].partition(':')[0] for check in told['checks'].values())
+    task = json.load(sys.stdin)
+    deadline = time.monotonic() + task['deadline']
+    # In case the deadline below fails: SIGALRM's default action ends the process.
+    signal.alarm(math.ceil(task['deadline'] + 2 * REAP) + 1)
+    _import_once(check['entry'].partition(':')[0] for check in task['checks'].values())
     _share()
     running: dict[int, str] = {}
-    for name, check in told['checks'].items():
+    for name, check in task['checks'].items():
         pid = os.fork()
         if pid == 0:
-            _alone(name, told)
+            _alone(name, task)
             _run(check)
         running[pid] = name
     ended: dict[str, Any] = {}
@@ -75,21 +77,22 @@ def main() -> NoReturn:
     for pid, name in running.items():
         ended[name] = {'how': 'deadline', 'stuck': pid, 'since': start_time(pid)}
     _reap_orphans()
-    _write(told['status'], json.dumps(ended))
+    _write(task['status'], json.dumps(ended))
     os._exit(0)
 
 
-def _alone(name: str, told: Mapping[str, Any]) -> None:
+def _alone(name: str, task: Mapping[str, Any]) -> None:
     """Close the other checks' output files and the status file."""
-    for fd in (told['status'], *(other['out'] for check, other in told['checks'].items() if check != name)):
+    others = (check['out'] for other, check in task['checks'].items() if other != name)
+    for fd in (task['status'], *others):
         os.close(fd)
 
 
 def _import_once(modules: Iterable[str]) -> None:
     """Import the checks' modules once, before forking.
 
-    A check imports what is heavy when it runs. A module that breaks here does so again in the
-    process of its check, which reports it.
+    A check imports heavy modules only when it runs. A module that cannot be imported here fails
+    again in the process of its check, which reports it.
     """
     for module in modules:
         try:
@@ -99,20 +102,19 @@ def _import_once(modules: Iterable[str]) -> None:
 
 
 def _share() -> None:
-    """Keep the garbage collector of forked processes from touching, and so copying, our pages."""
+    """Keep the garbage collector of forked processes from copying this process's pages."""
     gc.freeze()
 
 
 def _wait(running: dict[int, str], ended: dict[str, Any], deadline: float) -> None:
-    """Reap until nothing of ``running`` is left or the time is over."""
+    """Reap until ``running`` is empty or the deadline is over."""
     while running:
-        # Orphans of a check become our children too (subreaper), so any child may be the one that ended.
+        # This process is a subreaper: orphans of a check become its children, too.
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid:
             name = running.pop(pid, None)
             if name is not None:
-                ended[name] = {'how': 'signal', 'signal': os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {
-                    'how': 'exit', 'status': os.WEXITSTATUS(status)}
+                ended[name] = _ending(status)
             continue
         left = deadline - time.monotonic()
         if left <= 0:
@@ -120,8 +122,18 @@ def _wait(running: dict[int, str], ended: dict[str, Any], deadline: float) -> No
         signal.sigtimedwait({signal.SIGCHLD}, left)
 
 
+def _ending(status: int) -> dict[str, Any]:
+    if os.WIFSIGNALED(status):
+        return {'how': 'signal', 'signal': os.WTERMSIG(status)}
+    return {'how': 'exit', 'status': os.WEXITSTATUS(status)}
+
+
 def _kill_descendants() -> None:
-    """Kill until no child is left that can be killed: each death may hand us the orphans of the dead."""
+    """Kill all descendants.
+
+    When a child dies, its own children become children of this process, so repeat until none is
+    left that can be killed.
+    """
     end = time.monotonic() + REAP
     while time.monotonic() < end:
         with open(f'/proc/self/task/{os.getpid()}/children') as children:
@@ -130,8 +142,9 @@ def _kill_descendants() -> None:
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
-                # WNOWAIT: who of them was a check is told apart later.
-                alive |= os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+                # WNOWAIT leaves them to _wait(), which tells the checks from the others.
+                flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                alive |= os.waitid(os.P_PID, pid, flags) is None
             except (ProcessLookupError, ChildProcessError):
                 continue
         if not alive:
@@ -142,7 +155,7 @@ def _kill_descendants() -> None:
 def _reap_orphans() -> None:
     """Reap remaining orphans, which would otherwise be reparented to PID 1.
 
-    In a container that may be nova-compute itself.
+    In a container, PID 1 may be nova-compute itself.
     """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -152,7 +165,7 @@ def _reap_orphans() -> None:
 
 
 def _run(check: Mapping[str, Any]) -> NoReturn:
-    """Run one check, in its own process."""
+    """Run one check in its own process."""
     status = 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -161,10 +174,10 @@ def _run(check: Mapping[str, Any]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
         threading.stack_size(STACK)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # A check, or a library below it, that prints must not be able to fill anything.
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        # A check or a library that prints must not fill anything.
+        null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
-            os.dup2(nowhere, stream)
+            os.dup2(null, stream)
         _stream(check)
         status = 0
     finally:
@@ -172,6 +185,7 @@ def _run(check: Mapping[str, Any]) -> NoReturn:
 
 
 def _stream(check: Mapping[str, Any]) -> None:
+    """Run a check, and write each result when it comes."""
     out = check['out']
     written = lines = 0
     try:
@@ -182,14 +196,16 @@ def _stream(check: Mapping[str, Any]) -> None:
             written += len(line)
             lines += 1
             if lines > MAX_LINES or written > MAX_BYTES:
-                raise _TooMuch(f'it found more than {MAX_LINES} things or {MAX_BYTES} bytes; the rest is dropped')
+                raise _TooMuch(f'it yielded more than {MAX_LINES} results or {MAX_BYTES} bytes; '
+                               'the rest is dropped')
             _write(out, line)
     except _TooMuch as e:
         _write(out, json.dumps({'raised': str(e)}) + '\n')
     except BaseException as e:
-        # Also SystemExit and KeyboardInterrupt: a check has no say over anything but its own findings.
-        where = traceback.format_exc(limit=-5)
-        _write(out, json.dumps({'raised': f'{type(e).__name__}: {e}'[:500], 'traceback': where[-2000:]}) + '\n')
+        # Also SystemExit and KeyboardInterrupt, since a check must not affect anything else.
+        raised = {'raised': f'{type(e).__name__}: {e}'[:500],
+                  'traceback': traceback.format_exc(limit=-5)[-2000:]}
+        _write(out, json.dumps(raised) + '\n')
     else:
         _write(out, json.dumps({'end': round(_cpu_seconds(), 4)}) + '\n')
 
@@ -216,7 +232,7 @@ def _write(fd: int, text: str) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    # The C library that is already loaded; a musl or a sandbox without prctl only loses this second line of defence.
+    # This is only a second line of defence, so a C library or a sandbox without prctl is no error.
     try:
         ctypes.CDLL(None).prctl(option, int(value), 0, 0, 0)
     except (OSError, AttributeError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process in which checks run, and the files in memory between it and us."""
+"""Start and end the process in which checks run, and hold the memory files shared with it."""
 
 from __future__ import annotations
 
@@ -14,62 +14,66 @@ from typing import Collection, Mapping, Optional
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.rounds import child
 
-# Seconds that a killed process is waited for; one that the kernel holds is left to it.
+# Seconds to wait for a killed process. One in uninterruptible sleep is left alone after that.
 GRACE = 2.0
-# Between two looks at it, in seconds.
+# Seconds between two polls of a killed process.
 _POLL = 0.003
 
-# Names of the files beside those of the checks; no check can be called like that.
-_TOLD = '<told>'
+# Names of the files other than those of the checks; not valid names for a check.
+_INPUT = '<input>'
 _STATUS = '<status>'
 
 
 class Process:
-    """One :mod:`nova_migcheck.rounds.child`. Whoever makes one ends it.
+    """Run a :mod:`nova_migcheck.rounds.child`. Whoever creates it must close it.
 
-    :param names: of the checks that may run in it
+    :param names: names of the checks that may run in it
     """
 
     def __init__(self, names: Collection[str]) -> None:
-        self.names = frozenset(names)
-        self.files = {name: os.memfd_create('migcheck') for name in (*names, _TOLD, _STATUS)}
+        self.files = {name: os.memfd_create('migcheck') for name in (*names, _INPUT, _STATUS)}
         self._popen: Optional[subprocess.Popen[bytes]] = None
 
-    def begin(self, entries: Mapping[str, str], settings: Mapping[str, Settings], deadline: float) -> None:
-        """Let it run checks.
+    def begin(self, entries: Mapping[str, str], settings: Mapping[str, Settings],
+              deadline: float) -> None:
+        """Start the process, which runs the checks that ``settings`` names.
 
         :param entries: check -> its entry point
-        :param settings: check -> what it is told
-        :param deadline: seconds
+        :param settings: check -> its settings
+        :param deadline: in seconds
         """
-        told = {'deadline': deadline, 'status': self.files[_STATUS], 'checks': {
-            name: {'entry': entries[name], 'out': self.files[name], 'settings': vars(value)}
-            for name, value in settings.items()}}
-        os.write(self.files[_TOLD], json.dumps(told, default=str).encode())
-        os.lseek(self.files[_TOLD], 0, os.SEEK_SET)
+        checks = {name: {'entry': entries[name], 'out': self.files[name], 'settings': vars(value)}
+                  for name, value in settings.items()}
+        task = {'deadline': deadline, 'status': self.files[_STATUS], 'checks': checks}
+        os.write(self.files[_INPUT], json.dumps(task, default=str).encode())
+        os.lseek(self.files[_INPUT], 0, os.SEEK_SET)
         self._popen = subprocess.Popen(
-            [sys.executable, '-m', child.__name__], stdin=self.files[_TOLD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            pass_fds=[fd for name, fd in self.files.items() if name != _TOLD],
+            [sys.executable, '-m', child.__name__],
+            stdin=self.files[_INPUT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=[fd for name, fd in self.files.items() if name != _INPUT],
             start_new_session=True, cwd='/')
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it still runs."""
         return self._popen is not None and self._popen.poll() is None
 
     @property
     def ended(self) -> bytes:
-        """How its checks ended, as it wrote it."""
+        """Return what it wrote about how its checks ended."""
         return os.pread(self.files[_STATUS], child.MAX_BYTES, 0)
 
     def kill(self) -> None:
-        """End it and its whole session, and reap it; give up on one that the kernel does not let go. Safe from any thread."""
+        """Kill its whole session and reap it; give up after :data:`GRACE`.
+
+        Safe from any thread.
+        """
         process = self._popen
         if process is None:
             return
         if process.returncode is None:
             try:
-                # Not reaped yet, so this number is still its own.
+                # It has not been reaped yet, so the process ID is still its own.
                 os.killpg(process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass
@@ -78,7 +82,7 @@ class Process:
             time.sleep(_POLL)
 
     def close(self) -> None:
-        """Kill it, and give back the files."""
+        """Kill it, and close its files."""
         self.kill()
         for fd in self.files.values():
             os.close(fd)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a round of checks in a child process, under one deadline, and never wait longer.
 
-Files in memory stand between the two processes instead of pipes: the child can not block on them, the parent can not block on it, and a
-poll works alike on native threads and under eventlet (whose patched ``communicate`` leaks a child that times out). What a check wrote
-before it hung is there all the same.
+The two processes communicate by memory files instead of pipes, so neither can block the other.
+Polling works on native threads and under eventlet, whose patched ``communicate`` leaks a child that
+times out. What a check wrote before it hung is not lost.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ['CheckOutput', 'Loaded', 'Round', 'Runner', 'load']
 
 LOG = logging.getLogger(__name__)
 
-# Longest pause between two looks at the child, in seconds, while somebody watches its progress.
+# Maximum seconds between two polls of the child while its progress is shown.
 POLL = 0.05
 
-# Called with a check's name and each of its findings as they come, and with None at its end.
+# Called with a check's name and each of its findings when it comes, and with None at its end.
 Progress = Callable[[str, Optional[Finding]], None]
 
 
 @dataclasses.dataclass
 class CheckOutput:
-    """What one check said in one round.
+    """Hold what one check yielded in one round.
 
-    :ivar ended: whether it came to its end; if not, what it did not say is as it was before
+    :ivar ended: whether it finished; if not, earlier results that it did not update still hold
     """
 
     findings: list[Finding] = dataclasses.field(default_factory=list)
@@ -48,32 +48,33 @@ class CheckOutput:
 
 @dataclasses.dataclass
 class Round:
-    """What one run of the checks found.
+    """Hold the results of one run of the checks.
 
-    :ivar started: seconds since the epoch
+    :ivar started: in seconds since the epoch
     :ivar seconds: how long it took
-    :ivar findings: of all checks, those that are ok included, in the order of the checks
+    :ivar findings: of all checks, including those that are ok, in the order of the checks
     :ivar facts: name -> value, as the checks published them
-    :ivar told: check -> what of that is its own, without what is said here about how it broke
-    :ivar memory: check -> what it wants to be handed back
-    :ivar cpu_seconds: check -> CPU it used, of those that came to their end
+    :ivar outputs: check -> what it yielded itself, without the findings about how it failed
+    :ivar memory: check -> the value that it gets again in the next round
+    :ivar cpu_seconds: check -> the CPU time that it used, if it finished
     """
 
     started: float
     seconds: float = 0.0
     findings: list[Finding] = dataclasses.field(default_factory=list)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    told: dict[str, CheckOutput] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, CheckOutput] = dataclasses.field(default_factory=dict)
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Runner:
-    """Runs rounds of checks. Not for several threads at once: the caller serialises."""
+    """Run rounds of checks. The caller must not run two at the same time."""
 
     def __init__(self, checks: Mapping[str, Loaded]) -> None:
         self.checks = checks
-        # check -> (pid, start time) of a process that could not be killed. No new one is started beside it.
+        # check -> (pid, start time) of a process that could not be killed. The check does not run
+        # again while it exists.
         self._stuck: dict[str, tuple[int, Optional[str]]] = {}
         self._process: Optional[Process] = None
         self._stopped = False
@@ -82,35 +83,37 @@ class Runner:
             progress: Optional[Progress] = None) -> Round:
         """Run the checks that ``settings`` names.
 
-        :param settings: check -> what it is told
-        :param deadline: seconds after which what still runs is killed
+        :param settings: check -> its settings
+        :param deadline: seconds after which a check that still runs is killed
         :param progress: see :data:`Progress`
-        :returns: always a :class:`Round`; what went wrong with a check is a finding of that check
+        :returns: always a :class:`Round`; a check that failed has a finding about that
         """
         outcome = Round(started=time.time())
         begun = time.monotonic()
         runnable = {}
-        for name, told in settings.items():
+        for name, values in settings.items():
             loaded = self.checks[name]
-            outcome.told[name] = CheckOutput()
+            outcome.outputs[name] = CheckOutput()
             if loaded.error:
-                outcome.findings.append(_trouble(name, f'the check cannot be loaded: {loaded.error}',
-                                                 'install what it needs, or take it out of the option', '[migcheck] checks'))
+                outcome.findings.append(_trouble(
+                    name, f'the check cannot be loaded: {loaded.error}',
+                    'install what it needs, or remove it from the option', '[migcheck] checks'))
             elif self._still_stuck(name):
                 outcome.findings.append(_trouble(
-                    name, f'process {self._stuck[name][0]} of an earlier round still hangs in the kernel; it is not started again',
+                    name, f'the check was not started: its process {self._stuck[name][0]} of an '
+                    'earlier round still hangs in the kernel',
                     'find what it waits for: ls -l /proc/PID/fd, cat /proc/PID/stack'))
             else:
-                runnable[name] = told
+                runnable[name] = values
         if runnable and not self._stopped:
             self._run(Process(runnable), runnable, deadline, outcome, progress)
-        order = list(settings)
-        outcome.findings.sort(key=lambda f: order.index(f.check) if f.check in order else len(order))
+        order = {name: position for position, name in enumerate(settings)}
+        outcome.findings.sort(key=lambda finding: order.get(finding.check, len(order)))
         outcome.seconds = time.monotonic() - begun
         return outcome
 
     def stop(self) -> None:
-        """Kill the round that runs, if one does, and start no other. Safe from any thread."""
+        """Kill a running round, and start no other. Safe from any thread."""
         self._stopped = True
         process = self._process
         if process is not None:
@@ -123,15 +126,16 @@ class Runner:
         self._stuck.pop(name, None)
         return False
 
-    def _run(self, process: Process, settings: Mapping[str, Settings], deadline: float, outcome: Round,
-             progress: Optional[Progress]) -> None:
+    def _run(self, process: Process, settings: Mapping[str, Settings], deadline: float,
+             outcome: Round, progress: Optional[Progress]) -> None:
         try:
             outputs = {name: _Output(name, process.files[name], progress) for name in settings}
             self._process = process
             process.begin({name: self.checks[name].entry for name in settings}, settings, deadline)
             try:
-                # The child keeps the deadline by itself; after that, it is killed from here.
-                self._watch(process, time.monotonic() + deadline + GRACE, outputs.values() if progress else ())
+                # The child keeps the deadline itself. It is killed from here only if it does not.
+                self._watch(process, time.monotonic() + deadline + GRACE,
+                            outputs.values() if progress else ())
             finally:
                 process.kill()
                 self._process = None
@@ -145,7 +149,7 @@ class Runner:
             self._account(output, ended.get(name) or {}, deadline, outcome)
 
     def _watch(self, process: Process, until: float, outputs: Collection[_Output]) -> None:
-        """Wait until the process ends or the time is over, and read outputs as they come."""
+        """Wait until the process ends or the time is over, and read the outputs meanwhile."""
         begun = time.monotonic()
         least = pause = POLL / 64
         while process.runs and time.monotonic() < until and not self._stopped:
@@ -157,37 +161,40 @@ class Runner:
             for output in outputs:
                 output.read()
 
-    def _account(self, output: _Output, ended: Mapping[str, Any], deadline: float, outcome: Round) -> None:
-        """What one check did, into the round: what it said, and how it came to its end."""
-        name = output.name
+    def _account(self, output: _Output, ended: Mapping[str, Any], deadline: float,
+                 outcome: Round) -> None:
+        """Add the results of one check to the round, and a finding if it did not finish."""
+        name, finished = output.name, output.cpu_seconds is not None and not output.raised
         outcome.findings.extend(output.findings)
         outcome.facts.update(output.facts)
-        outcome.told[name] = CheckOutput(output.findings, output.facts, output.cpu_seconds is not None and not output.raised)
+        outcome.outputs[name] = CheckOutput(output.findings, output.facts, finished)
         if output.kept is not None:
             outcome.memory[name] = output.kept
         if output.cpu_seconds is not None:
             outcome.cpu_seconds[name] = output.cpu_seconds
-            if not output.raised:
-                return
-        remedy = 'this is a bug of the check; nova-compute\'s log has it'
+        if finished:
+            return
         if output.raised:
             LOG.warning('The check %s broke: %s\n%s', name, output.raised, output.traceback)
-            outcome.findings.append(_trouble(name, f'the check broke: {output.raised}', remedy))
+            detail = f'the check broke: {output.raised}'
         elif ended.get('how') == 'signal':
-            outcome.findings.append(_trouble(name, f'the check died of signal {ended.get("signal")}', remedy))
+            detail = f'the check died of signal {ended.get("signal")}'
         elif ended.get('how') == 'exit':
-            outcome.findings.append(_trouble(name, f'the check ended by itself with status {ended.get("status")}', remedy))
+            detail = f'the check exited with status {ended.get("status")}'
         else:
             if isinstance(ended.get('stuck'), int):
                 self._stuck[name] = (ended['stuck'], ended.get('since'))
             outcome.findings.append(_trouble(
-                name, f'the check had not finished after {deadline:g} s and was killed',
-                'what it looks at does not answer: see its other findings, or run "nova-migcheck check --only '
-                f'{name}" on this host', '[migcheck] round_deadline'))
+                name, f'the check was killed: it had not finished after {deadline:g} s',
+                'something that it contacts does not answer: see its other findings, or run '
+                f'"nova-migcheck check --only {name}" on this host', '[migcheck] round_deadline'))
+            return
+        outcome.findings.append(_trouble(
+            name, detail, "this is a bug in the check; see nova-compute's log"))
 
 
 class _Output:
-    """What one check has written so far."""
+    """Read what one check writes."""
 
     def __init__(self, name: str, fd: int, progress: Optional[Progress]) -> None:
         self.name = name
@@ -203,7 +210,7 @@ class _Output:
         self._offset = 0
 
     def read(self) -> bool:
-        """Take in the lines that came since the last call. Whether there was anything."""
+        """Read the lines since the last call, and return whether there were any."""
         data = os.pread(self._fd, child.MAX_BYTES, self._offset)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b'\n')
@@ -230,7 +237,7 @@ class _Output:
                 if self._progress:
                     self._progress(self.name, None)
         except (ValueError, TypeError) as e:
-            self.raised = f'it wrote what is no finding: {e}'
+            self.raised = f'it wrote a malformed result: {e}'
 
 
 def _trouble(check: str, detail: str, remedy: str, origin: str = '') -> Finding:
@@ -238,7 +245,7 @@ def _trouble(check: str, detail: str, remedy: str, origin: str = '') -> Finding:
 
 
 def _json_object(text: bytes) -> Mapping[str, Any]:
-    """A JSON object, or an empty one: what a broken check wrote is not trusted to be any."""
+    """Return a JSON object, or an empty one if the text is none, as a broken check may write."""
     try:
         value = json.loads(text)
     except ValueError:

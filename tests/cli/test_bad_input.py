@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad input: one sentence that says what is wrong, exit code 255, nothing on stdout, no traceback without --debug."""
+"""Bad input: one sentence with the reason, exit code 255, nothing on stdout.
+
+A traceback needs --debug.
+"""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +16,8 @@ from tests.cli.databases import away, conf, refusing, silent
 pytestmark = pytest.mark.nova
 
 # What needs Nova's configuration, and what needs its databases.
-FLEET = {'hosts': ['hosts'], 'explain': ['explain', 'web1'], 'matrix': ['matrix'], 'baseline': ['baseline']}
+FLEET = {'hosts': ['hosts'], 'explain': ['explain', 'web1'], 'matrix': ['matrix'],
+         'baseline': ['baseline']}
 CONFIGURED = {**FLEET, 'check': ['check']}
 
 
@@ -37,20 +41,23 @@ def each(tmp_path, argvs, *more, **how):
 
 
 @pytest.mark.parametrize('argv, said', [
-    (['explain', 'nobody'], "no server is called 'nobody'"),
-    (['explain', '00000000-0000-0000-0000-000000000000'], 'no server has the UUID 00000000-0000-0000-0000-000000000000'),
-    (['explain', 'web1', '--host', 'nowhere'], "no compute host is called 'nowhere'"),
+    (['explain', 'nobody'], "there is no server 'nobody'"),
+    (['explain', '00000000-0000-0000-0000-000000000000'],
+     'there is no server with the UUID 00000000-0000-0000-0000-000000000000'),
+    (['explain', 'web1', '--host', 'nowhere'], "there is no compute host 'nowhere'"),
     (['explain', 'web1', '--host', 'compute101'], 'Nova does not live-migrate between cells'),
-    (['hosts', 'nowhere'], "no compute host is called 'nowhere'"),
-    (['baseline', 'compute1', 'nowhere'], "no compute host is called 'nowhere'"),
+    (['hosts', 'nowhere'], "there is no compute host 'nowhere'"),
+    (['baseline', 'compute1', 'nowhere'], "there is no compute host 'nowhere'"),
     (['baseline', '/no/such.xml'], '/no/such.xml cannot be read: No such file or directory'),
     (['check', '--only', 'nonsense'], 'nonsense'),
     (['check', '--only', 'transport'], '--target'),
     (['check', '--connect', '10.0.0.1'], '--target'),
     (['check', '--only', 'storage', '--prometheus', '/no/such/directory/x.prom'],
      '/no/such/directory/x.prom cannot be written: No such file or directory'),
-    (['check', '--only', 'storage', '--prometheus', '/tmp'], '/tmp cannot be written: Is a directory'),
-    (['matrix', '--html', '/no/such/directory/x.html'], '/no/such/directory/x.html cannot be written: No such file or directory'),
+    (['check', '--only', 'storage', '--prometheus', '/tmp'],
+     '/tmp cannot be written: Is a directory'),
+    (['matrix', '--html', '/no/such/directory/x.html'],
+     '/no/such/directory/x.html cannot be written: No such file or directory'),
     (['matrix', '--html', ''], 'cannot be written'),
 ])
 def test_what_does_not_exist(three, tmp_path, argv, said):
@@ -58,8 +65,10 @@ def test_what_does_not_exist(three, tmp_path, argv, said):
 
 
 @pytest.mark.parametrize('argv, said', [
-    (['nonsense'], 'nonsense'), (['hosts', '--no-such-option'], 'no-such-option'), (['check', '--watch', 'often'], 'often'),
-    (['check', '--watch', '0'], "'0'"), (['matrix', '--cell-timeout', '-1'], "'-1'"), (['explain'], 'SERVER'), (['compare'], '--guest')])
+    (['nonsense'], 'nonsense'), (['hosts', '--no-such-option'], 'no-such-option'),
+    (['check', '--watch', 'often'], 'often'), (['check', '--watch', '0'], "'0'"),
+    (['matrix', '--cell-timeout', '-1'], "'-1'"), (['explain'], 'SERVER'),
+    (['compare'], '--guest')])
 def test_what_is_not_understood(tmp_path, argv, said):
     ran = piped(tmp_path, *argv)
     assert ran.code == 255 and ran.out == '' and 'Traceback' not in ran.err
@@ -68,7 +77,7 @@ def test_what_is_not_understood(tmp_path, argv, said):
 
 @pytest.mark.parametrize('content, said', [
     (None, 'nova.conf cannot be read: No such file or directory'), (b'nonsense\n', 'nova.conf:1'),
-    (b'\xff\xfe[DEFAULT]\n', 'nova.conf cannot be read: it is no text in UTF-8'),
+    (b'\xff\xfe[DEFAULT]\n', 'nova.conf cannot be read: it is not UTF-8 text'),
     (b'[migcheck]\non_failure = perhaps\n', 'on_failure from ')])
 def test_a_configuration_that_cannot_be_read(tmp_path, content, said):
     path = tmp_path / 'nova.conf'
@@ -92,7 +101,8 @@ def test_no_permission(tmp_path):
     os.chown(secret, 65534, 65534)
     for ran in each(tmp_path, CONFIGURED, f'--config-file={secret}', powerless=True).values():
         assert refused(ran) == f'{secret} cannot be read: Permission denied'
-    documents = {'compare': ['compare', '--guest', str(secret), '--host', str(secret)], 'baseline': ['baseline', str(secret)]}
+    documents = {'compare': ['compare', '--guest', str(secret), '--host', str(secret)],
+                 'baseline': ['baseline', str(secret)]}
     for ran in each(tmp_path, documents, powerless=True).values():
         assert refused(ran) == f'{secret} cannot be read: Permission denied'
 
@@ -102,7 +112,8 @@ def test_no_permission_to_write(three, tmp_path):
     directory = tmp_path / 'theirs'
     directory.mkdir(mode=0o755)
     os.chown(directory, 65534, 65534)
-    argvs = {'check': ['check', '--only', 'storage', '--prometheus', f'{directory}/x'], 'matrix': ['matrix', '--html', f'{directory}/x']}
+    argvs = {'check': ['check', '--only', 'storage', '--prometheus', f'{directory}/x'],
+             'matrix': ['matrix', '--html', f'{directory}/x']}
     for ran in each(tmp_path, argvs, conf(three), powerless=True).values():
         assert refused(ran) == f'{directory}/x cannot be written: Permission denied'
     assert list(directory.iterdir()) == []
@@ -116,38 +127,51 @@ def test_no_database_is_configured(tmp_path):
 
 
 def test_the_database_is_away(tmp_path):
-    """Refused, silent, and a file that is not there: the global one, without which nothing is known."""
+    """The global database refuses, does not respond, or is a missing file."""
     with refusing() as port, silent() as hung:
         for name, url, said in (
-                ('refused', f'mysql+pymysql://nova:secret@{port}/nova_api', "Can't connect to MySQL server on '127.0.0.1'"),
-                ('silent', f'mysql+pymysql://nova:secret@{hung}/nova_api', 'it has not answered within 1 s'),
+                ('refused', f'mysql+pymysql://nova:secret@{port}/nova_api',
+                 "Can't connect to MySQL server on '127.0.0.1'"),
+                ('silent', f'mysql+pymysql://nova:secret@{hung}/nova_api',
+                 'it has not responded within 1 s'),
                 ('file', f'sqlite:///{tmp_path}/no/such.sqlite', 'unable to open database file')):
             path = tmp_path / f'{name}.conf'
             path.write_text(f'[api_database]\nconnection = {url}\n')
-            for ran in each(tmp_path, FLEET, f'--config-file={path}', '--cell-timeout', '1' if name == 'silent' else '60').values():
+            limit = '1' if name == 'silent' else '60'
+            options = f'--config-file={path}', '--cell-timeout', limit
+            for ran in each(tmp_path, FLEET, *options).values():
                 sentence = refused(ran)
-                assert sentence.startswith('the database of [api_database] cannot be read: ') and said in sentence
+                assert sentence.startswith('the database of [api_database] cannot be read: ')
+                assert said in sentence
                 assert 'secret' not in sentence
 
 
 def test_a_cell_that_refuses_or_never_answers_is_said_and_the_rest_shown(three, tmp_path):
     """A silent one is waited for once, though a command asks it more than once."""
-    argvs = {'hosts': ['hosts', '-f', 'json'], 'explained': ['explain', 'old1', '--host', 'compute2', '-f', 'json'],
-             'lost': ['explain', fleet_files.UUIDS['cell2-web']], 'matrix': ['matrix', '-f', 'json'],
+    argvs = {'hosts': ['hosts', '-f', 'json'],
+             'explained': ['explain', 'old1', '--host', 'compute2', '-f', 'json'],
+             'lost': ['explain', fleet_files.UUIDS['cell2-web']],
+             'matrix': ['matrix', '-f', 'json'],
              'baseline': ['baseline', 'compute1', '-f', 'json', '--cpu-map', '/nowhere']}
     with refusing() as port, silent() as hung:
-        for url, limit, why in ((port, '60', "Can't connect to MySQL server on '127.0.0.1' ([Errno 111] Connection refused)"),
-                                (hung, '6', 'its database has not answered within 6 s')):
+        for url, limit, why in (
+                (port, '60', "Can't connect to MySQL server on '127.0.0.1' "
+                             '([Errno 111] Connection refused)'),
+                (hung, '6', 'its database has not responded within 6 s')):
             config = away(three, tmp_path, 'cell2', f'mysql+pymysql://nova:secret@{url}/nova')
             ran = each(tmp_path, argvs, config, '--cell-timeout', limit)
             said = f'cell cell2 cannot be read: {why}'
-            assert [host['host'] for host in ran['hosts'].json] == ['compute1', 'compute2', 'compute3']
-            assert ran['hosts'].code == 1 and ran['hosts'].err == f'{said}; its hosts are not shown.\n'
+            hosts = [host['host'] for host in ran['hosts'].json]
+            assert hosts == ['compute1', 'compute2', 'compute3']
+            assert ran['hosts'].code == 1
+            assert ran['hosts'].err == f'{said}; its hosts are not shown.\n'
             assert ran['explained'].code == 2 and ran['explained'].json[0]['verdict'] == 'accepted'
             assert ran['explained'].err == f'{said}; its hosts are not shown.\n'
-            assert ran['matrix'].code == 1 and {row['cell'] for row in ran['matrix'].json} == {'cell1'}
+            assert ran['matrix'].code == 1
+            assert {row['cell'] for row in ran['matrix'].json} == {'cell1'}
             assert ran['baseline'].err.splitlines()[0] == f'{said}.'
-            assert f'is in a cell that cannot be read: cell2: {why}' in ran['lost'].err.splitlines()[-1]
+            last = ran['lost'].err.splitlines()[-1]
+            assert f'is in a cell that cannot be read: cell2: {why}' in last
             assert ran['lost'].code == 255 and ran['lost'].out == ''
             assert not any('secret' in one.err or 'Traceback' in one.err for one in ran.values())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-migcheck check`` as a process: in a pipe, on a terminal, again and again, and for Prometheus."""
+"""``nova-migcheck check`` as a process: in a pipe, on a terminal, with --watch, for Prometheus."""
 
 import json
 import os
@@ -20,10 +20,11 @@ from tests.cli.schemas import valid
 pytestmark = pytest.mark.nova
 
 SPINNER = set('⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏')
-DEAD = {'check': 'endpoint', 'outcome': 'failure', 'subject': 'http://10.0.0.5:8780', 'detail': 'connection refused',
-        'origin': 'keystone catalog', 'remedy': 'start placement'}
+DEAD = {'check': 'endpoint', 'outcome': 'failure', 'subject': 'http://10.0.0.5:8780',
+        'detail': 'connection refused', 'origin': 'keystone catalog', 'remedy': 'start placement'}
 SKEWED = {'check': 'clock', 'outcome': 'warning', 'subject': 'clock', 'detail': '+3 s'}
-UNTOLD = {'check': 'cpu', 'outcome': 'unknown', 'subject': 'qemu:///system', 'detail': 'libvirtd does not answer'}
+UNKNOWN = {'check': 'cpu', 'outcome': 'unknown', 'subject': 'qemu:///system',
+           'detail': 'libvirtd does not answer'}
 WELL = {'check': 'storage', 'outcome': 'ok', 'subject': '/var/lib/nova/instances', 'detail': 'nfs4'}
 
 
@@ -35,18 +36,22 @@ def script(directory, findings, path=None):
     return {'MIGCHECK_TEST_SCRIPT': str(directory)}
 
 
-@pytest.mark.parametrize('findings, code', [([WELL], 0), ([], 0), ([WELL, SKEWED], 2), ([UNTOLD, SKEWED], 2), ([UNTOLD, DEAD, WELL], 1)])
+@pytest.mark.parametrize('findings, code', [
+    ([WELL], 0), ([], 0), ([WELL, SKEWED], 2), ([UNKNOWN, SKEWED], 2), ([UNKNOWN, DEAD, WELL], 1)])
 def test_json_and_exit_codes(tmp_path, nova_conf, findings, code):
     ran = piped(tmp_path, 'check', nova_conf, '-f', 'json', **script(tmp_path, findings))
     assert ran.code == code and ran.err == ''
     found = valid('check', ran.json)
-    assert [(f['check'], f['outcome'], f['detail']) for f in found] == [(f['check'], f['outcome'], f['detail']) for f in findings]
+    keys = 'check', 'outcome', 'detail'
+    assert [[f[key] for key in keys] for f in found] == [
+        [f[key] for key in keys] for f in findings]
 
 
 def test_in_a_pipe(tmp_path, nova_conf):
     ran = piped(tmp_path, 'check', '--only', 'address', nova_conf)
     assert ran.code in (0, 1, 2) and not ESCAPE.search(ran.out + ran.err)
-    assert ran.out.splitlines()[1].split()[1::2] == ['outcome', 'check', 'subject', 'detail', 'origin', 'remedy']
+    assert ran.out.splitlines()[1].split()[1::2] == [
+        'outcome', 'check', 'subject', 'detail', 'origin', 'remedy']
 
 
 @pytest.mark.parametrize('form', ['csv', 'value', 'yaml'])
@@ -57,8 +62,10 @@ def test_other_formats(tmp_path, nova_conf, form):
 
 def test_a_check_that_is_missing_is_said(tmp_path, nova_conf):
     path = pathlib.Path(nova_conf.partition('=')[2])
-    path.write_text(path.read_text().replace('scripted, scripted_path', 'scripted, raises, nowhere'))
-    found = {finding['check']: finding for finding in piped(tmp_path, 'check', nova_conf, '-f', 'json', **script(tmp_path, [WELL])).json}
+    text = path.read_text()
+    path.write_text(text.replace('scripted, scripted_path', 'scripted, raises, nowhere'))
+    ran = piped(tmp_path, 'check', nova_conf, '-f', 'json', **script(tmp_path, [WELL]))
+    found = {finding['check']: finding for finding in ran.json}
     assert {name: found[name]['outcome'] for name in ('storage', 'nowhere', 'raises')} == {
         'storage': 'ok', 'nowhere': 'unknown', 'raises': 'unknown'}
 
@@ -68,11 +75,15 @@ def test_a_check_that_is_missing_is_said(tmp_path, nova_conf):
 def test_the_path_is_looked_at_when_a_target_is_given(tmp_path, nova_conf):
     away = {**DEAD, 'check': 'transport', 'subject': 'compute2', 'detail': 'does not resolve'}
     said = script(tmp_path, [WELL], {'compute2': [away], 'compute3': []})
-    found = {target: piped(tmp_path, 'check', nova_conf, '-f', 'json', *(['--target', target] if target else []), **said)
-             for target in ('', 'compute2', 'compute3')}
-    assert {target: ran.code for target, ran in found.items()} == {'': 0, 'compute2': 1, 'compute3': 0}
-    assert [f['subject'] for f in valid('check', found['compute2'].json)] == ['/var/lib/nova/instances', 'compute2']
-    ran = piped(tmp_path, 'check', nova_conf, '--target', 'compute2', '--only', 'scripted_path', '-f', 'value', '-c', 'detail', **said)
+    options = {'': [], 'compute2': ['--target', 'compute2'], 'compute3': ['--target', 'compute3']}
+    found = {target: piped(tmp_path, 'check', nova_conf, '-f', 'json', *argv, **said)
+             for target, argv in options.items()}
+    codes = {target: ran.code for target, ran in found.items()}
+    assert codes == {'': 0, 'compute2': 1, 'compute3': 0}
+    subjects = [f['subject'] for f in valid('check', found['compute2'].json)]
+    assert subjects == ['/var/lib/nova/instances', 'compute2']
+    ran = piped(tmp_path, 'check', nova_conf, '--target', 'compute2', '--only', 'scripted_path',
+                '-f', 'value', '-c', 'detail', **said)
     assert ran.out == 'does not resolve\n'
 
 
@@ -82,19 +93,22 @@ def test_the_real_path_is_that_of_the_address_that_is_given(tmp_path, nova_conf)
     assert 'does not resolve on this host' in found['compute2.invalid']['detail']
     # The nearest one of which the name plays no part.
     ran = piped(tmp_path, *argv, '--connect', '127.0.0.1')
-    assert ran.code == 1 and [f['subject'] for f in ran.json] == ['127.0.0.1'] and 'loopback' in ran.json[0]['detail']
+    assert ran.code == 1 and [f['subject'] for f in ran.json] == ['127.0.0.1']
+    assert 'loopback' in ran.json[0]['detail']
 
 
 # On a terminal.
 
 @pytest.mark.parametrize('columns', [40, 80, 200])
 def test_on_a_terminal(tmp_path, nova_conf, columns):
-    terminal = Terminal('check', nova_conf, columns=columns, **script(tmp_path, [WELL, SKEWED, DEAD]))
+    terminal = Terminal('check', nova_conf, columns=columns,
+                        **script(tmp_path, [WELL, SKEWED, DEAD]))
     ran = terminal.end()
     assert ran.code == 1
     seen = '\n'.join(terminal.lines)
-    for words in ('✗ failure', '! warning', '✓ ok', 'connection refused', 'from keystone catalog', '→ start placement',
-                  'nothing to say: scripted', '1 failure, 1 warning, 1 ok on compute1'):
+    for words in ('✗ failure', '! warning', '✓ ok', 'connection refused', 'from keystone catalog',
+                  '→ start placement', 'no findings: scripted',
+                  '1 failure, 1 warning, 1 ok on compute1'):
         assert words in seen or (columns == 40 and set(words.split()) <= set(seen.split())), words
     # All that stood there while it ran has gone, and the cursor is back, at the begin of a line.
     assert not SPINNER & set(seen)
@@ -102,7 +116,8 @@ def test_on_a_terminal(tmp_path, nova_conf, columns):
 
 
 def test_what_is_running_has_a_line_that_is_gone_when_it_is_interrupted(tmp_path, nova_conf):
-    terminal = Terminal('check', '--only', 'scripted,hangs', nova_conf, columns=60, **script(tmp_path, [{**DEAD, 'detail': 'x' * 90}]))
+    terminal = Terminal('check', '--only', 'scripted,hangs', nova_conf, columns=60,
+                        **script(tmp_path, [{**DEAD, 'detail': 'x' * 90}]))
     terminal.wait_for('✗ scripted')
     assert any(SPINNER & set(line) and 'hangs' in line for line in terminal.lines)
     terminal.type('\x03')
@@ -113,17 +128,19 @@ def test_what_is_running_has_a_line_that_is_gone_when_it_is_interrupted(tmp_path
 
 def test_no_colours_where_none_are_wanted(tmp_path, nova_conf):
     plain = on_terminal('check', nova_conf, NO_COLOR='1', **script(tmp_path, [DEAD]))
-    assert '✗ failure' in plain.text and '\x1b[31m' not in plain.out and '\x1b[1;31m' not in plain.out
+    assert '✗ failure' in plain.text and '\x1b[31m' not in plain.out
+    assert '\x1b[1;31m' not in plain.out
     assert '\x1b[1;31m' in on_terminal('check', nova_conf, **script(tmp_path, [DEAD])).out
 
 
 # Again and again.
 
 def test_watch_on_a_terminal(tmp_path, nova_conf):
-    """What has gone and what is new is said; Ctrl-C ends it with the last round's exit code, and the terminal is as it was."""
-    terminal = Terminal('check', '--watch', '0.2', nova_conf, columns=80, **script(tmp_path, [DEAD, SKEWED]))
+    """It shows what is gone and what is new. Ctrl-C ends it with the last round's exit code."""
+    terminal = Terminal('check', '--watch', '0.2', nova_conf, columns=80,
+                        **script(tmp_path, [DEAD, SKEWED]))
     terminal.wait_for('1 failure, 1 warning on compute1')
-    script(tmp_path, [SKEWED, UNTOLD])
+    script(tmp_path, [SKEWED, UNKNOWN])
     terminal.wait_for('gone since')
     assert any('http://10.0.0.5:8780: connection refused' in line for line in terminal.lines)
     terminal.type('\x03')
@@ -133,11 +150,12 @@ def test_watch_on_a_terminal(tmp_path, nova_conf):
     shown = [line for line in terminal.lines if line]
     assert not any(SPINNER & set(line) for line in shown) and shown[-1] != '^C' * 2
     screen = terminal.screen
-    assert not screen.cursor.hidden and screen.cursor.attrs.fg == 'default' and not screen.cursor.attrs.bold
+    assert not screen.cursor.hidden and screen.cursor.attrs.fg == 'default'
+    assert not screen.cursor.attrs.bold
     assert '\x1b[?1049' not in ran.out  # what was found stays on the screen
 
 
-def test_watch_that_is_interrupted_before_it_found_anything_does_not_say_that_all_is_well(tmp_path, nova_conf):
+def test_watch_interrupted_in_the_first_round(tmp_path, nova_conf):
     terminal = Terminal('check', '--watch', '5', '--only', 'hangs', nova_conf)
     terminal.wait_for('hangs')
     terminal.type('\x03')
@@ -146,7 +164,8 @@ def test_watch_that_is_interrupted_before_it_found_anything_does_not_say_that_al
 
 def test_watch_in_a_pipe(tmp_path, nova_conf):
     """Each round is a document by itself, the same as without --watch."""
-    running = Piped(tmp_path, 'check', '--watch', '0.1', nova_conf, '-f', 'json', **script(tmp_path, [DEAD]))
+    running = Piped(tmp_path, 'check', '--watch', '0.1', nova_conf, '-f', 'json',
+                    **script(tmp_path, [DEAD]))
     running.wait_for(lambda: (tmp_path / 'stdout').read_text().count('\n]') > 1)
     running.signal(signal.SIGINT)
     ran = running.end()
@@ -168,15 +187,18 @@ def test_metrics(tmp_path, nova_conf):
     piped(tmp_path, 'check', '--only', 'address', '--prometheus', str(metrics), nova_conf)
     text = metrics.read_text()
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert {sample.labels['check'] for sample in families['nova_migcheck_check'].samples} == {'address'}
-    assert 'nova_migcheck_check{check="address",outcome="' in text and 'nova_migcheck_round_timestamp_seconds' in text
-    assert sum(int(line[-1]) for line in text.splitlines() if line.startswith('nova_migcheck_check{check="address"')) == 1
+    samples = families['nova_migcheck_check'].samples
+    assert {sample.labels['check'] for sample in samples} == {'address'}
+    assert 'nova_migcheck_check{check="address",outcome="' in text
+    assert 'nova_migcheck_round_timestamp_seconds' in text
+    assert sum(int(line[-1]) for line in text.splitlines()
+               if line.startswith('nova_migcheck_check{check="address"')) == 1
     assert 'nova_migcheck_migration_stray_bytes_total 4711' in text.splitlines()
     assert metrics.stat().st_mode & 0o777 == 0o644
 
 
 def test_metrics_are_replaced_while_they_are_read(tmp_path, nova_conf):
-    """A reader sees one round or the next, never half of one and never none; who was allowed to read still is."""
+    """A reader sees one round or the next. The file keeps its owner and permissions."""
     metrics = tmp_path / 'metrics' / 'x.prom'
     metrics.parent.mkdir()
     metrics.write_text('nova_migcheck_round_seconds 1\n')
@@ -203,10 +225,13 @@ def test_metrics_are_replaced_while_they_are_read(tmp_path, nova_conf):
     for reader in readers:
         reader.join(60)
     for text in seen:
-        assert text.splitlines()[-1].startswith(('nova_migcheck_round_timestamp_seconds', 'nova_migcheck_round_seconds'))
-        assert list(text_string_to_metric_families(text)) and (len(text) < 100 or text.count('outcome="failure"') == 2 * 151)
+        assert text.splitlines()[-1].startswith((
+            'nova_migcheck_round_timestamp_seconds', 'nova_migcheck_round_seconds'))
+        assert list(text_string_to_metric_families(text))
+        assert len(text) < 100 or text.count('outcome="failure"') == 2 * 151
     after = metrics.stat()
-    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    for name in ('st_mode', 'st_uid', 'st_gid'):
+        assert getattr(after, name) == getattr(before, name)
     # What it writes on the way has a name that node_exporter does not take, and is not left.
     assert [path.name for path in metrics.parent.iterdir()] == ['x.prom']
 
@@ -215,10 +240,12 @@ def test_without_nova(tmp_path, nova_conf):
     """As a process in which nova cannot be imported."""
     program = ('import sys; sys.modules["nova"] = None; sys.modules["nova.conf"] = None; '
                'import importlib.util; real = importlib.util.find_spec; '
-               'importlib.util.find_spec = lambda name, *a: None if name.startswith("nova.") else real(name, *a); '
+               'importlib.util.find_spec = lambda name, *a: '
+               'None if name.startswith("nova.") else real(name, *a); '
                'from nova_migcheck.cli.main import main; sys.exit(main(sys.argv[1:]))')
-    ran = subprocess.run([sys.executable, '-c', program, 'check', '--only', 'address', nova_conf, '-f', 'json'], capture_output=True,
-                         text=True, timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    ran = subprocess.run(
+        [sys.executable, '-c', program, 'check', '--only', 'address', nova_conf, '-f', 'json'],
+        capture_output=True, text=True, timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert ran.returncode in (0, 1, 2), ran.stderr
     assert 'Nova is not installed here' in ran.stderr
     valid('check', json.loads(ran.stdout))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands about all hosts as processes, on a terminal and in a pipe, on databases that Nova's own code wrote."""
+"""The commands about all hosts as processes, on a terminal and in a pipe.
+
+Nova's own code wrote the databases.
+"""
 
 import os
 import re
@@ -29,7 +32,8 @@ def test_hosts_in_a_pipe(three, tmp_path):
     assert ran.code == 1  # compute3 has a failure
     assert not ESCAPE.search(ran.out) and ran.err == ''
     line = next(line for line in ran.out.splitlines() if 'compute3' in line)
-    assert 'cell1' in line and 'up' in line and 'fresh' in line and 'failure' in line and '1 completed, 1 failed' in line
+    assert 'cell1' in line and 'up' in line and 'fresh' in line and 'failure' in line
+    assert '1 completed, 1 failed' in line
 
 
 def test_hosts_on_a_terminal(three):
@@ -41,19 +45,23 @@ def test_hosts_on_a_terminal(three):
 
 def test_columns_that_are_asked_for_are_a_table_on_a_terminal(three):
     """Each finding is a paragraph, and what a line is about is not broken."""
-    lines = [line.strip() for line in _lines('explain', 'web1', conf(three), '-c', 'host', '-c', 'verdict', '-c', 'reasons', columns=58)]
+    argv = 'explain', 'web1', conf(three), '-c', 'host', '-c', 'verdict', '-c', 'reasons'
+    lines = [line.strip() for line in _lines(*argv, columns=58)]
     assert ['host', 'verdict', 'reasons'] in [line.split() for line in lines]
     refused = next(number for number, line in enumerate(lines) if line.startswith('compute3'))
     assert lines[refused].split()[:3] == ['compute3', 'rejected', 'endpoint:']
-    assert any('→ start placement' in line for line in lines[refused:]) and max(map(len, lines)) <= 58
-    assert [line.strip() for line in _lines('hosts', 'compute1', conf(three), '-c', 'host')][::2] == ['host', 'compute1']
+    assert any('→ start placement' in line for line in lines[refused:])
+    assert max(map(len, lines)) <= 58
+    one_column = [line.strip() for line in _lines('hosts', 'compute1', conf(three), '-c', 'host')]
+    assert one_column[::2] == ['host', 'compute1']
     # What cliff itself offers holds as well.
-    assert any(line.startswith('| compute1') for line in _lines('hosts', conf(three), '-c', 'host', '--fit-width'))
+    lines = _lines('hosts', conf(three), '-c', 'host', '--fit-width')
+    assert any(line.startswith('| compute1') for line in lines)
 
 
 @pytest.mark.parametrize('columns', [60, 200])
 def test_hosts_fit_the_terminal_and_end_with_their_sum(thousand, columns):
-    """Each name is whole; where the columns of the checks do not fit there is one for what is not well."""
+    """Names are not broken. If the columns of the checks do not fit, there is one column."""
     ran = on_terminal('hosts', conf(thousand), columns=columns)
     assert ran.code == 1
     lines = [line.rstrip() for line in ran.text.splitlines() if line.strip()]
@@ -61,18 +69,21 @@ def test_hosts_fit_the_terminal_and_end_with_their_sum(thousand, columns):
     names = [line.split()[0] for line in lines if re.match(r' compute\d+ ', line)]
     assert names == [f'compute{n}' for n in range(1, 1001)]
     third = next(line for line in lines if line.startswith(' compute3 '))
-    assert third.split()[:4] == ['compute3', 'cell1', 'up', 'fresh'] and ('endpoint' in lines[0]) is (columns == 200)
-    assert third.split().count('ok') == (5 if columns == 200 else 0)
+    assert third.split()[:4] == ['compute3', 'cell1', 'up', 'fresh']
+    assert ('endpoint' in lines[0]) is (columns == 200)
+    assert third.split().count('ok') == (6 if columns == 200 else 0)
     assert lines[-1] == '1000 hosts: 500 well'
     words = [line for line in lines if re.match('[a-z]+ [a-z]+ +100 ', line.replace('-', ''))]
     assert [line.split(' 100 ')[0].strip() for line in words] == [
-        'endpoint failure', 'report missing', 'report stale', 'address warning', 'nova-compute disabled', 'nova-compute down']
+        'endpoint failure', 'report missing', 'report stale', 'address warning',
+        'nova-compute disabled', 'nova-compute down']
     assert 'compute[3,13,23,' in words[0]
 
 
 def test_hosts_by_name_show_what_exactly_was_found(three):
     seen = '\n'.join(_lines('hosts', 'compute3', conf(three)))
-    assert 'http://10.0.0.5:8780: connection refused' in seen and '→ start placement' in seen and '1 host: 0 well' in seen
+    assert 'http://10.0.0.5:8780: connection refused' in seen and '→ start placement' in seen
+    assert '1 host: 0 well' in seen
     assert 'connection refused' not in '\n'.join(_lines('hosts', conf(three)))
 
 
@@ -90,23 +101,28 @@ def test_a_thousand_hosts(thousand, tmp_path):
     assert [h['host'] for h in hosts[:3]] == ['compute1', 'compute2', 'compute3']
     assert {h['cell'] for h in hosts} == {'cell1', 'cell2'}
     by_number = {int(h['host'][7:]): h for h in hosts}
-    assert by_number[8]['report'] == 'missing' and by_number[8]['checks'] == {} and by_number[8]['age'] is None
+    assert by_number[8]['report'] == 'missing' and by_number[8]['checks'] == {}
+    assert by_number[8]['age'] is None
     assert by_number[9]['report'] == 'stale' and by_number[9]['service'] == 'down'
     assert by_number[7]['service'] == 'disabled'
-    assert by_number[3]['checks']['endpoint'] == 'failure' and by_number[3]['findings'][0]['subject'] == 'http://10.0.0.5:8780'
+    assert by_number[3]['checks']['endpoint'] == 'failure'
+    assert by_number[3]['findings'][0]['subject'] == 'http://10.0.0.5:8780'
     assert [(m['ended'], m['downtime'], m['text']) for m in by_number[3]['migrations']] == [
         ('completed', 63, ''), ('failed', None, ' [31mNo route to host')]
 
 
 def test_a_cell_that_is_away_is_said_and_the_rest_shown(thousand, tmp_path):
-    ran = piped(tmp_path, 'hosts', away(thousand, tmp_path, 'cell2', f'sqlite:///{tmp_path}/no/such.sqlite'), '-f', 'json')
+    config = away(thousand, tmp_path, 'cell2', f'sqlite:///{tmp_path}/no/such.sqlite')
+    ran = piped(tmp_path, 'hosts', config, '-f', 'json')
     assert len(ran.json) == 500 and ran.code == 1
-    assert 'cell cell2 cannot be read: unable to open database file; its hosts are not shown.' in ran.err
+    assert ('cell cell2 cannot be read: unable to open database file; its hosts are not shown.'
+            in ran.err)
     assert 'Traceback' not in ran.err and len(ran.err.splitlines()) == 1
 
 
 def test_a_cell_that_is_away_is_a_warning_when_all_others_are_well(three, tmp_path):
-    ran = piped(tmp_path, 'explain', 'old1', '--host', 'compute2', away(three, tmp_path, 'cell2', f'sqlite:///{tmp_path}/no/such.sqlite'))
+    config = away(three, tmp_path, 'cell2', f'sqlite:///{tmp_path}/no/such.sqlite')
+    ran = piped(tmp_path, 'explain', 'old1', '--host', 'compute2', config)
     assert ran.code == 2 and 'cell cell2' in ran.err
 
 
@@ -116,23 +132,27 @@ def test_explain(three, tmp_path):
     rows = valid('explain', piped(tmp_path, 'explain', 'web1', conf(three), '-f', 'json').json)
     assert [(row['host'], row['verdict']) for row in rows] == [
         ('compute1', 'source'), ('compute2', 'rejected'), ('compute3', 'rejected')]
-    assert rows[1]['rejections'][0]['check'] == 'cpu' and 'avx512f' in rows[1]['rejections'][0]['detail']
+    assert rows[1]['rejections'][0]['check'] == 'cpu'
+    assert 'avx512f' in rows[1]['rejections'][0]['detail']
     assert rows[2]['rejections'][0]['check'] == 'endpoint'
 
 
 def test_explain_looks_at_the_servers_own_cpu(three, tmp_path):
     """old1 was started on a Haswell: its way back is open, where that of web1 is not."""
-    ran = piped(tmp_path, 'explain', fleet_files.UUIDS['old1'], '--host', 'compute2', conf(three), '-f', 'json')
+    ran = piped(tmp_path, 'explain', fleet_files.UUIDS['old1'], '--host', 'compute2', conf(three),
+                '-f', 'json')
     assert ran.code == 0 and ran.json[0]['verdict'] == 'accepted'
     assert piped(tmp_path, 'explain', 'web1', '--host', 'compute2', conf(three)).code == 1
 
 
 def test_explain_on_a_terminal(three):
     ran = on_terminal('explain', 'web1', conf(three))
-    assert ran.code == 1 and 'Not looked at' in ran.text and 'connection refused' in ran.text
-    assert _lines('explain', 'web1', '--host', 'compute1', conf(three))[-1] == 'It is there already.'
+    assert ran.code == 1 and 'Not considered' in ran.text and 'connection refused' in ran.text
+    last = _lines('explain', 'web1', '--host', 'compute1', conf(three))[-1]
+    assert last == 'The server is already on that host.'
     shown = _lines('explain', 'old1', conf(three))
-    assert shown.index('✓ accepted') + 1 == shown.index('  compute2') and shown[-1] == '1 accepted, 1 rejected'
+    assert shown.index('✓ accepted') + 1 == shown.index('  compute2')
+    assert shown[-1] == '1 accepted, 1 rejected'
 
 
 def test_explain_of_a_thousand_says_once_what_is_alike(thousand):
@@ -142,24 +162,32 @@ def test_explain_of_a_thousand_says_once_what_is_alike(thousand):
     lines = [line.rstrip() for line in ran.text.splitlines()]
     assert len([line for line in lines if line]) < 90 and max(map(len, lines)) <= 80
     seen = ' '.join(line.strip() for line in lines)
-    accepted = seen[seen.index('✓ accepted: 149 hosts'):seen.index('✓ accepted: 50 hosts, nova-compute disabled')].replace(', ', ',')
-    assert accepted.count(',') == 99 and accepted.rstrip().endswith('494,500]') and '…' not in accepted
-    assert seen.count('connection refused') == seen.count('vendor AMD') == seen.count('older than 3600 s') == 1
-    assert '199 accepted, 150 accepted with a warning, 150 rejected' in seen and '100 of those' in seen
+    begin = seen.index('✓ accepted: 149 hosts')
+    end = seen.index('✓ accepted: 50 hosts, nova-compute disabled')
+    accepted = seen[begin:end].replace(', ', ',')
+    assert accepted.count(',') == 99 and accepted.rstrip().endswith('494,500]')
+    assert '…' not in accepted
+    for words in ('connection refused', 'vendor AMD', 'older than 3600 s'):
+        assert seen.count(words) == 1
+    assert '199 accepted, 150 accepted with a warning, 150 rejected' in seen
+    assert '100 of the accepted hosts' in seen
 
 
 # matrix
 
 def test_matrix_of_three(three, tmp_path):
     rows = valid('matrix', piped(tmp_path, 'matrix', conf(three), '-f', 'json').json)
-    found = {(source, target): row['verdict'] for row in rows for source in row['sources'] for target in row['targets'] if source != target}
+    found = {(source, target): row['verdict'] for row in rows for source in row['sources']
+             for target in row['targets'] if source != target}
     assert found == {
-        ('compute1', 'compute2'): 'rejected', ('compute1', 'compute3'): 'rejected', ('compute2', 'compute1'): 'accepted',
-        ('compute2', 'compute3'): 'rejected', ('compute3', 'compute1'): 'accepted', ('compute3', 'compute2'): 'rejected'}
+        ('compute1', 'compute2'): 'rejected', ('compute1', 'compute3'): 'rejected',
+        ('compute2', 'compute1'): 'accepted', ('compute2', 'compute3'): 'rejected',
+        ('compute3', 'compute1'): 'accepted', ('compute3', 'compute2'): 'rejected'}
 
 
 def test_matrix_with_the_cpus_of_servers(three, tmp_path):
-    rows = valid('matrix', piped(tmp_path, 'matrix', '--server-cpu', conf(three), '-f', 'json').json)
+    ran = piped(tmp_path, 'matrix', '--server-cpu', conf(three), '-f', 'json')
+    rows = valid('matrix', ran.json)
     own = [row for row in rows if row['servers']]
     assert {(tuple(row['targets']), row['verdict']) for row in own} >= {(('compute2',), 'accepted')}
 
@@ -173,8 +201,10 @@ def test_matrix_folds_a_thousand(thousand, tmp_path):
 
 def test_matrix_on_a_terminal(three, thousand):
     small = on_terminal('matrix', conf(three))
-    assert small.code == 1 and '✗' in small.text and 'compute101' in small.text and 'connection refused' in small.text
-    assert 'Of 6 pairs of hosts: 2 accepted, 4 rejected.' in small.text and 'blank another cell' in small.text
+    assert small.code == 1 and '✗' in small.text and 'compute101' in small.text
+    assert 'connection refused' in small.text
+    assert 'Of 6 pairs of hosts: 2 accepted, 4 rejected.' in small.text
+    assert 'blank another cell' in small.text
     large = on_terminal('matrix', conf(thousand), columns=80)
     assert 'hosts' in large.text and len(large.text.splitlines()) < 120
     assert max(map(len, large.text.splitlines())) <= 80
@@ -189,18 +219,23 @@ def test_baseline_of_what_is_published(three, tmp_path, cpu_map):
     ran = piped(tmp_path, 'baseline', 'compute1', 'compute2', conf(three), cpu_map)
     assert ran.code == 0, ran
     lines = ran.out.splitlines()
-    assert lines[:3] == ['[libvirt]', 'cpu_mode = custom', 'cpu_models = Large'] and 'fma' in lines[3]
-    assert '# compute1 loses avx512bw, avx512cd, avx512dq, avx512f, avx512vl' in lines and '# compute2 loses nothing' in lines
-    assert 'extra_flags' not in piped(tmp_path, 'baseline', '--model-only', 'compute1', conf(three), cpu_map).out
+    assert lines[:3] == ['[libvirt]', 'cpu_mode = custom', 'cpu_models = Large']
+    assert 'fma' in lines[3]
+    assert '# compute1 loses avx512bw, avx512cd, avx512dq, avx512f, avx512vl' in lines
+    assert '# compute2 loses nothing' in lines
+    ran = piped(tmp_path, 'baseline', '--model-only', 'compute1', conf(three), cpu_map)
+    assert 'extra_flags' not in ran.out
 
 
 def test_baseline_of_hosts_that_have_none_in_common(thousand, tmp_path, cpu_map):
     ran = piped(tmp_path, 'baseline', conf(thousand), cpu_map)
     assert ran.code == 1 and 'vendor' in ran.out and 'AMD' in ran.out
-    assert 'nothing is known of the CPU of compute[8,18' in ran.err
-    assert valid('baseline', piped(tmp_path, 'baseline', conf(thousand), cpu_map, '-f', 'json').json)['reason'] in ran.out
+    assert 'there is no published CPU of compute[8,18' in ran.err
+    in_json = piped(tmp_path, 'baseline', conf(thousand), cpu_map, '-f', 'json').json
+    assert valid('baseline', in_json)['reason'] in ran.out
     shown = _lines('baseline', conf(thousand), cpu_map, columns=80)
-    assert 'There is no common CPU: guests cannot move between all of them' in shown[-4] and 'have AMD.' in shown[-1]
+    assert 'There is no common CPU: guests cannot move between all of them' in shown[-4]
+    assert 'have AMD.' in shown[-1]
     # No name is broken.
     assert all(line.endswith((',', '…]')) or ' ' in line for line in shown)
 
@@ -219,8 +254,9 @@ def test_help_has_an_example(tmp_path, command):
 
 
 def test_the_console_script_itself(three):
-    ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', 'hosts', conf(three)], capture_output=True, text=True,
-                         timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    ran = subprocess.run([sys.executable, '-m', 'nova_migcheck.cli.main', 'hosts', conf(three)],
+                         capture_output=True, text=True, timeout=120,
+                         env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert ran.returncode == 1 and 'compute3' in ran.stdout and ran.stderr == ''
 
 
@@ -235,14 +271,16 @@ def test_completion_in_a_real_bash(tmp_path):
     """What "complete" prints, sourced by bash; asked as bash asks when one presses the tab key."""
     script = tmp_path / 'completion'
     script.write_text(piped(tmp_path, 'complete', '--name', 'nova-migcheck').out)
-    # Of the package bash-completion, which is not everywhere: the same words, without its care for colons.
-    words = ('_get_comp_words_by_ref() { words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD; cur=${words[cword]}; prev=${words[cword-1]}; }; '
+    # The package bash-completion may be missing. This does the same, except for colons.
+    words = ('_get_comp_words_by_ref() { words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD; '
+             'cur=${words[cword]}; prev=${words[cword-1]}; }; '
              'COMP_WORDS=(nova-migcheck "$@"); COMP_CWORD=$#; . "$SCRIPT"; '
-             'function=$(complete -p nova-migcheck | sed "s/.*-F //; s/ .*//"); $function; echo "${COMPREPLY[@]}"')
+             'function=$(complete -p nova-migcheck | sed "s/.*-F //; s/ .*//"); $function; '
+             'echo "${COMPREPLY[@]}"')
 
     def completions(*typed):
-        ran = subprocess.run(['bash', '-c', words, 'bash', *typed], env={**os.environ, 'SCRIPT': str(script)}, capture_output=True,
-                             text=True, timeout=60)
+        ran = subprocess.run(['bash', '-c', words, 'bash', *typed], capture_output=True, text=True,
+                             timeout=60, env={**os.environ, 'SCRIPT': str(script)})
         assert ran.returncode == 0 and ran.stderr == ''
         return set(ran.stdout.split())
 
@@ -257,7 +295,8 @@ def test_one_thing_in_every_format(three, tmp_path, cpu_map):
     found = valid('baseline', piped(tmp_path, *argv, '-f', 'json').json)
     assert found['lost']['compute2'] == [] and 'avx512f' in found['lost']['compute1']
     ran = piped(tmp_path, *argv, '-f', 'csv')
-    assert ran.out.splitlines()[:3] == ['"field","value"', '"cpu_mode","custom"', '"cpu_models","Large"']
+    assert ran.out.splitlines()[:3] == [
+        '"field","value"', '"cpu_mode","custom"', '"cpu_models","Large"']
     assert 'compute2: nothing' in ran.out and not set('{}[]') & set(ran.out)
     for form in ('yaml', 'value', 'shell'):
         assert 'Large' in piped(tmp_path, *argv, '-f', form).out

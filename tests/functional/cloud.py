@@ -421,6 +421,8 @@ class Cloud(fixtures.Fixture):
             'DEFAULT': {'instances_path': os.path.join(self.path, 'instances'), 'transport_url': 'fake:/',
                         'state_path': self.path},
             'wsgi': {'api_paste_config': nova_release.api_paste()},
+            # Tests that share a cloud share its one project.
+            'quota': {'instances': '-1', 'cores': '-1', 'ram': '-1'},
             # Whether Nova's API keeps to its own schema is for Nova's tests, which make it an error.
             'api': {'response_validation': 'ignore'},
             # As kolla-ansible does since 17.0.0, because of LP#2039803.

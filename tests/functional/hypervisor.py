@@ -115,6 +115,9 @@ class Hypervisor(fakelibvirt.Connection):
         self._emit_lifecycle(domain, fakelibvirt.VIR_DOMAIN_EVENT_DEFINED, 0)
         return domain
 
+    def getLibVersion(self) -> int:
+        return self._cpu.libvirt or super().getLibVersion()
+
     def getCapabilities(self) -> str:
         tree = ElementTree.fromstring(super().getCapabilities())
         cpu = tree.find('./host/cpu')

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import sqlite3
 import tempfile
@@ -65,8 +66,10 @@ def compares_hypervisor_cpus() -> bool:
 
 
 def stats_of_the_driver() -> set[str]:
-    """What Nova's own driver puts beside our report: the uptime, which 2023.1 and later have."""
-    return {'uptime'} if has_node_identity() else set()
+    """What Nova's own driver puts beside our report: the uptime, since 29.4, 30.2 and 31.2."""
+    from nova.virt.libvirt import driver
+    puts = "'uptime': self.get_host_uptime()" in inspect.getsource(driver)
+    return {'uptime'} if puts else set()
 
 
 def microversion() -> str:

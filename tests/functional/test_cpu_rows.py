@@ -11,6 +11,7 @@ lacks · K11 another TSC frequency that does not matter · K12 a feature that go
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from unittest import mock
 
@@ -55,9 +56,11 @@ class TestRows:
             # Its libvirt has the feature's first name; and its TSC is 40 ppm off.
             'near': Cpu(tsc=(2_500_100_000, False)).having('arch-facilities'),
             'drifting': Cpu(tsc=(26 * GHZ // 10, False)).having('arch-capabilities'),
-            # Its guests' definitions name a model and a feature, which is disabled, that not every libvirt knows.
-            'milan': Cpu('EPYC-Milan').without('xfd'), 'knows both': Cpu('EPYC').having('sse4a'),
-            'knows no model': Cpu('EPYC', unknown=frozenset({'EPYC-Milan'})), 'knows no xfd': Cpu('EPYC', unknown=frozenset({'xfd'})),
+            # Not every libvirt knows the model and the disabled feature in its guests' definitions.
+            'genoa': Cpu('EPYC-Genoa', libvirt=11_003_000).without('fred'),
+            'knowing': Cpu('EPYC', libvirt=11_003_000),
+            'no-model': Cpu('EPYC', unknown=frozenset({'EPYC-Genoa'}), libvirt=10_000_000),
+            'no-fred': Cpu('EPYC', unknown=frozenset({'fred'}), libvirt=10_000_000),
         },
         'conf': {'migcheck': MIGCHECK},
         'host_conf': {'passing': PASSTHROUGH, 'fixed': INVTSC, 'disabling': DISABLES, 'emulating': EMULATES, 'away': NO_LIBVIRTD},
@@ -158,6 +161,48 @@ class TestRows:
         self._refused_by_the_filter(cloud, server, source, 'notsx', [LACKS_TSX])
         self._refused_by_the_destination(cloud, server, source, 'notsx', [LACKS_TSX])
 
+    # A guest's definition travels with it, and the target's libvirt must know the names in it.
+
+    @staticmethod
+    def _publish(cloud, host, **changes):
+        """What the scheduler reads of a host, as if its libvirt were another one."""
+        said = report(cloud, host)
+        cloud.set_stats(host, {**cloud.stats(host), **published.write(dataclasses.replace(
+            said, cpu=dataclasses.replace(said.cpu, **changes)))})
+
+    @pytest.mark.parametrize(('target', 'name'), [
+        ('no-model', 'CPU model EPYC-Genoa'), ('no-fred', 'CPU feature fred')])
+    def test_a_name_that_the_targets_libvirt_does_not_know(self, cloud, target, name):
+        """The filter tells it by what the target published, and the destination asks its libvirt."""
+        server = cloud.server('genoa')
+        assert report(cloud, 'genoa').cpu.spelled == {'EPYC-Genoa', 'fred'}
+        assert not report(cloud, 'genoa').groups
+        words = [f'has libvirt 10.0.0, which does not know {name} of the guest (libvirt 11.3.0)']
+        self._refused_by_the_destination(cloud, server, 'genoa', target, words)
+        cloud.forget_calls()
+        stats = cloud.stats(target)
+        try:
+            self._publish(cloud, target, libvirt=9_000_000, cpu_map='d5d1ca76fa15')
+            self._refused_by_the_filter(cloud, server, 'genoa', target, [
+                'has libvirt 9.0.0, which does not know CPU model EPYC-Genoa and CPU feature fred '
+                'of the guest (libvirt 11.3.0)'])
+        finally:
+            cloud.set_stats(target, stats)
+
+    def test_names_that_the_targets_libvirt_knows(self, cloud):
+        self._accepted(cloud, cloud.server('genoa'), 'knowing')
+
+    def test_libvirt_has_the_last_word_about_names_too(self, cloud):
+        """It was upgraded after the report, and the report is still believed."""
+        server, target = cloud.server('genoa'), cloud.hosts['knowing'].driver._migcheck
+        old = dataclasses.replace(
+            report(cloud, 'knowing').cpu, libvirt=9_000_000, cpu_map='d5d1ca76fa15')
+        outdated = dataclasses.replace(report(cloud, 'knowing'), cpu=old)
+        with mock.patch.object(type(target.reporter), 'fresh', return_value=outdated):
+            migration = cloud.live_migrate(server, 'knowing', force=True)
+        assert (migration.status, migration.host) == ('completed', 'knowing'), migration.texts
+        assert not cloud.log.lines('WARNING [nova_migcheck')
+
     def test_c5_libvirtd_is_away(self, cloud):
         """From the checks, and from nova-compute."""
         server, host = cloud.server('haswell'), cloud.hosts['away']
@@ -243,7 +288,7 @@ class TestRows:
     def test_k1_nova_s_comparison_is_replaced(self, cloud, compares):
         compares.set('migcheck', 'nova_cpu_check', 'replace')
         self._accepted(cloud, cloud.server('haswell'), compares.name)
-        line, = cloud.log.lines('INFO [nova_migcheck.compute]')
+        line, = cloud.log.lines('INFO [nova_migcheck.compute.driver]')
         assert 'comparison of the two hosts\' CPUs is skipped' in line and 'nova_cpu_check = replace' in line
 
     def test_k1_replaced_a_lesser_cpu_is_refused_all_the_same(self, cloud, compares):

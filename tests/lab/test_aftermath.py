@@ -35,8 +35,9 @@ def size(count: int) -> str:
     return f'{count / (1 << 20):.1f} MiB'
 
 
-def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: tuple[LibvirtHost, LibvirtHost],
-                                                         tmp_path: pathlib.Path) -> None:
+def test_what_is_told_agrees_with_virsh_and_the_counters(
+    hosts: TwoHosts, pair: tuple[LibvirtHost, LibvirtHost], tmp_path: pathlib.Path
+) -> None:
     source, target = pair
     source.guest('guest')
     uuid = source.connect().lookupByName('guest').UUIDString()
@@ -54,15 +55,27 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         assert data <= rose < 1.5 * data
         seconds, downtime = int(job['time_elapsed']) / 1000, job['downtime']
         # At which rate, libvirt does not tell of the shortest.
-        assert f'INFO live migration of {uuid} from node1: {seconds:.1f} s, downtime {downtime} ms, {size(data)}' in log
-        assert '100 % in by mig0 (intended)' in log
+        assert (
+            f'INFO live migration of {uuid} from node1: {seconds:.1f} s, '
+            f'downtime {downtime} ms, {size(data)}'
+            in log
+        )
+        assert '100 % on mig0 (intended)' in log
         assert 'mgmt0' not in log and f'{int(job["memory_iteration"])} iterations' in log
         past = watch('pasts')[1][-1]
-        assert (past.ended, past.downtime, past.data, past.interface) == ('completed', int(downtime), data, 'mig0')
+        assert (past.ended, past.downtime, past.data, past.interface) == (
+            'completed',
+            int(downtime),
+            data,
+            'mig0',
+        )
 
-    # The way back, over the wrong interface: a wrong line in the source's hosts file, which mode = report has let through.
+    # The way back, over the wrong interface: a wrong line in the source's hosts file, which
+    # mode = report has let through.
     hosts.target.hosts.write(*HOSTS[:-2], '10.66.0.11 node1-mig', '10.77.0.12 node2-mig')
-    fact = hosts.address(hosts.source, connection_uri=source.uri, live_migration_inbound_addr='10.77.0.11').facts['migration']
+    fact = hosts.address(
+        hosts.source, connection_uri=source.uri, live_migration_inbound_addr='10.77.0.11'
+    ).facts['migration']
     instance.host = 'node2'
     with watching(source, fact, tmp_path) as watch:
         watch('arriving', None, instance)
@@ -70,16 +83,27 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         log, _ = watch('arrived', instance)
         data = int(completed(source, 'guest')['data_processed'])
         warning = next(line for line in log.splitlines() if line.startswith('WARNING'))
-        assert f'of {size(data)} did not come in by mig0, which was intended: mgmt0 took in' in warning
-        assert 'by mgmt0 (not intended)' in log
+        assert (
+            f'of {size(data)} did not arrive on mig0, which is intended: mgmt0 received' in warning
+        )
+        assert 'on mgmt0 (not intended)' in log
         assert watch('pasts')[1][-1].ended == 'strayed'
 
-        # One that fails on its way out: libvirt's own words, and that the checks had nothing against it.
-        for findings, said in (((), 'they miss that fault'), (
-                (Finding('transport', Outcome.FAILURE, 'node9', 'node9 has no route'),), 'the checks had said: failure: transport: node9')):
-            watch('said', uuid, '10.99.0.1', findings)
+        # A failure on the source: libvirt's message, and what the checks had reported.
+        for findings, said in (
+            ((), 'the checks do not cover that fault'),
+            (
+                (Finding('transport', Outcome.FAILURE, 'node9', 'node9 has no route'),),
+                'the checks had reported: failure: transport: node9',
+            ),
+        ):
+            watch('remember_findings', uuid, '10.99.0.1', findings)
             log, _ = watch('fail', instance, '10.99.0.1')
-            assert re.search(rf'WARNING live migration of {uuid} to 10.99.0.1 failed after .* s: .*10.99.0.1.*Network is unreachable', log)
+            assert re.search(
+                rf'WARNING live migration of {uuid} to 10.99.0.1 failed after .* s: '
+                r'.*10.99.0.1.*Network is unreachable',
+                log,
+            )
             assert said in log
         assert [past.ended for past in watch('pasts')[1]] == ['strayed', 'failed', 'failed']
 
@@ -87,9 +111,14 @@ def test_what_is_told_agrees_with_virsh_and_the_counters(hosts: TwoHosts, pair: 
         source.connect().lookupByName('guest').destroy()
         watch('arriving', None, instance)
         log, _ = watch('arrived', instance)
-        assert 'libvirt gave no statistics' in log and 'libvirt has no statistics of it' in log
+        assert 'libvirt gave no statistics' in log and 'libvirt has no statistics for it' in log
 
     counted = tally.read(str(tmp_path))
     assert counted is not None
-    assert (counted.ended['in completed'], counted.ended['out failed'], counted.strayed, counted.timed) == (2, 2, 1, 1)
+    assert (
+        counted.ended['in completed'],
+        counted.ended['out failed'],
+        counted.strayed,
+        counted.timed,
+    ) == (2, 2, 1, 1)
     assert 0.9 * data <= counted.stray <= data

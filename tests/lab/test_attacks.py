@@ -42,7 +42,7 @@ def rounds(work, shell, *names):
 def test_a_share_that_never_answers(tmp_path):
     for said in rounds(tmp_path, 'share 10.0.0.5:/export instances\nkill -STOP $server', 'touches', 'storage', 'well'):
         assert said['findings']['storage'][0] == 'failure' and 'did not answer' in said['findings']['storage'][1]
-        assert said['findings']['touches'] == ['unknown', 'the check had not finished after 3 s and was killed']
+        assert said['findings']['touches'] == ['unknown', 'the check was killed: it had not finished after 3 s']
         assert said['findings']['well'][0] == 'ok'
         assert said['seconds'] < 10 and said['left'] == 0
 
@@ -70,7 +70,7 @@ until [ -e bound ]; do kill -0 $resolver; sleep 0.02; done
 
 def test_a_resolver_that_never_answers(tmp_path):
     for said in rounds(tmp_path, SILENT, 'resolves', 'well'):
-        assert said['findings']['resolves'] == ['unknown', 'the check had not finished after 3 s and was killed']
+        assert said['findings']['resolves'] == ['unknown', 'the check was killed: it had not finished after 3 s']
         assert said['findings']['well'][0] == 'ok' and said['seconds'] < 10 and said['left'] == 0
 
 

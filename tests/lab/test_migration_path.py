@@ -70,7 +70,8 @@ def test_libvirtd_itself(hosts: TwoHosts) -> None:
         assert fact['libvirt_host'] == 'node2.example.org'
         hosts.source.hosts.add('10.77.0.12 node2.example.org')
         failure = hosts.transport(fact=fact).one(Outcome.FAILURE)
-        assert 'node2 is 10.66.0.12 by mgmt0 but node2.example.org is 10.77.0.12 by mig0' in failure.detail
+        names = 'node2 is 10.66.0.12 over mgmt0 but node2.example.org is 10.77.0.12 over mig0'
+        assert names in failure.detail
 
         hosts.source.hosts.write(*HOSTS, '10.66.0.12 node2.example.org')
         assert not hosts.transport(fact=fact).text

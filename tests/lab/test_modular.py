@@ -216,7 +216,7 @@ def test_tcp(hosts: TwoHosts, modular: ModularHost, user: int) -> None:
     assert libvirt_says(hosts, 'tcp') == ''
     hosts.target.drop('tcp dport 16509', 'reject with tcp reset')
     failure = hosts.transport('node2-mig', fact).one(Outcome.FAILURE)
-    assert failure.remedy.startswith('see that virtproxyd (virtproxyd-tcp.socket) on the target')
+    assert failure.remedy.startswith('check that virtproxyd (virtproxyd-tcp.socket) on the target')
     assert 'Connection refused' in libvirt_says(hosts, 'tcp')
 
 
@@ -228,7 +228,7 @@ def test_who_should_listen(hosts: TwoHosts, scheme: str, daemon: Optional[str], 
     options = ({'live_migration_uri': 'qemu+ssh://%s:22/system'} if scheme == 'ssh'
                else {'live_migration_scheme': scheme})
     found = hosts.transport('node2-mig', {'daemon': daemon}, **options)
-    remedy = f'see that {words} on the target listens there'
+    remedy = f'check that {words} on the target listens there'
     assert any(remedy in one.remedy for one in found.failures), found.text
 
 
@@ -241,7 +241,7 @@ def test_both_daemons_run(hosts: TwoHosts, modular: ModularHost) -> None:
     with Process(hosts.target, 'libvirtd'):
         assert not tls(hosts.target).text
         doubt = tls(hosts.target, NOVA).one(Outcome.UNKNOWN)
-        assert 'it cannot be told whether libvirtd or virtproxyd serves port 16514' in doubt.detail
+        assert 'cannot determine whether libvirtd or virtproxyd serves port 16514' in doubt.detail
         # They agree: then it is certain.
         hosts.target.write('/etc/libvirt/libvirtd.conf', conf(named(hosts.target, EXPIRED)))
         for user in (0, NOVA):

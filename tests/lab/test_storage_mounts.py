@@ -248,5 +248,5 @@ def test_s4_one_directory_under_two_names_is_not_refused_and_another_one_is(look
     other = look('mkdir -p 10.0.0.6:/alias; touch 10.0.0.6:/alias/compute_nodes; share 10.0.0.6:/alias instances')
     assert source.fact['marker'] == alias.fact['marker'] != other.fact['marker']
     unsure = verdict(source, alias)
-    assert unsure.accepted and 'cannot be told' in str(unsure.warnings[0])
+    assert unsure.accepted and 'cannot determine' in str(unsure.warnings[0])
     assert 'another directory' in str(verdict(source, other).rejections[0])

@@ -42,7 +42,7 @@ def test_healthy(hosts: TwoHosts, fact: Mapping[str, Any], connect: str) -> None
         for known in (fact, {}):
             found = hosts.transport(connect, known, **options)
             assert not found.text
-            assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12, by mig0')
+            assert str(found.only(Outcome.OK)[0]).startswith(f'transport: {connect} is 10.77.0.12 over mig0')
             assert len(found.only(Outcome.OK)) == 3
             assert found.seconds < SLACK
 
@@ -184,7 +184,7 @@ def test_names_that_lead_to_different_networks(hosts: TwoHosts, line: str, well:
     if well:
         assert not found.text
     else:
-        assert_says(found, 'node2 is 10.66.0.12 by mgmt0', 'node2.example.org is 10.77.0.12 by mig0', 'different networks')
+        assert_says(found, 'node2 is 10.66.0.12 over mgmt0', 'node2.example.org is 10.77.0.12 over mig0', 'different networks')
 
 
 def test_libvirts_name_that_is_not_known(hosts: TwoHosts) -> None:

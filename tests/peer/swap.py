@@ -105,7 +105,7 @@ def _stub_rounds() -> None:
     def run(self: runner.Runner, settings: Any, deadline: float, progress: Any = None) -> Any:
         told = {name: runner.CheckOutput(facts={'cpu': cpu} if name == 'cpu' else {}, ended=True)
                 for name in settings}
-        return runner.Round(started=time.time(), told=told,
+        return runner.Round(started=time.time(), outputs=told,
                             facts={'cpu': cpu} if 'cpu' in told else {})
     runner.Runner.run = run
 

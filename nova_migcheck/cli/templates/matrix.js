@@ -10,12 +10,12 @@
   const text = findings.map((f) => [f.check, f.subject, f.detail, f.origin, f.remedy].join(' ').toLowerCase());
   const level = Uint8Array.from(verdicts, ([no, but]) => no.length ? REJECTED : but.length ? WARNED : ACCEPTED);
   const collator = new Intl.Collator('en', {numeric: true});
-  let sources = [], targets = [];  // what is shown: {label, members, first}
+  let sources = [], targets = [];  // the shown rows and columns: {label, members, first}
   let hit = null;  // per verdict: whether it matches the filters of check and reason
   let active = {row: 0, col: 0};
   let printing = false;
-  const PAPER = 700;  // pixels of the width of A4 and of letter
-  const LARGE = {rows: 60, columns: 34};  // beyond which a grid is folded at first, and not printed
+  const PAPER = 700;  // width of A4 and of letter, in pixels
+  const LARGE = {rows: 60, columns: 34};  // a larger grid is folded initially, and not printed
 
   const element = (tag, className, content) => {
     const made = document.createElement(tag);
@@ -26,7 +26,7 @@
   const option = (select, value) => { const made = element('option', '', value); made.value = value; select.append(made); };
   for (const check of [...new Set(findings.map((f) => f.check))].sort()) option($('check'), check);
 
-  // What becomes of a pair of shown items: their members are alike. A million of these are asked for at once.
+  // The state of a pair of shown items, whose members are equal. It is called a million times in a row.
   const cells = new Map();
   const cellOf = Int32Array.from(hosts, (h) => { if (!cells.has(h.cell)) cells.set(h.cell, cells.size); return cells.get(h.cell); });
   const hostOf = Int32Array.from(rows, (row) => row.host);
@@ -61,7 +61,7 @@
     (m) => wanted.some((word) => name(m).toLowerCase().includes(word)))})).filter((item) => item.members.length).map((item) => ({
       ...item, first: item.members[0], label: name(item.members[0]) + (item.members.length > 1 ? ' +' + (item.members.length - 1) : '')}));
 
-  // The reason that an item meets most, for sorting.
+  // The most frequent reason of an item, for sorting.
   const reasonOf = (verdict, check) => {
     const f = findings[[...verdicts[verdict][0], ...verdicts[verdict][1]][0]];
     return f ? (check ? f.check : f.check + ' ' + (f.detail || f.subject)) : '\uffff';
@@ -123,7 +123,7 @@
   };
   let filter = () => true;
 
-  // The table below follows the targets: their filter and their order.
+  // The table below has the same filter and order as the targets.
   const body = document.querySelector('#table tbody');
   const lines = [...body.rows];
   let drawn = lines.map((_, h) => h).join() + printing;
@@ -132,11 +132,11 @@
     if ($('sort').value === 'host') order.sort((a, b) => collator.compare(hosts[a].name, hosts[b].name));
     $('table').hidden = !order.length;
     const wanted = order.join() + printing;
-    if (wanted === drawn) return;  // to move a thousand lines costs as much as all else
+    if (wanted === drawn) return;  // moving a thousand lines takes as long as everything else
     drawn = wanted;
     body.replaceChildren(...(printing && order.length > 20 ? foldedLines(order) : order.map((h) => lines[h])));
   };
-  // On paper a thousand hosts would be two hundred pages: those that are alike share a line.
+  // A thousand hosts would be two hundred printed pages, so equal hosts share a line.
   const foldedLines = (order) => fold(order, targetKey, targetName, true).map(({members}) => {
     const line = lines[members[0]].cloneNode(true);
     const counted = (column) => {
@@ -151,10 +151,10 @@
     return line;
   });
 
-  // The grid holds only the cells in sight, so that a million cost no more than a thousand.
+  // The grid holds only the visible cells, so a million cells are as fast as a thousand.
   const grid = $('grid'), space = $('space'), view = $('view');
   const size = {};
-  // Heads are as long as their names need, without a domain that all hosts share.
+  // Heads fit the longest name, without a domain that all hosts share.
   const domains = new Set(hosts.map((h) => h.name.slice(h.name.indexOf('.') >>> 0)));
   const domain = domains.size === 1 ? [...domains][0] : '';
   const short = (item) => domain ? item.label.replace(domain, '') : item.label;
@@ -170,7 +170,7 @@
     size.side = room(sources, 84, narrow ? 124 : 320);
     size.top = room(targets, 64, narrow ? 120 : 200);
     if (printing) size.size = Math.max(12, Math.min(size.size, Math.floor((PAPER - size.side) / Math.max(1, targets.length))));
-    // A printer's page is narrower than the window: what is drawn keeps the sizes that it was drawn for.
+    // A printed page is narrower than the window, so fix the sizes.
     for (const name of ['size', 'side', 'top']) grid.style.setProperty('--' + name, size[name] + 'px');
     const width = size.side + targets.length * size.size + 2, height = size.top + sources.length * size.size + 2;
     space.style.width = width + 'px';
@@ -262,8 +262,8 @@
         if (f.remedy) item.append(element('span', 'remedy', '→ ' + f.remedy));
         list.append(item);
       }
-      made.push(list.children.length ? list : element('p', '', 'Nothing stands in the way.'));
-    } else made.push(element('p', '', st === SAME ? 'A server is not migrated to the host where it is.' : 'Nova does not live-migrate between its cells.'));
+      made.push(list.children.length ? list : element('p', '', 'Accepted without a warning.'));
+    } else made.push(element('p', '', st === SAME ? 'The server is already on that host.' : 'Nova does not live-migrate between cells.'));
     for (const [label, names] of [['Sources', who(source, sourceName)], ['Targets', who(target, targetName)]]) if (names) {
       made.push(element('p', 'who', label + ', ' + names));
     }
@@ -285,7 +285,7 @@
   const soon = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
   grid.addEventListener('scroll', soon, {passive: true});
   addEventListener('resize', layout);
-  // On paper nobody can open a reason, nor scroll.
+  // On paper no reason can be opened, and nothing scrolls.
   let opened = [], unfolded = false;
   addEventListener('beforeprint', () => {
     printing = true;
@@ -309,7 +309,7 @@
     active = {row, col};
     draw();
     show();
-    // In a narrow window it stands below the grid.
+    // In a narrow window it is below the grid.
     $('detail').scrollIntoView({block: 'nearest'});
   });
   grid.addEventListener('keydown', (event) => {

@@ -49,6 +49,7 @@ class Guest:
     :param mode: of its CPU; '' for a domain that says nothing of it
     :param features: (name, policy) of each that is added to its model
     :param fitted: whether what the source lacks is switched off
+    :param match: how a definition by a model is to be matched
     """
 
     name: str
@@ -56,6 +57,7 @@ class Guest:
     model: str = ''
     features: tuple[tuple[str, str], ...] = ()
     fitted: bool = False
+    match: str = 'exact'
     virts: Sequence[str] = VIRTS
 
     def start(self, conn: Any, virt: str, machine: str) -> Any:
@@ -84,7 +86,7 @@ class Guest:
         model = f"<model fallback='forbid'>{self.model}</model>" if self.model else ''
         changes = ''.join(f"<feature policy='{policy}' name='{name}'/>"
                           for name, policy in features.items())
-        match = " match='exact'" if self.mode == 'custom' else ''
+        match = f" match='{self.match}'" if self.mode == 'custom' else ''
         return f"<cpu mode='{self.mode}'{match}>{model}{changes}</cpu>"
 
 
@@ -100,6 +102,8 @@ def guests() -> Iterator[Guest]:
     for name, policy in (('aes', 'require'), ('sse4.2', 'disable'), ('avx512f', 'optional'),
                          ('svm', 'forbid'), ('sse4.2', 'forbid')):
         yield Guest(f'Nehalem, {name} {policy}', model='Nehalem', features=((name, policy),))
+    for match in ('minimum', 'strict'):
+        yield Guest(f'Nehalem, match {match}', model='Nehalem', match=match)
     for name in _NEWER_NAMES:
         for policy in ('disable', 'optional', 'require'):
             yield Guest(f'Nehalem, {name} {policy}', model='Nehalem', features=((name, policy),))

@@ -8,11 +8,17 @@ import dataclasses
 import json
 import os
 import re
+import time
 from typing import Any, Iterator, Optional
 from unittest import mock
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck.checks.base import Fact, Settings
+from nova_migcheck.checks.cpu import CpuCheck
+from nova_migcheck.checks.registry import Registry
 from nova_migcheck.cpu import hypervisor
+from nova_migcheck.report import published
+from nova_migcheck.report import report as reports
 from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.mixed.guests import Guest
 
@@ -52,7 +58,7 @@ class Tried:
 
 
 class Side:
-    """One libvirtd, and what its host publishes of its CPU."""
+    """One libvirtd, and what its host publishes."""
 
     def __init__(self, node: LibvirtHost) -> None:
         self.node = node
@@ -60,7 +66,6 @@ class Side:
         self.version = _dotted(self.conn.getLibVersion())
         self.name = f'libvirt {self.version} with QEMU {_dotted(self.conn.getVersion())}'
         self._root = '/' if node.release is None else str(node.release.path)
-        self._cpus: dict[str, cpus.Cpu] = {}
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:
@@ -69,12 +74,16 @@ class Side:
         with mock.patch.dict(os.environ, NOVA_MIGCHECK_CPU_MAP=cpu_map):
             yield
 
-    def cpu(self, virt: str) -> cpus.Cpu:
-        """What it gives to guests of that type."""
-        if virt not in self._cpus:
-            with self.here():
-                self._cpus[virt] = _published(hypervisor.host_cpu(self.conn, virt))
-        return self._cpus[virt]
+    def report(self, virt: str) -> reports.Report:
+        """What its CPU check publishes, as it is read elsewhere."""
+        options = {'libvirt': {'virt_type': virt, 'connection_uri': self.node.uri}}
+        with self.here():
+            said = list(CpuCheck().run(Settings(host=self.node.name, options=options, timeout=60)))
+        facts = {one.name: one.value for one in said if isinstance(one, Fact)}
+        report = reports.build(time.time(), [], facts, Registry([CpuCheck]))
+        read = published.read(published.write(report))
+        assert read is not None and read.cpu is not None, said
+        return read
 
     def machines(self) -> set[str]:
         """Its types of a PC, each with its version."""
@@ -113,17 +122,14 @@ def migrate(guest: Guest, virt: str, machine: str, source: Side, target: Side) -
 def _foresee(domain: Any, virt: str, source: Side, target: Side) -> cpus.Comparison:
     """What the scheduler says by the two reports; where it does not refuse, what the target says
     when it asks its own libvirt."""
-    uses = hypervisor.guest_cpu(source.conn, domain.XMLDesc(0), source.cpu(virt))
-    found = cpus.compare(_published(uses), target.cpu(virt))
+    uses, gives = source.report(virt).guest(domain.UUIDString()), target.report(virt).cpu
+    if uses is None or gives is None:
+        return cpus.Comparison(cpus.UNKNOWN, reason='is not compared: the CPUs are not known')
+    found = cpus.compare(uses, gives)
     if found.outcome == cpus.INCOMPATIBLE:
         return found
-    asked = hypervisor.ask_hypervisor(target.conn, uses, virt)
+    asked = hypervisor.ask_and_count(target.conn, uses, gives)
     return asked if asked.outcome == cpus.INCOMPATIBLE else found
-
-
-def _published(cpu: cpus.Cpu) -> cpus.Cpu:
-    """As the reader of a report has it."""
-    return cpus.Cpu.from_dict(json.loads(json.dumps(cpu.to_dict())))
 
 
 def _go(domain: Any, target: Side) -> None:

@@ -34,7 +34,8 @@ def page(tried: Sequence[Tried], sides: Sequence[Side]) -> str:
     """A table in reStructuredText, with a row for each guest and a column for each way."""
     ways = list(dict.fromkeys(one.way for one in tried))
     lines = [f'{datetime.date.today().isoformat()}, {sides[0].name} and {sides[1].name}:',
-             f'{summary(tried)}.', '', '.. list-table::', '   :header-rows: 1', '   :widths: 16 6 39 39', '']
+             f'{summary(tried)}.', '', '.. list-table::', '   :header-rows: 1',
+             '   :widths: 16 6 39 39', '']
     for cells in (('guest', 'virt', *ways), *_rows(tried, ways)):
         for number, cell in enumerate(cells):
             escaped = re.sub(r'([\\`|_*])', r'\\\1', cell)

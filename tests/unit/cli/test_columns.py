@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one cell of a list holds, and how a finding is told on a terminal."""
+"""The cells of a list, and a finding on a terminal."""
 
 from __future__ import annotations
 
 from nova_migcheck.cli import columns, terminal
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.report.past import Past
 
-DEAD = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused', 'keystone catalog', 'start placement', 'volumes')
+DEAD = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'connection refused',
+               'keystone catalog', 'start placement', 'volumes')
 
 
 def test_findings_are_a_line_each() -> None:
     short = Finding('clock', Outcome.WARNING, '', '+3 s')
-    assert columns.Findings([DEAD.to_dict(), short.to_dict()]).human_readable() == (
+    assert columns.Findings([DEAD, short]).human_readable() == (
         'endpoint: http://10.0.0.5:8780: connection refused (keystone catalog)\nclock: +3 s')
+
+
+def test_objects_for_programs() -> None:
+    assert columns.Findings([DEAD]).machine_readable() == [DEAD.to_dict()]
+    past = Past(1764000000, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28,
+                'mig0')
+    assert columns.Migrations([past]).machine_readable() == [past.to_dict()]
+    assert columns.Migrations([past, past]).human_readable() == f'{past}\n{past}'
 
 
 def test_words() -> None:
@@ -20,15 +30,16 @@ def test_words() -> None:
     assert columns.Words(['guests', 'remedies']).human_readable() == 'guests remedies'
 
 
-def test_what_is_said_of_what() -> None:
-    assert columns.said(Finding('a', Outcome.OK, 'mig0')) == 'mig0'
-    assert columns.said(Finding('a', Outcome.OK, 'mig0', 'mig0 is down')) == 'mig0 is down'
+def test_summary() -> None:
+    assert columns.summary(Finding('a', Outcome.OK, 'mig0')) == 'mig0'
+    assert columns.summary(Finding('a', Outcome.OK, 'mig0', 'mig0 is down')) == 'mig0 is down'
 
 
 def test_a_paragraph_each() -> None:
-    assert terminal.told(DEAD).plain == ('http://10.0.0.5:8780: connection refused (matters to servers with volumes)\n'
-                                         'from keystone catalog\n→ start placement')
+    assert terminal.paragraphs(DEAD).plain == (
+        'http://10.0.0.5:8780: connection refused (matters to servers with volumes)\n'
+        'from keystone catalog\n→ start placement')
     well = Finding('address', Outcome.OK, 'mig0', 'mig0 is up', remedy='none is needed')
-    assert terminal.told(well).plain == 'mig0 is up'
-    assert terminal.told(Finding('address', Outcome.OK, 'mig0')).plain == 'mig0'
-    assert terminal.told(Finding('address', Outcome.OK, '', 'all is up')).plain == 'all is up'
+    assert terminal.paragraphs(well).plain == 'mig0 is up'
+    assert terminal.paragraphs(Finding('address', Outcome.OK, 'mig0')).plain == 'mig0'
+    assert terminal.paragraphs(Finding('address', Outcome.OK, '', 'all is up')).plain == 'all is up'

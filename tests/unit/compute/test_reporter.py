@@ -43,7 +43,7 @@ class Rounds:
         finally:
             self.ran.release()
         return runner.Round(started=time.time(), findings=list(self.findings), facts=dict(self.facts), memory=dict(self.memory),
-                            told={'address': runner.CheckOutput(list(self.findings), dict(self.facts), self.ended)})
+                            outputs={'address': runner.CheckOutput(list(self.findings), dict(self.facts), self.ended)})
 
     def stop(self):
         self.stopped.set()

@@ -25,21 +25,43 @@ class World:
     def __init__(self) -> None:
         self.picture = Picture()
 
-    def add(self, url: str, service: str, fault: Optional[Fault] = None, address: str = '', needed_for: str = '',
-            group: str = '', from_catalog: bool = False) -> World:
+    def add(
+        self,
+        url: str,
+        service: str,
+        fault: Optional[Fault] = None,
+        address: str = '',
+        needed_for: str = '',
+        group: str = '',
+        from_catalog: bool = False,
+    ) -> World:
         target = Target(url)
         self.picture.endpoints.setdefault(target, []).append(
-            Endpoint(target, service, f'nova.conf [{service}]', needed_for or service, group, from_catalog))
+            Endpoint(
+                target,
+                service,
+                f'nova.conf [{service}]',
+                needed_for or service,
+                group,
+                from_catalog,
+            )
+        )
         address = address or target.host
         detail = f'detail of {fault.name}' if fault else 'HTTP 200'
         self.picture.answers.setdefault(target, {})[address] = Answer(address, fault, detail)
         return self
 
     def findings(self, needed: tuple[str, ...] = REQUIRED) -> list[Finding]:
-        return list(diagnosis.diagnose(self.picture, diagnosis.required(needed), lambda g, o: f'nova.conf [{g}] {o}'))
+        return list(
+            diagnosis.diagnose(
+                self.picture, diagnosis.required(needed), lambda g, o: f'nova.conf [{g}] {o}'
+            )
+        )
 
     def bad(self, needed: tuple[str, ...] = REQUIRED) -> list[tuple[Outcome, str, str]]:
-        return [(f.outcome, f.subject, f.scope) for f in self.findings(needed) if f.outcome is not OK]
+        return [
+            (f.outcome, f.subject, f.scope) for f in self.findings(needed) if f.outcome is not OK
+        ]
 
 
 def test_all_well() -> None:
@@ -47,12 +69,21 @@ def test_all_well() -> None:
     assert [(f.outcome, f.subject) for f in found] == [(OK, 'http://10.0.0.5:1')]
 
 
-@pytest.mark.parametrize('service, needed_for, expected', [
-    ('placement', '', (FAILURE, '')), ('network', '', (FAILURE, '')), ('message-queue', '', (FAILURE, '')),
-    ('identity', 'placement', (FAILURE, '')), ('identity', 'block-storage', (FAILURE, 'volumes')),
-    ('block-storage', '', (FAILURE, 'volumes')), ('key-manager', '', (FAILURE, 'encryption')),
-    ('image', '', (WARNING, '')), ('memcached', '', (WARNING, '')), ('extra', '', (WARNING, '')),
-])
+@pytest.mark.parametrize(
+    'service, needed_for, expected',
+    [
+        ('placement', '', (FAILURE, '')),
+        ('network', '', (FAILURE, '')),
+        ('message-queue', '', (FAILURE, '')),
+        ('identity', 'placement', (FAILURE, '')),
+        ('identity', 'block-storage', (FAILURE, 'volumes')),
+        ('block-storage', '', (FAILURE, 'volumes')),
+        ('key-manager', '', (FAILURE, 'encryption')),
+        ('image', '', (WARNING, '')),
+        ('memcached', '', (WARNING, '')),
+        ('extra', '', (WARNING, '')),
+    ],
+)
 def test_what_matters(service: str, needed_for: str, expected: tuple[Outcome, str]) -> None:
     world = World().add('http://10.0.0.5:1', service, Fault.REFUSED, needed_for=needed_for)
     assert world.bad() == [(expected[0], 'http://10.0.0.5:1', expected[1])]
@@ -68,8 +99,15 @@ def test_identity_that_nothing_needed_logs_in_by() -> None:
 
 
 def test_required_by_option() -> None:
-    world = World().add('http://10.0.0.5:1', 'image', Fault.REFUSED).add('http://10.0.0.6:1', 'placement', Fault.REFUSED)
-    assert world.bad(('image:volumes',)) == [(FAILURE, 'http://10.0.0.5:1', 'volumes'), (WARNING, 'http://10.0.0.6:1', '')]
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'image', Fault.REFUSED)
+        .add('http://10.0.0.6:1', 'placement', Fault.REFUSED)
+    )
+    assert world.bad(('image:volumes',)) == [
+        (FAILURE, 'http://10.0.0.5:1', 'volumes'),
+        (WARNING, 'http://10.0.0.6:1', ''),
+    ]
 
 
 def test_one_finding_for_an_address() -> None:
@@ -85,14 +123,23 @@ def test_one_finding_for_an_address() -> None:
 
 def test_an_address_that_only_some_servers_need() -> None:
     world = World().add('http://10.0.0.5:1', 'block-storage', Fault.REFUSED)
-    world.add('http://10.0.0.5:2', 'key-manager', Fault.REFUSED).add('http://10.0.0.5:3', 'image', Fault.REFUSED)
-    assert sorted(world.bad()) == [(FAILURE, '10.0.0.5', 'encryption'), (FAILURE, '10.0.0.5', 'volumes')]
+    world.add('http://10.0.0.5:2', 'key-manager', Fault.REFUSED).add(
+        'http://10.0.0.5:3', 'image', Fault.REFUSED
+    )
+    assert sorted(world.bad()) == [
+        (FAILURE, '10.0.0.5', 'encryption'),
+        (FAILURE, '10.0.0.5', 'volumes'),
+    ]
     world.add('http://10.0.0.5:4', 'placement', Fault.REFUSED)
     assert world.bad() == [(FAILURE, '10.0.0.5', '')]
 
 
 def test_different_faults_on_one_address() -> None:
-    world = World().add('http://10.0.0.5:1', 'placement', Fault.STATUS).add('http://10.0.0.5:2', 'network', Fault.REFUSED)
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'placement', Fault.STATUS)
+        .add('http://10.0.0.5:2', 'network', Fault.REFUSED)
+    )
     [found] = [f for f in world.findings() if f.outcome is FAILURE]
     assert 'detail of STATUS): http://10.0.0.5:1' in found.detail
     assert 'refuses connections: http://10.0.0.5:2' in found.detail
@@ -102,11 +149,14 @@ def test_one_of_several_is_enough() -> None:
     world = World().add('amqp://10.0.0.1:5672', 'message-queue', group='message-queue')
     for n in (2, 3):
         world.add(f'amqp://10.0.0.{n}:5672', 'message-queue', Fault.REFUSED, group='message-queue')
-    assert world.bad() == [(WARNING, 'amqp://10.0.0.2:5672', ''), (WARNING, 'amqp://10.0.0.3:5672', '')]
+    assert world.bad() == [
+        (WARNING, 'amqp://10.0.0.2:5672', ''),
+        (WARNING, 'amqp://10.0.0.3:5672', ''),
+    ]
 
 
 def test_no_message_queue() -> None:
-    """Each host is named in one finding; another service on one of these addresses keeps its own."""
+    """One finding names each host. Another service on one of the addresses keeps its own."""
     world = World().add('http://10.0.0.9:1', 'image')
     for n in (1, 2, 3):
         world.add(f'amqp://10.0.0.{n}:5672', 'message-queue', Fault.REFUSED, group='message-queue')
@@ -116,30 +166,50 @@ def test_no_message_queue() -> None:
 
 
 def test_cut_off() -> None:
-    world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.6:1', 'image', Fault.UNREACHABLE)
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'placement', Fault.SILENT)
+        .add('http://10.0.0.6:1', 'image', Fault.UNREACHABLE)
+    )
     assert world.bad() == [(FAILURE, 'this host', '')]
 
 
 @pytest.mark.parametrize('fault', [None, Fault.REFUSED, Fault.STATUS])
 def test_not_cut_off(fault: Optional[Fault]) -> None:
     """Whoever refuses is there."""
-    world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.6:1', 'image', fault)
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'placement', Fault.SILENT)
+        .add('http://10.0.0.6:1', 'image', fault)
+    )
     assert world.bad()[0] == (FAILURE, 'http://10.0.0.5:1', '')
 
 
 def test_one_silent_address_is_not_everything() -> None:
-    world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.5:2', 'network', Fault.SILENT)
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'placement', Fault.SILENT)
+        .add('http://10.0.0.5:2', 'network', Fault.SILENT)
+    )
     assert world.bad() == [(FAILURE, '10.0.0.5', '')]
 
 
 def test_cut_off_though_loopback_answers() -> None:
-    world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.6:1', 'image', Fault.SILENT)
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'placement', Fault.SILENT)
+        .add('http://10.0.0.6:1', 'image', Fault.SILENT)
+    )
     world.add('memcached://127.0.0.1:11211', 'memcached')
     assert world.bad() == [(FAILURE, 'this host', '')]
 
 
 def test_no_name_resolves() -> None:
-    world = World().add('http://a.cloud:1', 'placement', Fault.NAME).add('http://b.cloud:1', 'image', Fault.NAME)
+    world = (
+        World()
+        .add('http://a.cloud:1', 'placement', Fault.NAME)
+        .add('http://b.cloud:1', 'image', Fault.NAME)
+    )
     assert world.bad() == [(FAILURE, 'resolver', '')]
     world.add('http://10.0.0.5:1', 'network')
     assert world.bad() == [(FAILURE, 'resolver', '')], 'an address needs no resolver'
@@ -148,8 +218,12 @@ def test_no_name_resolves() -> None:
 
 
 def test_one_name_does_not_resolve() -> None:
-    assert World().add('http://a.cloud:1', 'placement', Fault.NAME).bad() == [(FAILURE, 'http://a.cloud:1', '')]
-    assert World().add('http://a.cloud:1', 'placement', Fault.RESOLVER).bad() == [(FAILURE, 'resolver', '')]
+    assert World().add('http://a.cloud:1', 'placement', Fault.NAME).bad() == [
+        (FAILURE, 'http://a.cloud:1', '')
+    ]
+    assert World().add('http://a.cloud:1', 'placement', Fault.RESOLVER).bad() == [
+        (FAILURE, 'resolver', '')
+    ]
 
 
 def test_one_address_of_a_name_is_dead() -> None:
@@ -157,7 +231,9 @@ def test_one_address_of_a_name_is_dead() -> None:
     assert world.bad() == [(FAILURE, 'http://a.cloud:1', '')]
     world.picture.answers[Target('http://a.cloud:1')]['10.0.0.6'] = Answer('10.0.0.6')
     assert world.bad() == [(WARNING, 'http://a.cloud:1', '')]
-    world.picture.answers[Target('http://a.cloud:1')]['10.0.0.5'] = Answer('10.0.0.5', Fault.UNREACHABLE)
+    world.picture.answers[Target('http://a.cloud:1')]['10.0.0.5'] = Answer(
+        '10.0.0.5', Fault.UNREACHABLE
+    )
     assert world.bad() == []
 
 
@@ -170,7 +246,9 @@ def login(world: World, result: object) -> World:
 def identity(fault: Optional[Fault]) -> World:
     world = World()
     target = Target('http://10.0.0.5:5000')
-    world.picture.endpoints[target] = [Endpoint(target, 'identity', 'nova.conf [placement] auth_url', 'placement')]
+    world.picture.endpoints[target] = [
+        Endpoint(target, 'identity', 'nova.conf [placement] auth_url', 'placement')
+    ]
     world.picture.answers[target] = {'10.0.0.5': Answer('10.0.0.5', fault)}
     return world
 
@@ -185,14 +263,16 @@ def test_keystone_is_dead() -> None:
     """One failure: the address. That the catalog was not fetched is not another one."""
     world = login(identity(Fault.REFUSED), ConnectionRefusedError())
     assert world.bad() == [(FAILURE, 'http://10.0.0.5:5000', ''), (UNKNOWN, 'keystone catalog', '')]
-    world.picture.remembered = {'placement': 700.0}
+    world.picture.cached = {'placement': 700.0}
     assert world.bad() == [(FAILURE, 'http://10.0.0.5:5000', ''), (WARNING, 'keystone catalog', '')]
     assert '700 s old' in world.findings()[1].detail
 
 
 def test_keystone_shows_its_versions_and_sends_one_elsewhere() -> None:
     """public_endpoint of keystone.conf."""
-    assert login(identity(None), ConnectionRefusedError()).bad() == [(FAILURE, 'login of [placement], [neutron]', '')]
+    assert login(identity(None), ConnectionRefusedError()).bad() == [
+        (FAILURE, 'login of [placement], [neutron]', '')
+    ]
 
 
 def test_keystone_is_slow() -> None:
@@ -206,16 +286,20 @@ def test_a_bug_of_ours_is_not_a_fault_of_keystone() -> None:
 
 def test_missing_in_the_catalog() -> None:
     world = World()
-    world.picture.missing = [Missing('network', 'network', 'neutron', 'none', 'remedy')]
+    world.picture.missing = [Missing('network', 'neutron', 'none', 'remedy')]
     assert world.bad() == [(FAILURE, 'network in the service catalog', '')]
 
 
 def test_a_busy_host_cannot_tell() -> None:
     """What it saw by the clock only warns; a refusal is one however busy it is."""
-    world = World().add('http://10.0.0.5:1', 'placement', Fault.SILENT).add('http://10.0.0.6:1', 'network', Fault.REFUSED)
+    world = (
+        World()
+        .add('http://10.0.0.5:1', 'placement', Fault.SILENT)
+        .add('http://10.0.0.6:1', 'network', Fault.REFUSED)
+    )
     world.picture.starved = True
     assert world.bad() == [(FAILURE, 'http://10.0.0.6:1', ''), (WARNING, 'http://10.0.0.5:1', '')]
-    assert 'too busy to tell' in world.findings()[1].detail
+    assert 'too busy for the result' in world.findings()[1].detail
 
 
 def test_a_finding_stays_short() -> None:
@@ -223,7 +307,12 @@ def test_a_finding_stays_short() -> None:
     world = World().add('http://10.0.0.9:1', 'image')
     for port in range(100):
         world.add(f'http://10.0.0.5:{port}', 'extra', Fault.SILENT)
-        world.add(f'amqp://10.1.0.{port % 250}:{port}', 'message-queue', Fault.REFUSED, group='message-queue')
+        world.add(
+            f'amqp://10.1.0.{port % 250}:{port}',
+            'message-queue',
+            Fault.REFUSED,
+            group='message-queue',
+        )
     for found in world.findings():
         assert len(found.detail) < MAX_FIELD and len(found.origin) < MAX_FIELD
 
@@ -240,7 +329,12 @@ def test_forty_urls_at_one_dead_address_are_one_finding_that_lists_each() -> Non
     assert Finding.from_dict(found.to_dict()) == found and len(found.to_dict()['subjects']) == 40
     texts = published.write(Report(1_764_000_000, (found,)))
     told = published.read(texts)
-    assert told is not None and told.findings[0].detail == found.detail and told.findings[0].subjects == () and not told.dropped
+    assert (
+        told is not None
+        and told.findings[0].detail == found.detail
+        and told.findings[0].subjects == ()
+        and not told.dropped
+    )
     assert sum(map(len, texts.values())) < 4096 and '8039' not in str(texts)
 
 

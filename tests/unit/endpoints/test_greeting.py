@@ -26,27 +26,27 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.mark.parametrize('said, wrong', [
     (START, None), (START + b'more', None),
-    (b'AMQP\x00\x01\x00\x00', 'the broker wants AMQP 1.0.0'),
-    (b'HTTP/1.1 400 Bad Request', 'what answers there is no AMQP broker'),
-    (TUNE, 'what answers there is no AMQP broker'),
-    (START[:5], 'what answers there is no AMQP broker'),
+    (b'AMQP\x00\x01\x00\x00', 'the broker requires AMQP 1.0.0'),
+    (b'HTTP/1.1 400 Bad Request', 'the server there is not an AMQP broker'),
+    (TUNE, 'the server there is not an AMQP broker'),
+    (START[:5], 'the server there is not an AMQP broker'),
 ])
 def test_amqp(ends, said: bytes, wrong: Optional[str]) -> None:
     ours, theirs = ends
     theirs.sendall(said)
     theirs.shutdown(socket.SHUT_WR)
     answer = greeting.GREETINGS['amqps'](ours)
-    assert (answer.wrong, answer.said) == (('', 'an AMQP broker') if wrong is None else (wrong, ''))
+    assert (answer.wrong, answer.text) == (('', 'an AMQP broker') if wrong is None else (wrong, ''))
     assert theirs.recv(64) == b'AMQP\x00\x00\x09\x01', 'it did not speak first'
 
 
 @pytest.mark.parametrize('said, expected', [
-    (b'VERSION 1.6.18\r\n', greeting.Greeted('VERSION 1.6.18')),
-    (b'ERROR\r\n', greeting.Greeted('ERROR')),
-    (b'SERVER_ERROR out of memory\r\n', greeting.Greeted('SERVER_ERROR out of memory')),
-    (b'-ERR unknown command\r\n', greeting.Greeted('', 'what answers there is no memcached')),
+    (b'VERSION 1.6.18\r\n', greeting.Greeting('VERSION 1.6.18')),
+    (b'ERROR\r\n', greeting.Greeting('ERROR')),
+    (b'SERVER_ERROR out of memory\r\n', greeting.Greeting('SERVER_ERROR out of memory')),
+    (b'-ERR unknown command\r\n', greeting.Greeting('', 'the server there is not memcached')),
 ])
-def test_memcached(ends, said: bytes, expected: greeting.Greeted) -> None:
+def test_memcached(ends, said: bytes, expected: greeting.Greeting) -> None:
     ours, theirs = ends
     theirs.sendall(said)
     assert greeting.memcached(ours) == expected
@@ -62,7 +62,7 @@ def test_one_that_closes_at_once(ends, greet) -> None:
 
 
 def test_tcp(ends) -> None:
-    assert greeting.tcp(ends[0]) == greeting.Greeted('accepts connections')
+    assert greeting.tcp(ends[0]) == greeting.Greeting('accepts connections')
 
 
 def _ntp(first: int, stratum: int, ahead: float = 0.0) -> bytes:
@@ -71,11 +71,19 @@ def _ntp(first: int, stratum: int, ahead: float = 0.0) -> bytes:
     return bytes([first, stratum]) + bytes(30) + stamp + stamp
 
 
-@pytest.mark.parametrize('said, wrong, skew', [
-    (_ntp(0x24, 2), '', 0.0), (_ntp(0x24, 1, 90.0), '', 90.0), (_ntp(0x24, 3, -7.5), '', -7.5),
-    (_ntp(0x24, 0), '', None), (_ntp(0xe4, 2), '', None),  # a kiss of death; one that is not synchronised
-    (b'hello', 'what answers there is no NTP server', None), (_ntp(0x23, 2), 'what answers there is no NTP server', None),
-], ids=['right', 'fast', 'slow', 'kiss of death', 'not synchronised', 'no NTP', 'no answer'])  # not with the time in them
+@pytest.mark.parametrize(
+    'said, wrong, skew',
+    [
+        (_ntp(0x24, 2), '', 0.0),
+        (_ntp(0x24, 1, 90.0), '', 90.0),
+        (_ntp(0x24, 3, -7.5), '', -7.5),
+        (_ntp(0x24, 0), '', None),
+        (_ntp(0xE4, 2), '', None),  # a kiss of death; one that is not synchronised
+        (b'hello', 'the server there is not an NTP server', None),
+        (_ntp(0x23, 2), 'the server there is not an NTP server', None),
+    ],
+    ids=['right', 'fast', 'slow', 'kiss of death', 'not synchronised', 'no NTP', 'no answer'],
+)  # not with the time in them
 def test_ntp(said: bytes, wrong: str, skew: Optional[float]) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:

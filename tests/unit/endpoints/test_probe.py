@@ -21,7 +21,8 @@ def wrapped(inner: BaseException) -> Exception:
     """As requests hands on what a socket raised."""
     reason = urllib3.exceptions.NewConnectionError(None, 'no')  # type: ignore[arg-type]
     reason.__cause__ = inner
-    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(None, '/', reason))  # type: ignore[arg-type]
+    error = urllib3.exceptions.MaxRetryError(None, '/', reason)  # type: ignore[arg-type]
+    return requests.ConnectionError(error)
 
 
 @pytest.mark.parametrize('inner, fault', [
@@ -49,7 +50,7 @@ def test_classify(inner: BaseException, fault: Fault) -> None:
     (requests.exceptions.ConnectTimeout('?'), Fault.SILENT, 'no answer within the deadline of 5 s'),
     (urllib3.exceptions.ProtocolError('?'), Fault.CLOSED, 'connection closed before an answer'),
     (ssl.CertificateError('?'), Fault.TLS, ''),
-    (requests.exceptions.ProxyError('?'), Fault.CLOSED, 'the proxy does not let it through'),
+    (requests.exceptions.ProxyError('?'), Fault.CLOSED, 'the proxy rejected the connection'),
 ])
 def test_what_the_libraries_make_themselves(error: BaseException, fault: Fault, said: str) -> None:
     found, detail = classify(error, 5)

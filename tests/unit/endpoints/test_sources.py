@@ -15,7 +15,9 @@ from nova_migcheck.endpoints.values import Target, Tls
 
 def configured(**options: Any) -> list[tuple[str, str, str, str]]:
     """URL, service, what it is judged by, origin."""
-    files = {f'{group}.{option}': 'nova.conf' for group, values in options.items() for option in values}
+    files = {
+        f'{group}.{option}': 'nova.conf' for group, values in options.items() for option in values
+    }
     found = sources.configured(Settings(options=options, files=files))
     return [(e.target.url, e.service, e.needed_for, e.origin) for e in found]
 
@@ -26,7 +28,10 @@ def test_nothing_is_named() -> None:
 
 def test_identity_is_judged_by_what_one_logs_in_for() -> None:
     url = 'http://u:p@10.0.0.5:5000/v3'
-    groups = {group: {'auth_url': url} for group in ('placement', 'neutron', 'cinder', 'keystone_authtoken')}
+    groups = {
+        group: {'auth_url': url}
+        for group in ('placement', 'neutron', 'cinder', 'keystone_authtoken')
+    }
     assert configured(**groups) == [
         ('http://10.0.0.5:5000/v3', 'identity', needed_for, f'nova.conf [{group}] auth_url')
         for group, needed_for in zip(groups, ('placement', 'network', 'block-storage', ''))]
@@ -41,9 +46,13 @@ def test_service_user_only_where_it_is_used() -> None:
 
 def test_login_of_another_section() -> None:
     """``auth_section``: the origin is where the URL really stands."""
-    found = configured(placement={'auth_url': 'http://10.0.0.5:5000'}, neutron={'auth_section': 'placement'})
+    found = configured(
+        placement={'auth_url': 'http://10.0.0.5:5000'}, neutron={'auth_section': 'placement'}
+    )
     assert [(needed_for, origin) for _url, _service, needed_for, origin in found] == [
-        ('placement', 'nova.conf [placement] auth_url'), ('network', 'nova.conf [placement] auth_url')]
+        ('placement', 'nova.conf [placement] auth_url'),
+        ('network', 'nova.conf [placement] auth_url'),
+    ]
 
 
 def test_barbican_only_where_it_is_the_key_manager() -> None:
@@ -52,7 +61,9 @@ def test_barbican_only_where_it_is_the_key_manager() -> None:
     assert configured(barbican=section, key_manager={'backend': 'vault'}) == []
     for backend in ('barbican', 'castellan.key_manager.barbican_key_manager.BarbicanKeyManager'):
         assert len(configured(barbican=section, key_manager={'backend': backend})) == 1
-    vault = configured(vault={'vault_url': 'http://10.0.0.5:8200'}, key_manager={'backend': 'vault'})
+    vault = configured(
+        vault={'vault_url': 'http://10.0.0.5:8200'}, key_manager={'backend': 'vault'}
+    )
     assert [needed_for for _url, _service, needed_for, _origin in vault] == ['key-manager']
 
 
@@ -113,12 +124,17 @@ def test_message_queue_over_tls() -> None:
     assert target(ssl=True, ssl_ca_file='/ca').tls == Tls('/ca', check_name=False)
     assert target('rabbit://u:p@mq//?ssl=1&ssl_ca_file=/ca').tls == Tls('/ca', check_name=False)
     assert target('rabbit://u:p@mq//?ssl=0', ssl=True) == Target('amqp://mq:5672')
-    assert target(ssl=True, ssl_ca_file='/ca', ssl_enforce_hostname_verification=True).tls == Tls('/ca')
+    assert target(ssl=True, ssl_ca_file='/ca', ssl_enforce_hostname_verification=True).tls == Tls(
+        '/ca'
+    )
 
 
 def test_notifications_only_where_they_are_sent_elsewhere() -> None:
     main = {'transport_url': 'rabbit://u:p@mq//'}
-    other: dict[str, Any] = {'transport_url': 'rabbit://u:p@mq,u:p@other//', 'driver': ['messagingv2']}
+    other: dict[str, Any] = {
+        'transport_url': 'rabbit://u:p@mq,u:p@other//',
+        'driver': ['messagingv2'],
+    }
     assert len(configured(DEFAULT=main, oslo_messaging_notifications=main)) == 1
     found = configured(DEFAULT=main, oslo_messaging_notifications=other)
     assert [(url, service) for url, service, _needed, _origin in found] == [
@@ -127,18 +143,27 @@ def test_notifications_only_where_they_are_sent_elsewhere() -> None:
     assert len(configured(DEFAULT=main, oslo_messaging_notifications=other)) == 1
 
 
-@pytest.mark.parametrize('servers, expected', [
-    ('10.0.0.1:11211,mc2', ['memcached://10.0.0.1:11211', 'memcached://mc2:11211']),
-    (['inet6:[fd00::1]:11212', '[fd00::2]'], ['memcached://[fd00::1]:11212', 'memcached://[fd00::2]:11211']),
-    (['unix:/run/memcached', '/run/memcached'], []),
-])
+@pytest.mark.parametrize(
+    'servers, expected',
+    [
+        ('10.0.0.1:11211,mc2', ['memcached://10.0.0.1:11211', 'memcached://mc2:11211']),
+        (
+            ['inet6:[fd00::1]:11212', '[fd00::2]'],
+            ['memcached://[fd00::1]:11212', 'memcached://[fd00::2]:11211'],
+        ),
+        (['unix:/run/memcached', '/run/memcached'], []),
+    ],
+)
 def test_memcached(servers: Any, expected: list[str]) -> None:
     found = configured(keystone_authtoken={'memcached_servers': servers})
     assert [url for url, *_rest in found] == expected
     assert configured(cache={'enabled': False, 'memcache_servers': servers}) == []
 
 
-@pytest.mark.parametrize('url', ['tcp://', 'tcp://10.0.0.5', 'http://:80', 'tcp://10.0.0.5:99999', 'tcp://10.0.0.5:x', '', 'x'])
+@pytest.mark.parametrize(
+    'url',
+    ['tcp://', 'tcp://10.0.0.5', 'http://:80', 'tcp://10.0.0.5:99999', 'tcp://10.0.0.5:x', '', 'x'],
+)
 def test_nonsense_is_not_lost(url: str) -> None:
     """It reaches the user as a finding, so it is neither dropped nor an exception here."""
     found = configured(migcheck={'extra_endpoints': [url]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of a certificate, and of a file that cannot be used. Real connections are made in tests/lab."""
+"""The texts about certificates and unusable files. Real connections are made in tests/lab."""
 
 from __future__ import annotations
 
@@ -15,16 +15,31 @@ from tests.lab import certificates
 CA = certificates.authority()
 
 
-@pytest.mark.parametrize('code, said', [
-    (10, 'certificate expired: of CN=one, valid from '),
-    (9, 'certificate not yet valid: of CN=one, valid from '),
-    (62, 'certificate for another name: it is for a1, a2, a3, a4, a5 and 2 more, not for vip.example'),
-    (20, 'certificate from an unknown CA: issued by CN=Test CA, which the default CAs do not include'),
-    (7, 'certificate refused: signature failure'),
-])
+@pytest.mark.parametrize(
+    'code, said',
+    [
+        (10, 'certificate expired: of CN=one, valid from '),
+        (9, 'certificate not yet valid: of CN=one, valid from '),
+        (
+            62,
+            'certificate for another name: it is for a1, a2, a3, a4, a5 and 2 more, '
+            'not for vip.example',
+        ),
+        (
+            20,
+            'certificate from an unknown CA: issued by CN=Test CA, '
+            'which the default CAs do not include',
+        ),
+        (7, 'certificate refused: signature failure'),
+    ],
+)
 def test_what_openssl_s_codes_mean(code: int, said: str) -> None:
-    certificate = certificates.issue('one', [f'a{number}' for number in range(1, 8)], by=CA).certificate
-    assert tls._refused(code, 'signature failure', certificate, 'vip.example', Tls()).startswith(said)
+    certificate = certificates.issue(
+        'one', [f'a{number}' for number in range(1, 8)], by=CA
+    ).certificate
+    assert tls._refused(code, 'signature failure', certificate, 'vip.example', Tls()).startswith(
+        said
+    )
 
 
 def test_a_certificate_for_no_name() -> None:
@@ -33,16 +48,30 @@ def test_a_certificate_for_no_name() -> None:
     assert 'it is for no name (CN=one has no subjectAltName)' in refused
 
 
-@pytest.mark.parametrize('settings, said', [
-    ({'cafile': 'missing.pem'}, 'the CA file .*missing.pem cannot be used: No such file'),
-    ({'cafile': 'empty.pem'}, 'the CA file .*empty.pem cannot be used'),
-    ({'certfile': 'missing.pem', 'insecure': True}, 'the client certificate .*missing.pem cannot be used: No such file'),
-    ({'certfile': 'empty.pem', 'keyfile': 'key.pem', 'insecure': True}, 'the client certificate .*empty.pem cannot be used'),
-])
-def test_a_file_that_cannot_be_used_is_named(tmp_path: pathlib.Path, settings: dict[str, str], said: str) -> None:
+@pytest.mark.parametrize(
+    'settings, said',
+    [
+        ({'cafile': 'missing.pem'}, 'the CA file .*missing.pem cannot be used: No such file'),
+        ({'cafile': 'empty.pem'}, 'the CA file .*empty.pem cannot be used'),
+        (
+            {'certfile': 'missing.pem', 'insecure': True},
+            'the client certificate .*missing.pem cannot be used: No such file',
+        ),
+        (
+            {'certfile': 'empty.pem', 'keyfile': 'key.pem', 'insecure': True},
+            'the client certificate .*empty.pem cannot be used',
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    tmp_path: pathlib.Path, settings: dict[str, str], said: str
+) -> None:
     (tmp_path / 'empty.pem').write_text('')
     (tmp_path / 'key.pem').write_text(CA.key)
-    told = {name: str(tmp_path / value) if isinstance(value, str) else value for name, value in settings.items()}
+    told = {
+        name: str(tmp_path / value) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
     with pytest.raises(tls.UnusableFile, match=said) as raised:
         tls.context(Tls(**told))
     assert tls.explain(raised.value, 'vip', '127.0.0.1', 1, Tls(), 1.0) == str(raised.value)
@@ -55,8 +84,13 @@ def test_a_directory_of_cas_and_a_client_s_certificate(tmp_path: pathlib.Path) -
     assert made.verify_mode is ssl.CERT_REQUIRED
 
 
-@pytest.mark.parametrize('reason, said', [('WRONG_VERSION_NUMBER', 'what answers there does not speak TLS'),
-                                          ('NO_SHARED_CIPHER', 'no shared cipher')])
+@pytest.mark.parametrize(
+    'reason, said',
+    [
+        ('WRONG_VERSION_NUMBER', 'the server there does not speak TLS'),
+        ('NO_SHARED_CIPHER', 'no shared cipher'),
+    ],
+)
 def test_other_words_of_openssl_s(reason: str, said: str) -> None:
     error = ssl.SSLError(1, 'failed')
     error.reason = reason

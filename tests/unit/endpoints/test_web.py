@@ -12,7 +12,9 @@ import requests
 from nova_migcheck.endpoints import remedies, web
 
 
-@pytest.mark.parametrize('headers', [{}, {'Date': 'yesterday'}, {'Date': email.utils.formatdate(1000), 'Age': '30'}])
+@pytest.mark.parametrize(
+    'headers', [{}, {'Date': 'yesterday'}, {'Date': email.utils.formatdate(1000), 'Age': '30'}]
+)
 def test_an_answer_that_tells_no_time(headers) -> None:
     """What a cache has kept has the time of when it was made."""
     assert web._skew(headers, 1000.0) is None
@@ -35,7 +37,9 @@ def test_the_name_to_verify_is_that_of_the_server_where_one_is_given() -> None:
 
 
 def test_what_to_do_where_a_file_cannot_be_used() -> None:
-    assert remedies._tls('cafile /etc/ssl/ca.pem cannot be used: no certificate').startswith('correct cafile, certfile or keyfile')
+    assert remedies._tls('cafile /etc/ssl/ca.pem cannot be used: no certificate').startswith(
+        'correct cafile, certfile or keyfile'
+    )
 
 
 def test_without_a_resolver_s_file_no_nameserver_is_named(monkeypatch) -> None:

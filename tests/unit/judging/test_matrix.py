@@ -101,4 +101,4 @@ def test_what_is_too_old_is_stale_whether_or_not_it_can_be_read():
     matrix = matrices.build(hosts, policies, MIGCHECK, NOW)
     assert [str(matrix.state(matrix.rows[0], number)) for number in range(5)] == ['same', 'accepted', 'accepted', 'rejected', 'rejected']
     judge = targets.Judge(policies, targets.guest('ffffffff-ffff-ffff-ffff-ffffffffffff', hosts[0].report, 0, NOW, MIGCHECK), None, NOW)
-    assert [judge(host.stats).accepted for host in hosts[1:]] == [True, True, False, False]
+    assert [judge.verdict(host.stats).accepted for host in hosts[1:]] == [True, True, False, False]

@@ -11,8 +11,10 @@ from nova_migcheck.libvirtd import configfiles as libvirtconf
 
 def test_numbers_and_strings(tmp_path: pathlib.Path) -> None:
     path = tmp_path / 'qemu.conf'
-    path.write_text('#user = "no"\nuser = "root" # yes\ngroup=\'kvm\'\nmigration_port_min = 50000\nnamespaces = [ "mount" ]\nrubbish\n')
-    assert libvirtconf.read(str(path)) == {'user': 'root', 'group': 'kvm', 'migration_port_min': 50000}
+    path.write_text('#user = "no"\nuser = "root" # yes\ngroup=\'kvm\'\n'
+                    'migration_port_min = 50000\nnamespaces = [ "mount" ]\nrubbish\n')
+    assert libvirtconf.read(str(path)) == {
+        'user': 'root', 'group': 'kvm', 'migration_port_min': 50000}
     assert libvirtconf.read_if_any(str(tmp_path / 'none')) == {}
 
 

@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_read(host: pathlib.Path, own: certificates.Certif
     (finding,) = findings()
     assert finding.outcome is outcome
     if outcome is Outcome.UNKNOWN:
-        assert f'{host}/virtproxyd.conf, which may name other files' in finding.detail
+        assert f'{host}/virtproxyd.conf, which may set other files' in finding.detail
         assert f'let nova-compute read {host}/virtproxyd.conf' in finding.remedy
 
 

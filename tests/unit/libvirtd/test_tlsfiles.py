@@ -25,8 +25,10 @@ def test_users():
 
 
 @pytest.mark.parametrize('content, words', [
-    (OWN.key, None), ('no key', 'cannot be parsed'), (certificates.issue('node1').key, 'does not belong to'), (None, 'is missing')],
-    ids=['its own', 'no key', 'of another', 'missing'])  # a key as the name differs in each of xdist's processes
+    (OWN.key, None), ('no key', 'cannot be parsed'),
+    (certificates.issue('node1').key, 'does not belong to'), (None, 'is missing')],
+    # The keys cannot be the names, since they differ in each of xdist's processes.
+    ids=['its own', 'no key', 'of another', 'missing'])
 def test_the_key(tmp_path, content, words):
     files = tlsfiles.TlsFiles('QEMU\'s', *(str(tmp_path / name) for name in ('ca', 'cert', 'key')))
     if content is not None:
@@ -36,14 +38,16 @@ def test_the_key(tmp_path, content, words):
         assert not told
     else:
         (trouble,) = told
-        assert trouble.outcome is Outcome.FAILURE and words in trouble.detail and trouble.path == files.key
+        assert trouble.outcome is Outcome.FAILURE and trouble.path == files.key
+        assert words in trouble.detail
 
 
 @pytest.mark.root
 def test_a_key_that_qemu_may_not_read(tmp_path):
     (tmp_path / 'key').write_text(OWN.key)
     os.chmod(tmp_path / 'key', 0o600)
-    files = tlsfiles.TlsFiles('QEMU\'s', *(str(tmp_path / name) for name in ('ca', 'cert', 'key')), user='nobody')
+    paths = (str(tmp_path / name) for name in ('ca', 'cert', 'key'))
+    files = tlsfiles.TlsFiles("QEMU's", *paths, user='nobody')
     os.chown(tmp_path / 'key', 1, 1)
     (trouble,) = tlsfiles._key(files, OWN.certificate, True)
     assert trouble.outcome is Outcome.FAILURE and 'QEMU runs as nobody' in trouble.detail

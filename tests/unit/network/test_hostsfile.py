@@ -20,17 +20,21 @@ def written(path: pathlib.Path, text: bytes) -> HostsFile:
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path: pathlib.Path) -> None:
-    hosts = written(tmp_path, b'# 10.0.0.9 node\n\n10.0.0.1\tNode node.example # node2\nrubbish node\n10.0.0.2 node\nfd00::1 node')
-    assert [(line.number, str(line.address)) for line in hosts.of('NODE')] == [(3, '10.0.0.1'), (5, '10.0.0.2'), (6, 'fd00::1')]
+    hosts = written(tmp_path, b'# 10.0.0.9 node\n\n10.0.0.1\tNode node.example # node2\n'
+                              b'rubbish node\n10.0.0.2 node\nfd00::1 node')
+    assert [(line.number, str(line.address)) for line in hosts.of('NODE')] == [
+        (3, '10.0.0.1'), (5, '10.0.0.2'), (6, 'fd00::1')]
     assert not hosts.of('node2')
     assert hosts.origin('node', *ips('10.0.0.2')).endswith('hosts:5')
     assert hosts.origin('node', *ips('10.0.0.3')) == 'resolver'
     assert hosts.origin('other') == 'resolver'
 
 
-def test_conflict_is_between_addresses_of_one_family_that_the_resolver_gives(tmp_path: pathlib.Path) -> None:
-    hosts = written(tmp_path, b'10.0.0.1 node\n10.0.0.2 node\nfd00::1 node\n10.0.0.1 same\n10.0.0.1 same\n')
-    assert [line.number for line in hosts.conflict('node', ips('10.0.0.1', '10.0.0.2', 'fd00::1'))] == [1, 2]
+def test_conflict_of_addresses_of_one_family(tmp_path: pathlib.Path) -> None:
+    hosts = written(tmp_path, b'10.0.0.1 node\n10.0.0.2 node\nfd00::1 node\n'
+                              b'10.0.0.1 same\n10.0.0.1 same\n')
+    lines = hosts.conflict('node', ips('10.0.0.1', '10.0.0.2', 'fd00::1'))
+    assert [line.number for line in lines] == [1, 2]
     assert not hosts.conflict('node', ips('10.0.0.1', 'fd00::1'))  # "multi off" in host.conf
     assert not hosts.conflict('node', ips('10.9.9.9'))  # nsswitch.conf asks elsewhere first
     assert not hosts.conflict('same', ips('10.0.0.1'))

@@ -15,8 +15,9 @@ from nova_migcheck.network.migration import HostMigration
 
 
 def host(name: str, **values: Any) -> dict:
-    return {'host': name, 'networks': ['10.77.0.0/24'], 'intended_by': 'live_migration_inbound_addr', 'mtu': 1500,
-            'interface': 'mig0', 'option_networks': [], **values}
+    return {'host': name, 'networks': ['10.77.0.0/24'],
+            'intended_by': 'live_migration_inbound_addr', 'mtu': 1500, 'interface': 'mig0',
+            'option_networks': [], **values}
 
 
 GUESSED = {'intended_by': 'my_ip'}
@@ -47,9 +48,11 @@ def test_meet_or_cannot_be_told(source: dict, target: dict) -> None:
 
 
 def test_target_outside_of_the_listed_networks() -> None:
-    found, = networks.compare(host('a', option_networks=['10.77.0.0/24']), host('b', networks=['10.66.0.0/24'], interface='mgmt0'))
+    found, = networks.compare(host('a', option_networks=['10.77.0.0/24']),
+                              host('b', networks=['10.66.0.0/24'], interface='mgmt0'))
     assert found.outcome is Outcome.FAILURE and found.check == 'address'
-    for word in ('b', '10.66.0.0/24', 'mgmt0', '10.77.0.0/24', '[migcheck] migration_networks of a'):
+    for word in ('b', '10.66.0.0/24', 'mgmt0', '10.77.0.0/24',
+                 '[migcheck] migration_networks of a'):
         assert word in str(found)
 
 
@@ -67,10 +70,12 @@ def test_no_common_ip_version_is_unknown() -> None:
 
 def test_fact_comes_back_as_it_was() -> None:
     fact = HostMigration.from_json({
-        'host': 'a', 'libvirt_host': 'a.example.org', 'inbound': 'a-mig', 'addresses': ['10.77.0.11', 'fd77::11'],
-        'others': {'10.66.0.11': 'mgmt0'}, 'complete': True, 'interface': 'mig0', 'networks': ['10.77.0.0/24'],
-        'intended_by': 'migration_networks', 'mtu': 9000, 'option_networks': ['10.77.0.0/24'], 'qemu_ports': [50000, 50009],
-        'daemon': 'virtproxyd', 'libvirt_verifies': False, 'qemu_verifies': True})
+        'host': 'a', 'libvirt_host': 'a.example.org', 'inbound': 'a-mig',
+        'addresses': ['10.77.0.11', 'fd77::11'], 'others': {'10.66.0.11': 'mgmt0'},
+        'complete': True, 'interface': 'mig0', 'networks': ['10.77.0.0/24'],
+        'intended_by': 'migration_networks', 'mtu': 9000, 'option_networks': ['10.77.0.0/24'],
+        'qemu_ports': [50000, 50009], 'daemon': 'virtproxyd', 'libvirt_verifies': False,
+        'qemu_verifies': True})
     assert (fact.daemon, fact.libvirt_verifies, fact.qemu_verifies) == ('virtproxyd', False, True)
     assert HostMigration.from_json(json.loads(json.dumps(fact.to_json()))) == fact
     assert len(json.dumps(fact.to_json())) < 500
@@ -86,7 +91,8 @@ def test_of_the_daemon_only_what_is_known_is_taken(value: Any) -> None:
     assert HostMigration.from_json(host('a')).daemon == ''
 
 
-_SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(['10.0.0.0/8', '::/0', '10.0.0.1'])
+_SCALAR = (st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+           | st.sampled_from(['10.0.0.0/8', '::/0', '10.0.0.1']))
 _ANY = _SCALAR | st.lists(_SCALAR, max_size=3) | st.dictionaries(st.text(), _SCALAR, max_size=3)
 _FACT = _ANY | st.fixed_dictionaries({}, optional=dict.fromkeys(HostMigration().to_json(), _ANY))
 

@@ -10,13 +10,13 @@ FRESH = 300
 DEAD = Finding('endpoint', Outcome.FAILURE, 'http://a', 'refused')
 OTHER = Finding('endpoint', Outcome.FAILURE, 'http://b', 'refused')
 WELL = Finding('endpoint', Outcome.OK, 'http://a', 'answers')
-KILLED = Finding('endpoint', Outcome.UNKNOWN, 'endpoint', 'the check had not finished after 15 s and was killed')
+KILLED = Finding('endpoint', Outcome.UNKNOWN, 'endpoint', 'the check was killed: it had not finished after 15 s')
 
 
 def one(check, findings=(), ended=True, **facts):
     """A round of one check, as the runner gives it."""
-    said = [] if ended else [Finding(check, Outcome.UNKNOWN, check, 'the check had not finished after 15 s and was killed')]
-    return Round(0.0, findings=[*findings, *said], facts=dict(facts), told={check: CheckOutput(list(findings), dict(facts), ended)})
+    said = [] if ended else [Finding(check, Outcome.UNKNOWN, check, 'the check was killed: it had not finished after 15 s')]
+    return Round(0.0, findings=[*findings, *said], facts=dict(facts), outputs={check: CheckOutput(list(findings), dict(facts), ended)})
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_warnings_and_unknowns_are_not_kept(after):
 def test_a_fact_outlives_a_round_that_was_killed(after):
     findings, facts, age = after((0, one('cpu', cpu=1, guests=2)), (60, one('cpu', ended=False)))
     assert facts == {'cpu': 1, 'guests': 2} and age == 60
-    assert findings[0].detail.endswith('was killed; what it said 60 s ago still counts: cpu, guests')
+    assert findings[0].detail.endswith('had not finished after 15 s; what it said 60 s ago still counts: cpu, guests')
     # It had said one of them before it was killed.
     findings, facts, age = after((0, one('cpu', cpu=1, guests=2)), (60, one('cpu', ended=False, cpu=3)))
     assert facts == {'cpu': 3, 'guests': 2} and age == 60 and 'still counts: guests' in findings[0].detail
@@ -96,8 +96,8 @@ def test_a_fact_is_forgotten_with_its_age(after):
 
 
 def test_one_check_says_nothing_about_another(after):
-    both = Round(0.0, [DEAD, KILLED], told={'storage': CheckOutput([], {}, True), 'endpoint': CheckOutput([], {}, False)})
-    before = Round(0.0, [DEAD], told={'storage': CheckOutput([Finding('storage', Outcome.FAILURE, '/x')], {}, True),
+    both = Round(0.0, [DEAD, KILLED], outputs={'storage': CheckOutput([], {}, True), 'endpoint': CheckOutput([], {}, False)})
+    before = Round(0.0, [DEAD], outputs={'storage': CheckOutput([Finding('storage', Outcome.FAILURE, '/x')], {}, True),
                                       'endpoint': CheckOutput([DEAD], {}, True)})
     findings = after((0, before), (60, both))[0]
     assert [f.check for f in findings if f.outcome is Outcome.FAILURE and 's ago' in f.detail] == ['endpoint']

@@ -29,7 +29,8 @@ probe_timeout = 2.5
 
 class Wants(Check):
     NAME = 'wants'
-    OPTIONS = {'DEFAULT': ('my_ip', 'no_such_option'), 'libvirt': ('live_migration_inbound_addr', 'live_migration_scheme'),
+    OPTIONS = {'DEFAULT': ('my_ip', 'no_such_option'),
+               'libvirt': ('live_migration_inbound_addr', 'live_migration_scheme'),
                'keystone_authtoken': ('www_authenticate_uri',), 'no_such_group': ('x',)}
     AUTH_GROUPS = ('placement',)
 
@@ -39,15 +40,15 @@ class Wants(Check):
 
 @pytest.fixture(params=['registered', 'nova absent'])
 def reader(request, tmp_path):
-    """With Nova's options registered as a service has them, and without any: both read the same files."""
+    """Read the same file with Nova's options registered, as in a service, and without any."""
     path = tmp_path / 'nova.conf'
     path.write_text(FILE)
     conf = cfg.ConfigOpts()
     conf([], project='nova', default_config_files=[str(path)])
     if request.param == 'registered':
         conf.register_opts([cfg.HostAddressOpt('host'), cfg.HostAddressOpt('my_ip')])
-        conf.register_opts([cfg.HostDomainOpt('live_migration_inbound_addr'), cfg.StrOpt('live_migration_scheme', default='tcp')],
-                           group='libvirt')
+        conf.register_opts([cfg.HostDomainOpt('live_migration_inbound_addr'),
+                            cfg.StrOpt('live_migration_scheme', default='tcp')], group='libvirt')
     confs.register(conf)
     reader = Reader(conf)
     reader.path, reader.registered = str(path), request.param == 'registered'
@@ -65,24 +66,29 @@ def test_a_check_is_told_what_it_asked_for_and_nothing_else(reader):
 
 
 def test_a_default_is_told_where_the_service_knows_one(reader):
-    assert reader.read(Wants).get('libvirt', 'live_migration_scheme') == ('tcp' if reader.registered else None)
+    default = 'tcp' if reader.registered else None
+    assert reader.read(Wants).get('libvirt', 'live_migration_scheme') == default
 
 
 def test_an_auth_section_comes_with_its_plugin_s_options(reader):
     placement = reader.read(Wants).options['placement']
-    assert placement['auth_type'] == 'password' and placement['username'] == 'placement' and placement['password'] == 's3cret'
-    assert placement['auth_url'] == 'http://10.0.0.5:5000/v3' and placement['region_name'] == 'RegionOne'
+    assert placement['auth_type'] == 'password'
+    assert placement['username'] == 'placement' and placement['password'] == 's3cret'
+    assert placement['auth_url'] == 'http://10.0.0.5:5000/v3'
+    assert placement['region_name'] == 'RegionOne'
     assert placement['valid_interfaces'] == ['internal', 'public']
 
 
 def test_where_a_value_comes_from(reader):
     told = reader.read(Wants)
     assert told.origin('placement', 'auth_url') == f'{reader.path} [placement] auth_url'
-    assert told.origin('libvirt', 'live_migration_scheme') == 'default of [libvirt] live_migration_scheme'
+    scheme = 'live_migration_scheme'
+    assert told.origin('libvirt', scheme) == f'default of [libvirt] {scheme}'
 
 
 def test_a_plugin_that_is_not_installed_is_left_for_the_check_to_name(reader, tmp_path):
-    (tmp_path / 'nova.conf').write_text(FILE.replace('auth_type = password', 'auth_type = v99carrierpigeon'))
+    text = FILE.replace('auth_type = password', 'auth_type = v99carrierpigeon')
+    (tmp_path / 'nova.conf').write_text(text)
     conf = cfg.ConfigOpts()
     conf([], project='nova', default_config_files=[str(tmp_path / 'nova.conf')])
     assert Reader(conf).read(Wants).options['placement']['auth_type'] == 'v99carrierpigeon'

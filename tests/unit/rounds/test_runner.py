@@ -46,7 +46,8 @@ class Hangs(Check):
     NAME = 'hangs'
     def run(self, settings):
         yield self.ok('first', 'seen before it hung')
-        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+        blocked = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         while True:
             signal.pause()
 
@@ -72,7 +73,8 @@ class RawRubbish(Check):
     def run(self, settings):
         for fd in range(3, 1000):
             try:
-                os.write(fd, b'{"finding": 3}\\n\\xff\\xfe{"fact": []}\\nnull\\n[]\\n{"end": "x"}\\n')
+                os.write(fd, b'{"finding": 3}\\n\\xff\\xfe{"fact": []}\\n'
+                             b'null\\n[]\\n{"end": "x"}\\n')
             except OSError:
                 pass
         yield self.ok('after', 'still here')
@@ -118,15 +120,18 @@ def checks(tmp_path, monkeypatch):
     """The checks above, as an installed package's would be found."""
     (tmp_path / 'badchecks.py').write_text(textwrap.dedent(CHECKS))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')]))
+    paths = [str(tmp_path), os.environ.get('PYTHONPATH', '')]
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(paths))
     sys.modules.pop('badchecks', None)
     import badchecks
-    return {c.NAME: runner.Loaded(c.NAME, c, f'badchecks:{c.__name__}') for c in vars(badchecks).values()
+    return {c.NAME: runner.Loaded(c.NAME, c, f'badchecks:{c.__name__}')
+            for c in vars(badchecks).values()
             if isinstance(c, type) and issubclass(c, Check) and c.NAME}
 
 
 def run(checks, *names, deadline=20.0, **settings):
-    return runner.Runner(checks).run({name: Settings(host='compute1', **settings) for name in names}, deadline)
+    values = {name: Settings(host='compute1', **settings) for name in names}
+    return runner.Runner(checks).run(values, deadline)
 
 
 def only(outcome, check):
@@ -146,7 +151,7 @@ def all_children():
 
 @pytest.fixture
 def left_behind():
-    """What is there now and was not when the test began: other tests of this process may keep children."""
+    """Return the children that the test started; other tests may have left some."""
     before = all_children()
     return lambda: all_children() - before
 
@@ -163,14 +168,16 @@ def test_findings_facts_and_memory(checks):
     loop = runner.Runner(checks)
     first = loop.run({'good': Settings(host='compute1')}, 20)
     assert only(first, 'good') == [(Outcome.OK, 'host compute1, memory None')]
-    assert first.facts == {'cpu': {'a': 1}} and first.memory == {'good': 1} and 'good' in first.cpu_seconds
+    assert first.facts == {'cpu': {'a': 1}} and first.memory == {'good': 1}
+    assert 'good' in first.cpu_seconds
     second = loop.run({'good': Settings(memory=first.memory['good'])}, 20)
     assert second.memory == {'good': 2}
 
 
 @pytest.mark.parametrize('name, said', [
-    ('raises', 'RuntimeError: on purpose'), ('exits', 'SystemExit: 3'), ('vanishes', 'status 7'), ('dies', f'signal {int(signal.SIGSEGV)}'),
-    ('rubbish', 'it yielded str'), ('eats', 'MemoryError'), ('floods', 'more than 1000 things'),
+    ('raises', 'RuntimeError: on purpose'), ('exits', 'SystemExit: 3'), ('vanishes', 'status 7'),
+    ('dies', f'signal {int(signal.SIGSEGV)}'), ('rubbish', 'it yielded str'),
+    ('eats', 'MemoryError'), ('floods', 'more than 1000 results'),
 ])
 def test_a_broken_check_is_one_unknown_finding_and_costs_the_others_nothing(checks, name, said):
     outcome = run(checks, name, 'good')
@@ -186,8 +193,9 @@ def test_what_a_check_found_before_it_broke_is_kept(checks):
 def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
     before = children()
     outcome = run(checks, 'hangs', 'good', deadline=1.0)
-    assert only(outcome, 'hangs') == [(Outcome.OK, 'seen before it hung'),
-                                      (Outcome.UNKNOWN, 'the check had not finished after 1 s and was killed')]
+    assert only(outcome, 'hangs') == [
+        (Outcome.OK, 'seen before it hung'),
+        (Outcome.UNKNOWN, 'the check was killed: it had not finished after 1 s')]
     assert only(outcome, 'good')[0][0] is Outcome.OK
     assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert children() == before
@@ -196,7 +204,7 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
 def test_bytes_that_are_no_results_are_survived(checks):
     outcome = run(checks, 'rawrubbish', 'good')
     (_, detail), = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
-    assert detail.startswith('the check broke: it wrote what is no finding')
+    assert detail.startswith('the check broke: it wrote a malformed result')
     # It could not write into another check's results.
     assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')]
 
@@ -226,14 +234,15 @@ def test_processes_that_a_check_left_behind_are_killed(checks):
 
 def test_a_check_that_is_not_installed_or_broken_is_a_finding(checks):
     loaded = runner.load(['no-such-check'])
-    outcome = runner.Runner({**checks, **loaded}).run({'no-such-check': Settings(), 'good': Settings()}, 20)
+    settings = {'no-such-check': Settings(), 'good': Settings()}
+    outcome = runner.Runner({**checks, **loaded}).run(settings, 20)
     (result, detail), = only(outcome, 'no-such-check')
     assert result is Outcome.UNKNOWN and 'cannot be loaded' in detail
     assert only(outcome, 'good')[0][0] is Outcome.OK
 
 
 def test_no_new_process_beside_one_that_the_kernel_holds(checks):
-    """Stands in for a process in uninterruptible sleep: our own is as alive, and as unkillable to us."""
+    """Use this process for one in uninterruptible sleep: it is alive and is not killed."""
     loop = runner.Runner(checks)
     loop._stuck['good'] = (os.getpid(), child.start_time(os.getpid()))
     outcome = loop.run({'good': Settings()}, 20)
@@ -257,7 +266,10 @@ def test_stop_ends_a_round_at_once(checks):
 
 def test_progress_comes_as_it_is_found(checks):
     seen = []
-    runner.Runner(checks).run({'good': Settings()}, 20, lambda name, finding: seen.append((name, finding and finding.subject)))
+
+    def progress(name, finding):
+        seen.append((name, finding and finding.subject))
+    runner.Runner(checks).run({'good': Settings()}, 20, progress)
     assert seen == [('good', 'thing'), ('good', None)]
 
 
@@ -278,7 +290,8 @@ def test_a_secret_stands_neither_in_argv_nor_in_the_environment(checks, monkeypa
             for part in ('cmdline', 'environ'):
                 with open(f'/proc/{pid}/{part}', 'rb') as content:
                     seen.append(content.read())
-    runner.Runner(checks).run({'hangs': Settings(options={'placement': {'password': 's3cret-word'}})}, 1.0, look)
+    settings = Settings(options={'placement': {'password': 's3cret-word'}})
+    runner.Runner(checks).run({'hangs': settings}, 1.0, look)
     assert seen and not any(b's3cret-word' in text for text in seen)
 
 

@@ -7,12 +7,16 @@ from nova_migcheck.finding import Outcome
 from nova_migcheck.storage.comparison import SCOPE, compare
 
 PATH = '/var/lib/nova/instances'
-LOCAL = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': '/', 'type': 'ext4', 'shared': False}
-NFS = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': PATH, 'type': 'nfs4', 'family': 'nfs', 'shared': True,
-       'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'], 'export': '/export', 'inode': 128, 'marker': 4711}
-GLUSTER = {**NFS, 'type': 'fuse.glusterfs', 'family': 'glusterfs', 'source': 'g1:/nova', 'servers': ['g1'], 'export': '/nova', 'inode': 1}
-CEPH_FUSE = {key: value for key, value in {**NFS, 'type': 'fuse.ceph-fuse', 'family': 'ceph'}.items()
-             if key not in ('source', 'servers', 'export')}
+LOCAL = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': '/', 'type': 'ext4',
+         'shared': False}
+NFS = {'images': 'path', 'expect': 'auto', 'path': PATH, 'mount': PATH, 'type': 'nfs4',
+       'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'],
+       'export': '/export', 'inode': 128, 'marker': 4711}
+GLUSTER = {**NFS, 'type': 'fuse.glusterfs', 'family': 'glusterfs', 'source': 'g1:/nova',
+           'servers': ['g1'], 'export': '/nova', 'inode': 1}
+CEPH_FUSE = {**NFS, 'type': 'fuse.ceph-fuse', 'family': 'ceph'}
+for _key in ('source', 'servers', 'export'):
+    del CEPH_FUSE[_key]
 RBD = {'images': 'rbd', 'expect': 'auto', 'path': PATH, 'pool': 'vms'}
 LVM = {'images': 'lvm', 'expect': 'auto', 'path': PATH}
 
@@ -29,7 +33,7 @@ def but(fact, **changes):
     (but(NFS, expect='no'), LOCAL, None),
     (NFS, NFS, None),
     (NFS, but(NFS, type='nfs'), None),
-    # The same by the server's name here and by its address there; another one of its addresses; another server.
+    # The same server by name and by address; another address of it; another server.
     (NFS, but(NFS, source='10.0.0.5:/export', servers=['10.0.0.5']), None),
     (NFS, but(NFS, source='10.0.0.6:/export', servers=['10.0.0.6']), 'unknown'),
     (NFS, but(NFS, source='10.0.0.6:/export', servers=['10.0.0.6'], marker=4712), 'failure'),
@@ -68,15 +72,20 @@ def test_pairs(source, target, expected):
 def test_both_are_named_and_what_to_do():
     failure, = compare(NFS, LOCAL)
     assert failure.subject == PATH
-    assert failure.detail.startswith(f'{PATH} is on ext4, mounted at /, a local file system; the source has it on nfs4 nfs1:/export')
+    assert failure.detail.startswith(f'{PATH} is on ext4, mounted at /, a local file system; '
+                                     'the source has it on nfs4 nfs1:/export')
     assert 'instances_shared' in failure.remedy
     other, = compare(NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129))
     assert 'nfs1:/scratch' in other.detail and 'nfs1:/export' in other.detail
 
 
-_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda x: st.lists(x, max_size=3) | st.dictionaries(
-    st.text(max_size=5), x, max_size=3), max_leaves=5)
-_FACT = st.dictionaries(st.sampled_from([*NFS, 'pool']), _JSON | st.sampled_from(['path', 'rbd', 'lvm', True, False]))
+_SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+_JSON = st.recursive(
+    _SCALARS,
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
+    max_leaves=5)
+_FACT = st.dictionaries(st.sampled_from([*NFS, 'pool']),
+                        _JSON | st.sampled_from(['path', 'rbd', 'lvm', True, False]))
 
 
 @given(_JSON | _FACT, _JSON | _FACT, st.booleans())
@@ -87,8 +96,9 @@ def test_a_hostile_fact_never_raises(source, target, plausible):
 
 
 @pytest.mark.parametrize('source, target, named', [
-    # Both exports; where they are called the same, or have no name that another host could read, the numbers that tell them apart.
-    (NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129), ['nfs1:/export', 'nfs1:/scratch']),
+    # Both exports. If their names are the same, or another host could not read them: the numbers.
+    (NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129),
+     ['nfs1:/export', 'nfs1:/scratch']),
     (NFS, but(NFS, inode=129), ['inode 129 on the target, 128 on the source']),
     (CEPH_FUSE, but(CEPH_FUSE, marker=1), ['marker 1 on the target, 4711 on the source']),
 ])

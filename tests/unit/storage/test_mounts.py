@@ -12,7 +12,8 @@ def table(*lines):
 
 
 def line(number, parent, root, point, system, source, options='rw'):
-    return f'{number} {parent} 0:50 {root} {point} rw,relatime shared:2 - {system} {source} {options}'
+    return (f'{number} {parent} 0:50 {root} {point} rw,relatime shared:2 - '
+            f'{system} {source} {options}')
 
 
 @pytest.mark.parametrize('lines, number', [
@@ -43,16 +44,19 @@ def test_escaped_names_and_read_only():
 
 
 @pytest.mark.parametrize('system, source, options, root, path, expected', [
-    ('nfs4', 'NFS.example.org.:/export//nova/', 'rw,addr=10.0.0.5', '/', '', (['10.0.0.5', 'nfs.example.org'], '/export/nova')),
+    ('nfs4', 'NFS.example.org.:/export//nova/', 'rw,addr=10.0.0.5', '/', '',
+     (['10.0.0.5', 'nfs.example.org'], '/export/nova')),
     ('nfs', '[FD00::0005]:/export', 'rw', '/', '/sub', (['fd00::5'], '/export/sub')),
     ('nfs4', 's:/', 'rw', '/', '', (['s'], '/')),
-    ('ceph', '10.0.0.2:6789,10.0.0.1:6789:/nova', 'rw', '/', '', (['10.0.0.1:6789', '10.0.0.2:6789'], '/nova')),
+    ('ceph', '10.0.0.2:6789,10.0.0.1:6789:/nova', 'rw', '/', '',
+     (['10.0.0.1:6789', '10.0.0.2:6789'], '/nova')),
     ('ceph', 'nova@b7f4.cephfs=/nova', 'rw', '/', '', (['b7f4.cephfs'], '/nova')),
     ('ceph', '10.0.0.1:6789:/', 'rw', '/nova', '', (['10.0.0.1:6789'], '/nova')),
     ('fuse.glusterfs', 'gluster1:nova', 'rw', '/', '', (['gluster1'], '/nova')),
     ('fuse.glusterfs', 'gluster1:/nova', 'rw', '/', '', (['gluster1'], '/nova')),
     ('cifs', '//files/nova', 'rw', '/', '/x', (['files'], '/nova/x')),
-    ('lustre', '10.0.0.1@tcp:10.0.0.2@tcp:/nova', 'rw', '/', '', (['10.0.0.1@tcp', '10.0.0.2@tcp'], '/nova')),
+    ('lustre', '10.0.0.1@tcp:10.0.0.2@tcp:/nova', 'rw', '/', '',
+     (['10.0.0.1@tcp', '10.0.0.2@tcp'], '/nova')),
     ('fuse.ceph-fuse', 'ceph-fuse', 'rw', '/', '', ([], '')),
     ('ocfs2', '/dev/mapper/nova', 'rw', '/', '', ([], '')),
     ('ext4', '/dev/vdb', 'rw', '/', '', ([], '')),

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check the names and addresses of a target as the source resolves and routes them."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Sequence
+
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.network.hostsfile import HostsFile
+from nova_migcheck.network.intent import INBOUND, Intent
+from nova_migcheck.network.interfaces import HostNetwork, IPAddress, Kernel, Route
+from nova_migcheck.network.migration import HostMigration
+from nova_migcheck.network.resolver import Answer
+
+CHECK = 'transport'
+
+
+class TargetNames:
+    """Check the names and addresses of one target.
+
+    :param target: the target's name in Nova
+    :param fact: the target's own report of its network
+    :param inbound: whether ``live_migration_inbound_addr`` is set on the target
+    :param network: this host's network
+    :param intended: what is intended for this host's own migrations
+    """
+
+    def __init__(self, target: str, fact: HostMigration, inbound: bool, kernel: Kernel,
+                 network: HostNetwork, hosts: HostsFile, intended: Intent) -> None:
+        self.target, self.fact, self.kernel, self.network = target, fact, kernel, network
+        self.hosts, self.intended = hosts, intended
+        self.stated = fact.stated or inbound
+        self._routes: dict[IPAddress, Optional[Route]] = {}
+
+    def check(self, answer: Answer, origin: str) -> Iterator[Finding]:
+        """Check every address of one name (A1, A3, A5, A6, A7)."""
+        name = answer.name
+        remedy = 'correct the name in the hosts file or in DNS'
+        if not answer.addresses:
+            outcome = Outcome.UNKNOWN if answer.timed_out else Outcome.FAILURE
+            yield Finding(CHECK, outcome, name,
+                          f'{name} does not resolve on this host: {answer.error}', origin, remedy)
+            return
+        if answer.literal:
+            remedy = f'correct [libvirt] {INBOUND} on {self.target}, or the route to it here'
+        found = []
+        for ip in answer.addresses:
+            outcome, problem = self._judge(ip, answer.literal)
+            if outcome is not Outcome.OK:
+                subject = str(ip) if answer.literal else f'{name} resolves to {ip}, which'
+                where = origin if answer.literal else self.hosts.origin(name, ip)
+                found.append(Finding(CHECK, outcome, name, f'{subject} {problem}', where, remedy))
+        yield from self._conflict(answer, found)
+        yield from found
+        if not found:
+            yield Finding(CHECK, Outcome.OK, name, self._route_text(answer), origin)
+
+    def compare(self, connect: Answer, data: Answer) -> Iterator[Finding]:
+        """Find Nova's and libvirt's names of the target in different networks (A11)."""
+        interfaces = [{self._interface(ip) for ip in answer.addresses if self.is_remote(ip)}
+                      for answer in (connect, data)]
+        if not all(interfaces) or interfaces[0] & interfaces[1]:
+            return
+        addresses = (*connect.addresses, *data.addresses)
+        if self.intended.listed and all(map(self.intended.covers, addresses)):
+            return
+        names = f"Nova's name and libvirt's name of {self.target}"
+        texts = ' but '.join(self._route_text(answer, only_remote=True)
+                             for answer in (connect, data))
+        yield Finding(
+            CHECK, Outcome.FAILURE, self.target,
+            f'{names} lead to different networks: {texts}; libvirt connects to the first and QEMU '
+            'to the second', f'host names of {self.target}',
+            f'set [libvirt] {INBOUND} on {self.target}, so that one address is used for both')
+
+    def is_remote(self, ip: IPAddress) -> bool:
+        """Return whether an address can be another host's."""
+        return not ip.is_loopback and not self.network.holding(ip)
+
+    def _judge(self, ip: IPAddress, literal: bool) -> tuple[Outcome, str]:
+        """Return the outcome for an address of the target, and its problems in words."""
+        if ip.is_loopback:
+            return Outcome.FAILURE, 'is a loopback address: this host would contact itself'
+        route = self._route(ip)
+        if self.network.holding(ip) or (route is not None and route.kind == 'local'):
+            return Outcome.FAILURE, 'is an address of this host itself'
+        if route is None:
+            return Outcome.FAILURE, 'has no route from this host'
+        judged = [self._at_target(ip, literal), self._way_out(route)]
+        if not self.intended.covers(ip):
+            listed = ', '.join(map(str, self.intended.listed))
+            judged.append((Outcome.FAILURE, f'is outside of {listed} ({self.intended.origin})'))
+        wrong = [(outcome, text) for outcome, text in judged if outcome is not Outcome.OK]
+        if not wrong:
+            return Outcome.OK, ''
+        failed = any(outcome is Outcome.FAILURE for outcome, _text in wrong)
+        return (Outcome.FAILURE if failed else Outcome.WARNING,
+                ' and '.join(text for _outcome, text in wrong))
+
+    def _at_target(self, ip: IPAddress, literal: bool) -> tuple[Outcome, str]:
+        """Compare an address with the target's own report.
+
+        The target itself has checked an address that it was configured with.
+        """
+        fact = self.fact
+        if literal or ip in fact.addresses or not fact.complete:
+            return Outcome.OK, ''
+        if ip not in fact.others:
+            return Outcome.FAILURE, f'is no address of {self.target}'
+        if fact.others[ip] == fact.interface:
+            return Outcome.OK, ''
+        intended = (f'{fact.interface or "its migration networks"} '
+                    f'({", ".join(map(str, fact.addresses[:4]))})')
+        return (Outcome.FAILURE if fact.stated else Outcome.WARNING,
+                f'is on {fact.others[ip]} of {self.target}, but migrations to it are intended to '
+                f'go to {intended}')
+
+    def _way_out(self, route: Route) -> tuple[Outcome, str]:
+        """Compare the outgoing interface with the intended one, and check its link (A7, A9)."""
+        out = self.network.interface(route.interface)
+        if out is None:
+            return Outcome.OK, ''
+        if not (out.up and out.carrier):
+            state = 'has no carrier' if out.up else 'is down'
+            return Outcome.FAILURE, f'is reached over {out.name}, which {state}'
+        if not self.intended.interfaces or out.index in self._intended_indexes():
+            return Outcome.OK, ''
+        text = (f'is reached over {out.name} from this host, but migrations are intended to go '
+                f'over {self.intended}')
+        if self.intended.stated:
+            return Outcome.FAILURE, text
+        # my_ip is only a guess, but the target's inbound address is not.
+        return (Outcome.OK, '') if self.stated else (Outcome.WARNING, text)
+
+    def _conflict(self, answer: Answer, found: Sequence[Finding]) -> Iterator[Finding]:
+        """Find lines of the hosts file with different addresses for the name (A3).
+
+        If the target has all of these addresses, that is only a warning.
+        """
+        lines = self.hosts.conflict(answer.name, answer.addresses)
+        if not lines:
+            return
+        addresses = [line.address for line in lines]
+        first = next((ip for ip in answer.addresses if ip in addresses), addresses[0])
+        harmless = not found and all(ip in self.fact.addresses for ip in addresses)
+        texts = ', '.join(f'line {line.number} says {line.address}' for line in lines)
+        yield Finding(
+            CHECK, Outcome.WARNING if harmless else Outcome.FAILURE, answer.name,
+            f'{answer.name} has different addresses in {self.hosts.path}: {texts}; {first} is '
+            'tried first', f'{self.hosts.path}:{lines[0].number}', 'keep one line for the name')
+
+    def _route(self, ip: IPAddress) -> Optional[Route]:
+        if ip not in self._routes:
+            self._routes[ip] = self._ask_route(ip)
+        return self._routes[ip]
+
+    def _ask_route(self, ip: IPAddress) -> Optional[Route]:
+        """Return the route to an address, also in the VRF of an intended interface."""
+        route = self.kernel.route(ip)
+        intended = self._intended_indexes()
+        if route is not None and route.interface in intended:
+            return route
+        for vrf in {link.vrf for link in self.intended.interfaces if link.vrf}:
+            inside = self.kernel.route(ip, vrf=vrf)
+            if inside is not None and inside.interface in intended:
+                return inside
+        return route
+
+    def _intended_indexes(self) -> set[int]:
+        return {link.index for link in self.intended.interfaces}
+
+    def _interface(self, ip: IPAddress) -> str:
+        route = self._route(ip)
+        return self.network.name(route.interface) if route else 'no route'
+
+    def _route_text(self, answer: Answer, only_remote: bool = False) -> str:
+        addresses = ', '.join(map(str, answer.addresses))
+        interfaces = {self._interface(ip) for ip in answer.addresses
+                      if self.is_remote(ip) or not only_remote}
+        return f'{answer.name} is {addresses} over {", ".join(sorted(interfaces))}'
