@@ -51,15 +51,15 @@ def report(pairs: list[Pair]) -> int:
             print(f'\n{pair.nova.release} {name}\n'
                   '  failed with the plugin once; alone it ends the same way on both sides')
     wrong = list(comparing.unexplained(pairs, EXPLAINED))
-    for release, name, why in wrong:
-        print(f'\n{release} {name}\n  only with the plugin:')
-        print('\n'.join(f'    {line}' for line in why.splitlines()[-_SHOWN:]))
+    for release, name, found in wrong:
+        print(f'\n{release} {name}\n  '
+              f'{"fails only with the plugin" if found.fails else "the plugin logs an error"}:')
+        print('\n'.join(f'    {line}' for line in found.why.splitlines()[-_SHOWN:]))
     untrue = list(comparing.no_longer_true(pairs, EXPLAINED))
     for release, entry in untrue:
-        print(f'\n{release} nova.tests.{entry.test}\n'
-              '  ends as without the plugin: take it out of tests/peer/explained.py')
-    print(f'\n{len(wrong)} fail only with the plugin and are not explained, '
-          f'{len(untrue)} are explained and do not')
+        print(f'\n{release} {entry.name}\n  is not as tests/peer/explained.py has it')
+    print(f'\n{len(wrong)} only with the plugin and not explained, '
+          f'{len(untrue)} not as they are explained')
     return int(bool(wrong or untrue))
 
 
