@@ -9,12 +9,13 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import pathlib
+import signal
 import sys
 import time
 from typing import Collection
 
 from tests import nova_releases
-from tests.peer import arguments, comparing, samples, table
+from tests.peer import arguments, comparing, running, samples, table
 from tests.peer.comparing import Pair
 from tests.peer.explained import EXPLAINED
 from tests.peer.running import Nova, Ran, run
@@ -33,11 +34,10 @@ def both(novas: list[Nova], named: Collection[str]) -> list[Pair]:
               flush=True)
         return ran
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = [(nova, suite, [pool.submit(told, nova, suite, side) for side in (False, True)])
-                   for nova in novas for suite in suites(nova.site_packages)
-                   if suite.name in named]
+        begun = [(nova, suite, [pool.submit(told, nova, suite, side) for side in (False, True)])
+                 for nova in novas for suite in suites(nova.site_packages) if suite.name in named]
         pairs = [Pair(nova, suite, *(side.result() for side in sides))
-                 for nova, suite, sides in running]
+                 for nova, suite, sides in begun]
         list(pool.map(lambda pair: pair.repeat(EXPLAINED), pairs))
     return pairs
 
@@ -51,19 +51,24 @@ def report(pairs: list[Pair]) -> int:
             print(f'\n{pair.nova.release} {name}\n'
                   '  failed with the plugin once; alone it ends the same way on both sides')
     wrong = list(comparing.unexplained(pairs, EXPLAINED))
-    for release, name, why in wrong:
-        print(f'\n{release} {name}\n  only with the plugin:')
-        print('\n'.join(f'    {line}' for line in why.splitlines()[-_SHOWN:]))
+    for release, name, found in wrong:
+        print(f'\n{release} {name}\n  '
+              f'{"fails only with the plugin" if found.fails else "the plugin logs an error"}:')
+        print('\n'.join(f'    {line}' for line in found.why.splitlines()[-_SHOWN:]))
     untrue = list(comparing.no_longer_true(pairs, EXPLAINED))
     for release, entry in untrue:
-        print(f'\n{release} nova.tests.{entry.test}\n'
-              '  ends as without the plugin: take it out of tests/peer/explained.py')
-    print(f'\n{len(wrong)} fail only with the plugin and are not explained, '
-          f'{len(untrue)} are explained and do not')
+        print(f'\n{release} {entry.name}\n  is not as tests/peer/explained.py has it')
+    print(f'\n{len(wrong)} only with the plugin and not explained, '
+          f'{len(untrue)} not as they are explained')
     return int(bool(wrong or untrue))
 
 
 def main() -> int:
+    def end(*_signal: object) -> None:
+        running.end_all()
+        os._exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     given = arguments.parser().parse_args()
     begun = time.monotonic()
     novas = [Nova(release, pathlib.Path(nova_releases.venv(release))) for release in given.releases]

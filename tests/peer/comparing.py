@@ -4,11 +4,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterable, Iterator, Optional
+from typing import Iterable, Iterator, NamedTuple, Optional
 
 from tests.peer.explained import Explained
 from tests.peer.running import Nova, Ran, Test, run
 from tests.peer.suites import Suite
+
+
+class Finding(NamedTuple):
+    """What a test says with the plugin only.
+
+    :ivar fails: whether it fails; if not, it passes, and the plugin logs an error
+    :ivar why: the traceback, or what is logged
+    """
+
+    fails: bool
+    why: str
 
 
 @dataclasses.dataclass
@@ -38,24 +49,21 @@ class Pair:
                 if stock is not None and not fails_only_with_it(stock, plugin)]
 
     @property
-    def findings(self) -> dict[str, str]:
-        """What has to be explained, by the name of the test.
-
-        It fails only with the plugin, or the plugin logs an error in it.
-        """
-        found = {name: '\n'.join(test.errors)
+    def findings(self) -> dict[str, Finding]:
+        """What has to be explained, by the name of the test."""
+        found = {name: Finding(False, '\n'.join(test.errors))
                  for name, test in self.plugin.tests.items() if test.errors}
         for name in self.suspects:
             if name not in self.flakes:
                 test = self.again.get(name, (None, None))[1] or self.plugin.tests.get(name)
-                found[name] = test.why.strip() if test is not None else 'it is not run'
+                found[name] = Finding(True, test.why.strip() if test else 'it is not run')
         return found
 
     def repeat(self, entries: Iterable[Explained]) -> None:
         """Run alone the suspects that no entry explains."""
         known = list(entries)
         for name in self.suspects:
-            if not any(entry.concerns(self.nova.release, name) for entry in known):
+            if not any(entry.explains(self.nova.release, name, True) for entry in known):
                 alone = self.suite._replace(names=(name,), only='')
                 self.again[name] = (run(self.nova, alone, False).tests.get(name),
                                     run(self.nova, alone, True).tests.get(name))
@@ -69,13 +77,14 @@ def fails_only_with_it(stock: Test, plugin: Optional[Test]) -> bool:
 
 
 def unexplained(pairs: Iterable[Pair],
-                entries: Iterable[Explained]) -> Iterator[tuple[str, str, str]]:
-    """Give the findings that no entry explains: release, test, and what it says."""
+                entries: Iterable[Explained]) -> Iterator[tuple[str, str, Finding]]:
+    """Give the findings that no entry explains: release, test, and finding."""
     known = list(entries)
     for pair in pairs:
-        for name, why in pair.findings.items():
-            if not any(entry.concerns(pair.nova.release, name) for entry in known):
-                yield pair.nova.release, name, why
+        for name, found in pair.findings.items():
+            release = pair.nova.release
+            if not any(entry.explains(release, name, found.fails) for entry in known):
+                yield release, name, found
 
 
 def no_longer_true(pairs: Iterable[Pair],
@@ -85,8 +94,9 @@ def no_longer_true(pairs: Iterable[Pair],
     Those whose test was not run are left out.
     """
     for pair in pairs:
-        release = pair.nova.release
+        release, findings = pair.nova.release, pair.findings
         for entry in entries:
-            concerned = [name for name in pair.plugin.tests if entry.concerns(release, name)]
-            if concerned and not set(concerned) & pair.findings.keys():
+            found = findings.get(entry.name)
+            if entry.name in pair.plugin.tests and entry.is_for(release) and not (
+                    found is not None and found.fails is entry.fails):
                 yield release, entry

@@ -25,6 +25,8 @@ _POLL = 0.5
 # Lines of a worker's output that tell what became of it. Of its threads, the first is the last.
 _SHOWN = 40
 
+_workers: set[Any] = set()
+
 
 @dataclasses.dataclass(frozen=True)
 class Nova:
@@ -126,14 +128,15 @@ def _once(words: list[str], told: pathlib.Path, environment: Mapping[str, str]) 
     with log.open('wb') as file, subprocess.Popen(
             words, env=environment, cwd=told.parent, stdin=subprocess.DEVNULL, stdout=file,
             stderr=subprocess.STDOUT, start_new_session=True) as worker:
+        _workers.add(worker)
         try:
             hung = _watch(worker, told)
             if hung:
                 worker.send_signal(signal.SIGUSR1)
                 time.sleep(_POLL)
         finally:
-            if worker.poll() is None:
-                os.killpg(worker.pid, signal.SIGKILL)
+            _kill(worker)
+            _workers.discard(worker)
     lines = _lines(told)
     last = lines[-1] if lines else {}
     if 'ended' in last:
@@ -145,6 +148,17 @@ def _once(words: list[str], told: pathlib.Path, environment: Mapping[str, str]) 
                   'seconds': LONGEST if hung else 0.0, 'why': f'{why}\n{_end(log)}'})
     told.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     return False
+
+
+def end_all() -> None:
+    """Kill the workers that run, for a process that is itself told to end."""
+    for worker in list(_workers):
+        _kill(worker)
+
+
+def _kill(worker: Any) -> None:
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _end(log: pathlib.Path) -> str:

@@ -46,24 +46,37 @@ def test_what_alone_is_the_same_is_a_flake():
 
 def test_an_error_of_ours_counts_though_the_test_passes():
     one = pair(bug=(PASSED, BUG))
-    assert list(comparing.unexplained([one], [])) == [('2026.2', 'nova.tests.bug', 'this is a bug')]
+    assert list(comparing.unexplained([one], [])) == [
+        ('2026.2', 'nova.tests.bug', (False, 'this is a bug'))]
+
+
+def entry(name, fails=True, *releases):
+    return Explained(f'nova.tests.{name}', fails, 'why', releases)
 
 
 def test_the_explained_do_not_count():
     one = pair(worse=(PASSED, FAILED), bug=(PASSED, BUG))
-    entries = [Explained('worse', ''), Explained('bug', '', ('2026.2',))]
+    entries = [entry('worse'), entry('bug', False, '2026.2')]
     assert not list(comparing.unexplained([one], entries))
     assert not list(comparing.no_longer_true([one], entries))
 
 
 def test_explained_for_another_release():
     one = pair(worse=(PASSED, FAILED))
-    assert names(comparing.unexplained([one], [Explained('worse', '', ('2024.1',))])) == {
-        'nova.tests.worse'}
+    entries = [entry('worse', True, '2024.1')]
+    assert names(comparing.unexplained([one], entries)) == {'nova.tests.worse'}
+    assert not list(comparing.no_longer_true([one], entries))
+
+
+def test_an_error_that_is_explained_does_not_explain_a_failure():
+    one = pair(worse=(PASSED, FAILED), bug=(PASSED, BUG))
+    entries = [entry('worse', False), entry('bug', True)]
+    assert names(comparing.unexplained([one], entries)) == {'nova.tests.worse', 'nova.tests.bug'}
+    assert [explained for _, explained in comparing.no_longer_true([one], entries)] == entries
 
 
 def test_no_longer_true():
-    entries = [Explained('passes', ''), Explained('fails_on_both', ''), Explained('not_run', '')]
+    entries = [entry('passes'), entry('fails_on_both'), entry('not_run')]
     one = pair(passes=(PASSED, PASSED), fails_on_both=(FAILED, FAILED))
     assert list(comparing.no_longer_true([one], entries)) == [
         ('2026.2', entries[0]), ('2026.2', entries[1])]
