@@ -139,7 +139,7 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
 
 
 def run(
-    memory: Any = None, timeout: float = 5, **libvirt: Any
+    memory: Any = None, timeout: float = 60, **libvirt: Any
 ) -> tuple[dict[str, Any], list[Finding], Any]:
     results = list(
         CpuCheck().run(

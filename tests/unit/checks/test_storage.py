@@ -18,7 +18,7 @@ def run(path, memory=None, **options):
     told = {'DEFAULT': {'instances_path': str(path)}, 'libvirt': {'images_type': 'default'}, 'migcheck': {'instances_shared': 'auto'}}
     for group, values in options.items():
         told.setdefault(group, {}).update(values)
-    results = list(StorageCheck().run(Settings(options=told, timeout=5.0, memory=memory)))
+    results = list(StorageCheck().run(Settings(options=told, timeout=60.0, memory=memory)))
     return ([r for r in results if isinstance(r, Finding)], [r.value for r in results if isinstance(r, Fact)],
             [r.value for r in results if isinstance(r, Keep)])
 

@@ -129,7 +129,7 @@ def checks(tmp_path, monkeypatch):
             if isinstance(c, type) and issubclass(c, Check) and c.NAME}
 
 
-def run(checks, *names, deadline=20.0, **settings):
+def run(checks, *names, deadline=60.0, **settings):
     values = {name: Settings(host='compute1', **settings) for name in names}
     return runner.Runner(checks).run(values, deadline)
 
