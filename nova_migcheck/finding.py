@@ -40,6 +40,8 @@ MAX_FIELD = 1000
 # Maximum number of things that one finding lists.
 MAX_SUBJECTS = 200
 
+_TEXTS = ('check', 'subject', 'detail', 'origin', 'remedy', 'scope', 'code')
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -57,6 +59,8 @@ class Finding:
     :param subjects: each of several things that the finding sums up, e.g. all dead URLs of one
         address, when the detail names only the first ones. It is for programs on the host itself
         and is not published.
+    :param code: which kind of finding it is, e.g. ``address-wrong-interface``: one of those that
+        its check declares, or of ``codes.COMMON``. An ``ok`` has none
     """
 
     check: str
@@ -67,10 +71,11 @@ class Finding:
     remedy: str = ''
     scope: str = ''
     subjects: tuple[str, ...] = ()
+    code: str = ''
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'outcome', Outcome(self.outcome))
-        for name in ('check', 'subject', 'detail', 'origin', 'remedy', 'scope'):
+        for name in _TEXTS:
             object.__setattr__(self, name, _clean(getattr(self, name)))
         subjects = tuple(_clean(subject) for subject in self.subjects[:MAX_SUBJECTS])
         object.__setattr__(self, 'subjects', subjects)
@@ -78,13 +83,15 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as a JSON object.
 
-        It has six keys, and ``scope`` and ``subjects`` if they are not empty.
+        It has six keys, and ``scope``, ``code`` and ``subjects`` if they are not empty.
         """
         result: dict[str, Any] = {
             'check': self.check, 'outcome': self.outcome.value, 'subject': self.subject,
             'detail': self.detail, 'origin': self.origin, 'remedy': self.remedy}
         if self.scope:
             result['scope'] = self.scope
+        if self.code:
+            result['code'] = self.code
         if self.subjects:
             result['subjects'] = list(self.subjects)
         return result
@@ -98,7 +105,7 @@ class Finding:
         if not isinstance(value, Mapping):
             raise ValueError('a finding is a JSON object')
         texts = {}
-        for name in ('check', 'subject', 'detail', 'origin', 'remedy', 'scope'):
+        for name in _TEXTS:
             text = value.get(name, '')
             if not isinstance(text, str):
                 raise ValueError(f'{name} of a finding is a string')
@@ -112,7 +119,7 @@ class Finding:
         return cls(outcome=Outcome(value.get('outcome')), subjects=tuple(subjects), **texts)
 
     def __str__(self) -> str:
-        """Return one line for the log: the check, the detail, the origin and the remedy."""
+        """Return one line for the log: the check, the detail, the origin, the remedy, the code."""
         text = f'{self.check}: {self.detail or self.subject}'
         if self.subject and self.subject not in text:
             text = f'{self.check}: {self.subject}: {self.detail}'
@@ -120,6 +127,8 @@ class Finding:
             text += f' ({self.origin})'
         if self.remedy:
             text += f'; {self.remedy}'
+        if self.code:
+            text += f' [{self.code}]'
         return text
 
 

@@ -70,6 +70,9 @@ class Check(abc.ABC):
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
     #: Whether its rounds read the running guests; the one that does is given ``settings.guests``.
     READS_GUESTS: ClassVar[bool] = False
+    #: The code of each kind of finding that is not ``ok``, and what it means in a few words. A code
+    #: begins with the name of the check, and never gets another meaning.
+    CODES: ClassVar[Mapping[str, str]] = {}
     #: The facts that it publishes.
     OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options it needs to log in. Their values never leave the process.
@@ -106,21 +109,21 @@ class Check(abc.ABC):
         return ()
 
     def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '',
-              remedy: str = '', scope: str = '') -> Finding:
+              remedy: str = '', scope: str = '', code: str = '') -> Finding:
         """Return a finding of this check."""
-        return Finding(self.NAME, outcome, subject, detail, origin, remedy, scope)
+        return Finding(self.NAME, outcome, subject, detail, origin, remedy, scope, code=code)
 
     def ok(self, subject: str, detail: str = '', origin: str = '') -> Finding:
         return self.found(Outcome.OK, subject, detail, origin)
 
     def failure(self, subject: str, detail: str, origin: str = '', remedy: str = '',
-                scope: str = '') -> Finding:
-        return self.found(Outcome.FAILURE, subject, detail, origin, remedy, scope)
+                scope: str = '', code: str = '') -> Finding:
+        return self.found(Outcome.FAILURE, subject, detail, origin, remedy, scope, code)
 
     def warning(self, subject: str, detail: str, origin: str = '', remedy: str = '',
-                scope: str = '') -> Finding:
-        return self.found(Outcome.WARNING, subject, detail, origin, remedy, scope)
+                scope: str = '', code: str = '') -> Finding:
+        return self.found(Outcome.WARNING, subject, detail, origin, remedy, scope, code)
 
     def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '',
-                scope: str = '') -> Finding:
-        return self.found(Outcome.UNKNOWN, subject, detail, origin, remedy, scope)
+                scope: str = '', code: str = '') -> Finding:
+        return self.found(Outcome.UNKNOWN, subject, detail, origin, remedy, scope, code)

@@ -1,30 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host's hypervisor provides, and what its running guests have.
+"""Report what this host's hypervisor provides, and what its running guests have.
 
-Two facts for the comparison that is made when a migration is decided:
+It publishes two facts for the comparison when a migration is decided:
 
 ``cpu``
-    :meth:`nova_migcheck.cpu.Cpu.to_dict` of what the hypervisor gives to a guest of ``[libvirt] virt_type``. It is
-    asked anew in each round (about 3 ms): it changes when libvirtd restarts, QEMU is upgraded or the microcode is.
+    :meth:`nova_migcheck.cpu.Cpu.to_dict` of what the hypervisor gives to a guest of ``[libvirt]
+    virt_type``. It is asked in each round (about 3 ms), since it changes when libvirtd restarts
+    and when QEMU or the microcode is upgraded.
 ``guests``
-    :meth:`nova_migcheck.cpu.population.GuestCpus.to_dict`: what the guests have: the default, and who differs from it.
+    :meth:`nova_migcheck.cpu.population.GuestCpus.to_dict`: the CPU that guests have by default,
+    and the guests that have another.
 
-A guest's XML is read once: what it said is kept by UUID and libvirt's domain ID, which a guest gets anew at each start.
-So for a host-passthrough guest what the host provided when it was first seen is kept too, and a host that has lost a
-feature since does not make it forgotten.
+A guest's XML is read once. The result is cached by UUID and by libvirt's domain ID, which changes
+at each start of the guest. So for a host-passthrough guest, what the host provided when the guest
+was first seen is cached too: if the host loses a feature later, the guest still has it.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Iterator, NamedTuple, Optional, Union
+from typing import Any, ClassVar, Iterator, Mapping, NamedTuple, Optional, Union
 
 from nova_migcheck.checks import registry
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
 from nova_migcheck.checks.needs import Needs
 from nova_migcheck.checks.registry import Registry
-from nova_migcheck.cpu import Cpu, hypervisor
+from nova_migcheck.cpu import Cpu, comparison, hypervisor
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.population import GuestCpus
 from nova_migcheck.libvirtd import connection
@@ -43,16 +45,21 @@ class CpuCheck(Check):
     NAME = 'cpu'
     WHEN = 'host'
     READS_GUESTS = True
+    CODES: ClassVar[Mapping[str, str]] = {
+        'cpu-guest-unknown': 'The CPU of a running guest is unknown.',
+        'cpu-host-unknown': 'The hypervisor does not say which CPU it provides to guests.',
+        **comparison.CODES}
     OPTIONS = {'libvirt': ['virt_type', 'connection_uri', 'cpu_mode', 'cpu_model_extra_flags']}
 
     def run(self, settings: Settings) -> Iterator[Result]:
         """Ask libvirt about the host and its guests."""
         virt_type = settings.get('libvirt', 'virt_type', 'kvm')
         if connection.uri(settings) is None:
-            yield self.ok(f'virt_type {virt_type}', 'its guests have no CPU of their own to compare',
+            yield self.ok(f'virt_type {virt_type}', 'its guests have no CPU to compare',
                           settings.origin('libvirt', 'virt_type'))
             return
-        yield from connection.ask(self, settings, functools.partial(self._answers, settings, virt_type))
+        yield from connection.ask(
+            self, settings, functools.partial(self._answers, settings, virt_type))
 
     def _answers(self, settings: Settings, virt_type: str, conn: Any) -> Iterator[Result]:
         try:
@@ -63,7 +70,7 @@ class CpuCheck(Check):
                 f'the hypervisor does not say what it provides to {virt_type} guests: {error}',
                 settings.origin('libvirt', 'virt_type'),
                 f'see "virsh domcapabilities --virttype {virt_type}"' + (
-                    '; is /dev/kvm there?' if virt_type == 'kvm' else ''))
+                    '; is /dev/kvm there?' if virt_type == 'kvm' else ''), code='cpu-host-unknown')
             return
         yield Fact('cpu', host.to_dict())
         guests = _Guests(settings.memory, registry.of_entries(settings.guests))
@@ -72,10 +79,11 @@ class CpuCheck(Check):
                      and not settings.get('libvirt', 'cpu_model_extra_flags'))
         yield Fact('guests', GuestCpus.gather(host, found, from_host).to_dict(host))
         yield Fact('needs', Needs.gather(guests.needs).to_json())
-        yield Keep(guests.to_keep())
-        for uuid, why in guests.unsaid.items():
+        yield Keep(guests.memory())
+        for uuid, why in guests.unknown.items():
             yield self.unknown(uuid, f'cannot determine the CPU of this running guest: {why}',
-                               'its live XML in libvirt', f'look at "virsh dumpxml {uuid}"')
+                               'its live XML in libvirt', f'look at "virsh dumpxml {uuid}"',
+                               code='cpu-guest-unknown')
         yield self.ok(
             str(connection.uri(settings)),
             f'{virt_type}: {host.vendor or "unknown vendor"} {host.model}, {len(host.features)} '
@@ -83,11 +91,11 @@ class CpuCheck(Check):
 
 
 class _Guest(NamedTuple):
-    """A running guest as it was read.
+    """A running guest.
 
-    :ivar domain_id: libvirt's, which a guest gets anew at each start
+    :ivar domain_id: libvirt's ID, which changes at each start of the guest
     :ivar cpu: its CPU, or why that is unknown
-    :ivar needs: what else it needs of a target, as JSON; '' when that is unknown
+    :ivar needs: what else it needs of a target, as JSON; '' if unknown
     """
 
     domain_id: int
@@ -96,32 +104,35 @@ class _Guest(NamedTuple):
 
 
 class _Guests:
-    """Running guests, each read once.
+    """Read the running guests, each once.
 
-    What is kept between rounds is JSON: the different CPUs and needs, and for each UUID its domain
-    ID and the numbers of its CPU, or why that is unknown, and of its needs.
+    The cache between rounds is JSON: the different CPUs and needs, and for each UUID its domain ID,
+    the index of its CPU (or why that is unknown) and the index of its needs.
+
+    :param memory: the cache of the round before
     """
 
     def __init__(self, memory: Any, registry: Registry) -> None:
         self._registry = registry
-        self._known: dict[str, _Guest] = {}
+        self._cached: dict[str, _Guest] = {}
         try:
             cpus = [Cpu.from_dict(value) for value in memory['cpus']]
             for uuid, (domain_id, cpu, needs) in memory['guests'].items():
-                self._known[uuid] = _Guest(int(domain_id), cpu if isinstance(cpu, str) else cpus[cpu],
-                                           memory['needs'][needs])
+                self._cached[uuid] = _Guest(
+                    int(domain_id), cpu if isinstance(cpu, str) else cpus[cpu],
+                    memory['needs'][needs])
         except (TypeError, KeyError, ValueError, IndexError, AttributeError):
-            self._known = {}  # nothing kept, or by another version of this package: read them again
+            self._cached = {}  # nothing cached, or by another version: read all again
 
     @property
-    def unsaid(self) -> dict[str, str]:
-        """UUID -> why its CPU is unknown."""
-        return {uuid: one.cpu for uuid, one in self._known.items() if isinstance(one.cpu, str)}
+    def unknown(self) -> dict[str, str]:
+        """Return UUID -> why its CPU is unknown."""
+        return {uuid: one.cpu for uuid, one in self._cached.items() if isinstance(one.cpu, str)}
 
     @property
     def needs(self) -> dict[str, str]:
-        """UUID -> what it needs of a target besides its CPU."""
-        return {uuid: one.needs for uuid, one in self._known.items()}
+        """Return UUID -> what it needs of a target besides its CPU."""
+        return {uuid: one.needs for uuid, one in self._cached.items()}
 
     def read(self, conn: Any, host: Cpu) -> dict[str, Optional[Cpu]]:
         """Return UUID -> CPU of each running guest, None where it is unknown."""
@@ -129,8 +140,8 @@ class _Guests:
         expand = hypervisor.expander(conn)
         for domain in conn.listAllDomains(_LIST_DOMAINS_ACTIVE):
             uuid, domain_id = domain.UUIDString(), domain.ID()
-            known = self._known.get(uuid)
-            if known is None or known.domain_id != domain_id:
+            guest = self._cached.get(uuid)
+            if guest is None or guest.domain_id != domain_id:
                 xml = _live_xml(domain)
                 if xml is None:
                     continue
@@ -139,9 +150,9 @@ class _Guests:
                     cpu: Union[Cpu, str] = hypervisor.guest_cpu(conn, xml, host, expand, migratable)
                 except hypervisor.CannotSay as error:
                     cpu = str(error)
-                known = _Guest(domain_id, cpu, self._needs(uuid, xml))
-            running[uuid] = known
-        self._known = running
+                guest = _Guest(domain_id, cpu, self._needs(uuid, xml))
+            running[uuid] = guest
+        self._cached = running
         return {uuid: None if isinstance(one.cpu, str) else one.cpu
                 for uuid, one in running.items()}
 
@@ -152,19 +163,20 @@ class _Guests:
             LOG.warning('The XML of the guest %s cannot be read: %s', uuid, e)
             return ''
 
-    def to_keep(self) -> Any:
-        """Return what :meth:`__init__` takes in the next round."""
+    def memory(self) -> Any:
+        """Return the cache for the next round."""
         cpus: dict[Cpu, int] = {}
         needs: dict[str, int] = {}
-        guests = {uuid: [one.domain_id,
-                         one.cpu if isinstance(one.cpu, str) else cpus.setdefault(one.cpu, len(cpus)),
-                         needs.setdefault(one.needs, len(needs))]
-                  for uuid, one in self._known.items()}
+        guests = {}
+        for uuid, one in self._cached.items():
+            cpu = (one.cpu if isinstance(one.cpu, str)
+                   else cpus.setdefault(one.cpu, len(cpus)))
+            guests[uuid] = [one.domain_id, cpu, needs.setdefault(one.needs, len(needs))]
         return {'cpus': [cpu.to_dict() for cpu in cpus], 'needs': list(needs), 'guests': guests}
 
 
 def _live_xml(domain: Any, flags: int = 0) -> Optional[str]:
-    """The XML of a guest as it runs, None when it has just ended."""
+    """Return the XML of a running guest, None if it has just ended."""
     import libvirt
     try:
         return str(domain.XMLDesc(flags))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import ClassVar, Iterator, Mapping
 
 from nova_migcheck.checks.base import Check, Keep, Result, Settings
 from nova_migcheck.endpoints import sources
@@ -21,6 +21,27 @@ class EndpointCheck(Check):
 
     NAME = 'endpoint'
     WHEN = 'host'
+    CODES: ClassVar[Mapping[str, str]] = {
+        'clock-no-server': 'No server reported its time.',
+        'clock-off': "This host's clock is off.",
+        'clock-servers-disagree': "Some servers' clocks are off, or this host's.",
+        'clock-unsynchronised': 'The kernel reports that its clock is not synchronised.',
+        'endpoint-catalog': 'The service catalog could not be fetched from keystone.',
+        'endpoint-closed': 'An endpoint closes connections without an answer.',
+        'endpoint-cut-off': 'None of the addresses that this host needs answers.',
+        'endpoint-invalid': 'The URL of an endpoint cannot be checked.',
+        'endpoint-login': 'keystone refuses the login of a section of nova.conf.',
+        'endpoint-message-queue': 'None of the message queue hosts answers.',
+        'endpoint-name': 'The name of an endpoint does not resolve.',
+        'endpoint-no-answer': 'An endpoint accepts connections and never answers.',
+        'endpoint-not-in-catalog': 'The service catalog lacks a service that this host needs.',
+        'endpoint-protocol': 'An endpoint answers with another protocol.',
+        'endpoint-refused': 'An endpoint refuses connections.',
+        'endpoint-resolver': 'No name resolves, or no nameserver answers.',
+        'endpoint-silent': 'An endpoint drops packets.',
+        'endpoint-status': 'An endpoint answers with an error.',
+        'endpoint-tls': 'A TLS connection to an endpoint fails.',
+        'endpoint-unreachable': 'An endpoint is unreachable.'}
     OPTIONS = sources.OPTIONS
     AUTH_GROUPS = sources.AUTH_GROUPS
 

@@ -62,6 +62,9 @@ def _flaw(check: Any) -> str:
         return f'WHEN is {check.WHEN!r}, neither "host" nor "path"'
     if not isinstance(check.OPTIONS, Mapping):
         return f'OPTIONS is {check.OPTIONS!r}, and not a mapping'
+    if not isinstance(check.CODES, Mapping) or not all(
+            isinstance(word, str) for pair in check.CODES.items() for word in pair):
+        return f'CODES is {check.CODES!r}, and not a mapping of codes to their meaning'
     lists: dict[str, Any] = {'AUTH_GROUPS': check.AUTH_GROUPS}
     lists.update((f'OPTIONS of [{group}]', names) for group, names in check.OPTIONS.items())
     for name, value in lists.items():

@@ -9,7 +9,7 @@ XML of a guest names the canonical type, never an alias such as ``q35``.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from typing import Any, Iterable, Iterator, Mapping, Optional
+from typing import Any, ClassVar, Iterable, Iterator, Mapping, Optional
 
 from nova_migcheck.checks.base import Check, Fact, Offer, Result, Settings
 from nova_migcheck.cpu import xml as cpuxml
@@ -21,6 +21,8 @@ class MachineCheck(Check):
     """Report the machine types of each architecture."""
 
     NAME = 'machine'
+    CODES: ClassVar[Mapping[str, str]] = {
+        'machine-type-missing': "The target's QEMU does not have the guest's machine type."}
     OFFERS = (Offer('machine', keep=0),)
     OPTIONS = {'libvirt': ('virt_type', 'connection_uri')}
 
@@ -55,7 +57,7 @@ class MachineCheck(Check):
                 'machine type', f'the guest has machine type {needs["type"]}, which QEMU '
                 f'{offers.get("qemu", "")} of the target does not have', 'libvirt capabilities',
                 'choose a target whose QEMU has it, or set [libvirt] hw_machine_type to a type '
-                'that all hosts have and restart the guest')
+                'that all hosts have and restart the guest', code='machine-type-missing')
 
 
 def _types(capabilities: ElementTree.Element) -> dict[str, set[str]]:

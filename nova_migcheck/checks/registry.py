@@ -82,7 +82,8 @@ class Registry:
             except Exception as e:  # a boundary to a plugin
                 found.append(Finding(
                     name, Outcome.UNKNOWN, name, f'what the guest needs cannot be compared with '
-                    f'the target: {type(e).__name__}: {e}', '', 'this is a bug in the check'))
+                    f'the target: {type(e).__name__}: {e}', '', 'this is a bug in the check',
+                    code='comparison-broken'))
         return found
 
     def between(self, source: Facts, target: Facts) -> list[Finding]:
@@ -101,7 +102,8 @@ class Registry:
                 found.append(Finding(
                     self._check_of[name], Outcome.UNKNOWN, name,
                     f'what the source and the target say of it cannot be compared: '
-                    f'{type(e).__name__}: {e}', 'ComputeNode.stats', 'this is a bug in the check'))
+                    f'{type(e).__name__}: {e}', 'ComputeNode.stats', 'this is a bug in the check',
+                    code='comparison-broken'))
         return found
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where this host keeps the disks of its servers, and whether that can be used.
+"""Check where this host keeps the disks of its servers, and whether that is usable.
 
-What touches the file system happens in a process of its own: of a share whose server is gone even ``stat`` does not come back.
+A process of its own touches the file system. On a share whose server is gone, even ``stat`` does
+not return.
 """
 
 from __future__ import annotations
@@ -14,28 +15,40 @@ import select
 import signal
 import stat
 import time
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, ClassVar, Iterator, Mapping, Optional
 
 from nova_migcheck.checks.base import Check, Fact, Keep, Offer, Result, Settings
 from nova_migcheck.processes import start_time
-from nova_migcheck.storage import mounts
-from nova_migcheck.storage.comparison import SCOPE, compare
+from nova_migcheck.storage import comparison, mounts
 
 # [libvirt] images_type -> where the disks are. All others are files in the instances directory.
 _ELSEWHERE = {'rbd': 'rbd', 'lvm': 'lvm'}
-# Nova's image cache writes here which computes use a directory (nova.virt.storage_users): every host that shares it sees the same file.
+# Nova's image cache records here which computes use a directory (nova.virt.storage_users): every
+# host that shares the directory sees the same file.
 _MARKER = 'compute_nodes'
-# Of the time that a wait may take, the part left for saying what did not answer.
+# Share of the timeout for the file system. The rest is for reporting that it did not answer.
 _SHARE = 0.8
-# Seconds that a killed process is given to be gone. One in uninterruptible sleep never is.
+# Seconds that a killed process is given to end. One in uninterruptible sleep never does.
 _REAP = 0.3
+# Errors of a share whose server is gone or has restarted.
+_SERVER_GONE = (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EHOSTDOWN)
 
 
 class StorageCheck(Check):
-    """``[DEFAULT] instances_path`` and ``[libvirt] images_type`` as this host has them."""
+    """Check ``[DEFAULT] instances_path`` and ``[libvirt] images_type`` of this host."""
 
     NAME = 'storage'
-    OFFERS = (Offer('storage', ('free_bytes', 'total_bytes', 'device'), keep=2, between=compare),)
+    CODES: ClassVar[Mapping[str, str]] = {
+        'storage-full': 'The instances directory is full.',
+        'storage-local': 'The instances directory is local and should be shared.',
+        'storage-no-directory': 'instances_path is not a directory.',
+        'storage-not-writable': 'nova-compute cannot write to the instances directory.',
+        'storage-read-only': 'The instances directory is mounted read-only.',
+        'storage-silent': 'The instances directory does not answer.',
+        'storage-unusable': 'The instances directory cannot be used.',
+        **comparison.CODES}
+    OFFERS = (Offer('storage', ('free_bytes', 'total_bytes', 'device'), keep=2,
+                    between=comparison.compare),)
     OPTIONS = {
         'DEFAULT': ('instances_path', 'state_path'),
         'libvirt': ('images_type', 'images_rbd_pool'),
@@ -44,78 +57,93 @@ class StorageCheck(Check):
 
     def run(self, settings: Settings) -> Iterator[Result]:
         state = settings.get('DEFAULT', 'state_path', '/var/lib/nova')
-        path = posixpath.normpath(settings.get('DEFAULT', 'instances_path') or posixpath.join(state, 'instances'))
+        path = posixpath.normpath(settings.get('DEFAULT', 'instances_path')
+                                  or posixpath.join(state, 'instances'))
         origin = settings.origin('DEFAULT', 'instances_path')
         expect = settings.get('migcheck', 'instances_shared', 'auto')
         images = _ELSEWHERE.get(settings.get('libvirt', 'images_type', 'default'), 'path')
-        # Known before anything is touched: what to say when it hangs.
-        before = mounts.covering(path, mounts.read())
+        # Read before anything is touched, to name it in the finding if it does not answer.
+        mount = mounts.covering(path, mounts.read())
         stuck = _stuck(settings.memory)
         found = None if stuck else _Look(path).wait(settings.timeout * _SHARE)
         if found is None or 'stuck' in found:
-            held = stuck or (found or {}).get('stuck')
-            yield self._hangs(path, before, origin, settings.timeout * _SHARE, held)
-            yield Keep(held)
+            stuck = stuck or (found or {}).get('stuck')
+            yield self._silent(_place(path, mount), path, origin, settings.timeout * _SHARE, stuck)
+            yield Keep(stuck)
             return
         yield Keep(None)
-        # Looked at again, since looking may have made an automounter mount it.
+        # Read again: an automounter may have mounted it meanwhile.
         mount = mounts.covering(str(found.get('real', path)), mounts.read())
-        trouble = list(self._trouble(path, mount, origin, found))
-        yield from trouble
+        trouble = self._trouble(path, mount, origin, found)
+        if trouble is not None:
+            yield trouble
         fact = _fact(path, images, expect, mount, found, settings)
         if fact is None:
             return
         yield Fact('storage', fact)
         if images == 'path' and expect == 'yes' and not fact['shared']:
             yield self.failure(
-                path, f'{path} is on {fact["type"]} mounted at {fact["mount"]}, a local file system; it should be on a shared one',
-                settings.origin('migcheck', 'instances_shared'), 'mount the share there', SCOPE)
-        elif not trouble:
-            yield self.ok(path, _said(fact), origin)
+                path, f'{path} is on {fact["type"]} mounted at {fact["mount"]}, a local file '
+                'system; it should be on a shared one',
+                settings.origin('migcheck', 'instances_shared'), 'mount the share there',
+                comparison.SCOPE, 'storage-local')
+        elif trouble is None:
+            yield self.ok(path, _text(fact), origin)
 
-    def _hangs(self, path: str, mount: Optional[mounts.Mount], origin: str, seconds: float, held: Any) -> Result:
-        where = f' ({_named(mount)})' if mount else ''
-        detail = f'{path}{where} did not answer within {seconds:.2g} s'
-        if held:
-            detail += f': process {held["pid"]} hangs in it, and no other is sent there until that is gone'
-        return self.failure(path, detail, origin, 'see that the server of the share answers; nova-compute hangs there too')
+    def _silent(self, place: str, path: str, origin: str, seconds: float, stuck: Any) -> Result:
+        detail = f'{place} did not answer within {seconds:.2g} s'
+        if stuck:
+            detail += f': process {stuck["pid"]} hangs there, and none is started until it ends'
+        return self.failure(
+            path, detail, origin, 'check that the server of the share answers; nova-compute hangs '
+            'there too', code='storage-silent')
 
-    def _trouble(self, path: str, mount: Optional[mounts.Mount], origin: str, found: Mapping[str, Any]) -> Iterator[Result]:
-        where = f' ({_named(mount)})' if mount else ''
-        if 'errno' in found:
-            remedy = 'mount it again: the server of the share is gone or has forgotten this host' if found['errno'] in (
-                errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EHOSTDOWN) else 'create it, or set [DEFAULT] instances_path right'
-            if found['errno'] in (errno.EACCES, errno.EPERM):
-                remedy = f'let user {os.geteuid()} use it'
-            yield self.failure(path, f'{path}{where}: {os.strerror(found["errno"])}', origin, remedy)
-        elif not found.get('directory'):
-            yield self.failure(path, f'{path} is not a directory', origin, 'set [DEFAULT] instances_path right')
-        elif mount is not None and mount.read_only:
-            yield self.failure(path, f'{path} is mounted read-only{where}', origin, f'mount -o remount,rw {mount.point}')
-        elif found.get('access'):
-            yield self.failure(path, f'{path}{where} cannot be written by user {os.geteuid()}: {os.strerror(found["access"])}', origin,
-                               'let nova-compute\'s user write there')
-        elif found.get('free') == 0 and found.get('total'):
-            yield self.warning(path, f'{path}{where} is full', origin, 'make room')
+    def _trouble(self, path: str, mount: Optional[mounts.Mount], origin: str,
+                 found: Mapping[str, Any]) -> Optional[Result]:
+        place, user = _place(path, mount), os.geteuid()
+        number = found.get('errno')
+        if number is not None:
+            remedy = 'create it, or correct [DEFAULT] instances_path'
+            if number in _SERVER_GONE:
+                remedy = ('mount it again: the server of the share is gone or has forgotten this '
+                          'host')
+            elif number in (errno.EACCES, errno.EPERM):
+                remedy = f'let user {user} use it'
+            return self.failure(path, f'{place}: {os.strerror(number)}', origin, remedy,
+                                code='storage-unusable')
+        if not found.get('directory'):
+            return self.failure(path, f'{path} is not a directory', origin,
+                                'correct [DEFAULT] instances_path', code='storage-no-directory')
+        if mount is not None and mount.read_only:
+            return self.failure(path, f'{place} is mounted read-only', origin,
+                                f'mount -o remount,rw {mount.point}', code='storage-read-only')
+        if found.get('access'):
+            return self.failure(
+                path, f'user {user} cannot write to {place}: {os.strerror(found["access"])}',
+                origin, "let nova-compute's user write there", code='storage-not-writable')
+        if found.get('free') == 0 and found.get('total'):
+            return self.warning(path, f'{place} is full', origin, 'free some space',
+                                code='storage-full')
+        return None
 
 
 class _Look:
-    """A process that looks at a path, and what it says. Nothing here waits for longer than it is told."""
+    """A process that looks at a path. Nothing here waits longer than asked for."""
 
     def __init__(self, path: str) -> None:
-        self._answer, said = os.pipe()
+        self._answer, end = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_DFL)
-                _look(path, said)
+                _look(path, end)
             finally:
                 os._exit(0)
-        os.close(said)
+        os.close(end)
 
     def wait(self, seconds: float) -> Optional[dict[str, Any]]:
-        """What it found; None when it did not answer; ``stuck`` when it could not even be killed then."""
+        """Return what it found; None if it did not answer, ``stuck`` if it cannot be killed."""
         end = time.monotonic() + seconds
         text = b''
         poll = select.poll()
@@ -146,17 +174,18 @@ class _Look:
 
 
 def _look(path: str, answer: int) -> None:
-    """In the process that may hang: all that is asked of the path."""
+    """Examine the path, in the process that may hang."""
     found: dict[str, Any] = {}
     try:
-        # The dot makes an automounter mount it, which stat of the directory itself does not.
+        # The dot makes an automounter mount it; stat of the directory itself does not.
         status = os.stat(posixpath.join(path, '.'))
         found['directory'] = stat.S_ISDIR(status.st_mode)
         found['real'] = os.path.realpath(path)
         found['inode'] = status.st_ino
         system = os.statvfs(path)
-        # A file system that does not count its blocks says 0 of 0, which is not full.
-        found['free'], found['total'] = system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize
+        # A file system that does not count its blocks reports 0 of 0, which is not full.
+        found['free'] = system.f_bavail * system.f_frsize
+        found['total'] = system.f_blocks * system.f_frsize
         if not os.access(path, os.W_OK | os.X_OK):
             found['access'] = errno.EROFS if system.f_flag & os.ST_RDONLY else errno.EACCES
         try:
@@ -171,15 +200,15 @@ def _look(path: str, answer: int) -> None:
 
 
 def _stuck(memory: Any) -> Optional[dict[str, Any]]:
-    """The process of an earlier round that the kernel still holds, if it does."""
-    if isinstance(memory, dict) and memory.get('since') and start_time(memory.get('pid', 0)) == memory['since']:
-        return memory
-    return None
+    """Return the process of an earlier round if the kernel still holds it."""
+    if not isinstance(memory, dict) or not memory.get('since'):
+        return None
+    return memory if start_time(memory.get('pid', 0)) == memory['since'] else None
 
 
-def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount], found: Mapping[str, Any],
-          settings: Settings) -> Optional[dict[str, Any]]:
-    """What another host's is compared with; None when nothing can be said."""
+def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount],
+          found: Mapping[str, Any], settings: Settings) -> Optional[dict[str, Any]]:
+    """Return the fact that is compared with another host's; None if it is unknown."""
     fact: dict[str, Any] = {'images': images, 'expect': expect, 'path': path}
     if images == 'rbd':
         return {**fact, 'pool': settings.get('libvirt', 'images_rbd_pool', 'rbd')}
@@ -187,9 +216,10 @@ def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount], fo
         return fact
     if mount is None or 'errno' in found or not found.get('directory'):
         return None
-    fact.update(type=mount.type, mount=mount.point, shared=bool(mount.family), free_bytes=found['free'], total_bytes=found['total'])
+    fact.update(type=mount.type, mount=mount.point, shared=bool(mount.family),
+                free_bytes=found['free'], total_bytes=found['total'])
     if not mount.family:
-        # The name of a disk differs from host to host and says nothing to another one.
+        # The name of a disk differs from host to host.
         return {**fact, 'device': mount.source}
     servers, export = mount.export(str(found['real']))
     fact.update(family=mount.family)
@@ -202,12 +232,17 @@ def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount], fo
     return fact
 
 
-def _named(mount: mounts.Mount) -> str:
-    return f'{mount.type} {mount.source}, mounted at {mount.point}'
+def _place(path: str, mount: Optional[mounts.Mount]) -> str:
+    """Return a path with what is mounted there."""
+    if mount is None:
+        return path
+    return f'{path} ({mount.type} {mount.source}, mounted at {mount.point})'
 
 
-def _said(fact: Mapping[str, Any]) -> str:
+def _text(fact: Mapping[str, Any]) -> str:
     if fact['images'] != 'path':
-        return f'disks are kept in {fact["images"]}' + (f', pool {fact["pool"]}' if 'pool' in fact else '')
+        pool = f', pool {fact["pool"]}' if 'pool' in fact else ''
+        return f'disks are kept in {fact["images"]}{pool}'
     kind = 'shared' if fact['shared'] else 'local'
-    return f'on {fact["type"]} {fact.get("source") or fact.get("device")}, {kind}, {fact["free_bytes"] // 2 ** 30} GiB free'
+    return (f'on {fact["type"]} {fact.get("source") or fact.get("device")}, {kind}, '
+            f'{fact["free_bytes"] // 2 ** 30} GiB free')

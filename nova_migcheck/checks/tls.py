@@ -39,6 +39,7 @@ class TlsCheck(Check):
 
     NAME = 'tls'
     WHEN = 'host'
+    CODES: ClassVar[Mapping[str, str]] = tlsfiles.codes(NAME)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'libvirt': ('live_migration_inbound_addr', *migrationuri.OPTIONS)}
 
@@ -64,10 +65,11 @@ class TlsCheck(Check):
             good = False
             if one.doubt:
                 yield self.unknown(trouble.path, f'{trouble.detail}; {one.doubt}', one.origin,
-                                   f'{one.remedy}, or {trouble.remedy}')
+                                   f'{one.remedy}, or {trouble.remedy}',
+                                   code=f'{self.NAME}-{trouble.kind}')
             else:
                 yield self.found(trouble.outcome, trouble.path, trouble.detail, one.origin,
-                                 trouble.remedy)
+                                 trouble.remedy, code=f'{self.NAME}-{trouble.kind}')
         if good:
             yield self.ok(one.files.certificate, f'{one.files.whose} certificate is good',
                           one.origin)

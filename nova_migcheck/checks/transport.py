@@ -18,7 +18,7 @@ from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import tlsfiles, tlsprobe
 from nova_migcheck.libvirtd import uri as migrationuri
-from nova_migcheck.network import intent, probe
+from nova_migcheck.network import intent, probe, targetnames
 from nova_migcheck.network.hostsfile import HostsFile
 from nova_migcheck.network.intent import INBOUND
 from nova_migcheck.network.interfaces import IPAddress, Kernel
@@ -68,6 +68,15 @@ class TransportCheck(Check):
 
     NAME = 'transport'
     WHEN = 'path'
+    CODES: ClassVar[Mapping[str, str]] = {
+        'transport-libvirt-silent': "libvirt's port on the target does not answer.",
+        'transport-libvirt-unclear': "Whether libvirt's port on the target answers is unknown.",
+        'transport-no-host-name': "libvirt's host name of the target is unknown.",
+        'transport-no-port': "The port of libvirt's transport is unknown.",
+        'transport-no-target': 'Nothing is known about the target.',
+        'transport-qemu-filtered': "QEMU's migration ports on the target are filtered.",
+        'transport-uri': 'The URI for live migrations is wrong.',
+        **tlsfiles.codes(NAME), **targetnames.CODES}
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
         'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS),
@@ -78,7 +87,8 @@ class TransportCheck(Check):
         start = time.monotonic()
         target = _Target.of(settings)
         if not target.connect:
-            yield self.unknown('target', 'nothing is known about the target, not even its name')
+            yield self.unknown('target', 'nothing is known about the target, not even its name',
+                               code='transport-no-target')
             return
         try:
             to = migrationuri.destination(settings, target.connect, target.inbound,
@@ -86,13 +96,13 @@ class TransportCheck(Check):
         except ValueError as e:
             yield self.failure('libvirt URI', str(e),
                                settings.origin('libvirt', 'live_migration_uri'),
-                               'correct the [libvirt] options')
+                               'correct the [libvirt] options', code='transport-uri')
             return
         if to.data == '':
             yield self.unknown(
                 target.name, f"{target.name} has no {INBOUND}, and its libvirt's host name, to "
                 'which QEMU will connect, is unknown on this host',
-                remedy=f'set [libvirt] {INBOUND} on {target.name}')
+                remedy=f'set [libvirt] {INBOUND} on {target.name}', code='transport-no-host-name')
         usable = yield from self._names(settings, to, target)
         if usable is not None:
             # Usually everything is done within the timeout. After a slow resolver, the ports still
@@ -113,7 +123,8 @@ class TransportCheck(Check):
             hosts = HostsFile.read()
         except OSError as e:
             yield self.unknown(hosts.path, f'the hosts file cannot be read: {e.strerror}',
-                               remedy='make it readable for the user that nova-compute runs as')
+                               remedy='make it readable for the user that nova-compute runs as',
+                               code='hosts-file-unreadable')
         own = str(settings.get('libvirt', INBOUND, ''))
         # The resolver waits 5 s for a dead name server before it asks the next one, so it gets a
         # second more.
@@ -123,7 +134,8 @@ class TransportCheck(Check):
             if network.isolated:
                 yield self.unknown(
                     'interfaces', 'only the loopback interface is visible: this is not the '
-                    "host's network namespace", remedy='run nova-compute with host networking')
+                    "host's network namespace", remedy='run nova-compute with host networking',
+                    code='network-namespace')
                 return None
             intended = intent.of_host(settings, network, answers[own].addresses if own else ())
             names = TargetNames(target.name, target.fact, target.inbound, kernel, network, hosts,
@@ -143,7 +155,7 @@ class TransportCheck(Check):
         yield from self._client_certificates(settings, to, target, services)
         if to.port is None:
             yield self.unknown(to.uri, f"the port of libvirt's transport {to.transport} is unknown",
-                               remedy='check it by hand')
+                               remedy='check it by hand', code='transport-no-port')
         yield from self._libvirt(to, services, daemons.listening(target.daemon, to.transport))
         for address, probes in paths.items():
             yield self._qemu(to, address, probes, target)
@@ -181,10 +193,10 @@ class TransportCheck(Check):
             if trouble.absent and required is None:
                 yield self.unknown(
                     trouble.path, f'{trouble.detail}; it is unknown whether the target requires it',
-                    origin, trouble.remedy)
+                    origin, trouble.remedy, code=f'{self.NAME}-{trouble.kind}')
             elif required or not trouble.absent:
                 yield self.found(trouble.outcome, trouble.path, trouble.detail, origin,
-                                 trouble.remedy)
+                                 trouble.remedy, code=f'{self.NAME}-{trouble.kind}')
 
     def _libvirt(self, to: migrationuri.Destination, services: Sequence[probe.Service],
                  listening: str) -> Iterator[Finding]:
@@ -203,14 +215,15 @@ class TransportCheck(Check):
                 yield self.ok(at, f'{to.transport} answers', to.uri)
                 continue
             if service.unsure:
-                yield self.unknown(at, detail, to.uri, 'try it with virsh on this host')
+                yield self.unknown(at, detail, to.uri, 'try it with virsh on this host',
+                                   code='transport-libvirt-unclear')
                 continue
             if to.transport in ('ssh', 'libssh') and not to.port_given and not good:
                 yield self.unknown(
                     at, f'ssh at {to.connect}, {at}: {service.problem}; the configuration of ssh '
                     'may contain another port', to.uri,
                     'check that sshd on the target listens there, or put the port into [libvirt] '
-                    'live_migration_uri')
+                    'live_migration_uri', code='transport-libvirt-unclear')
                 continue
             waits = service.probe.reach in (probe.Reach.SILENT, probe.Reach.OPEN)
             fails = not good or (waits and position < services.index(good[0]))
@@ -219,7 +232,7 @@ class TransportCheck(Check):
                 remedy = (f'check that {listening} on the target listens there and that no '
                           'firewall blocks it')
             yield self.found(Outcome.FAILURE if fails else Outcome.WARNING, at, detail, to.uri,
-                             remedy)
+                             remedy, code='transport-libvirt-silent')
 
     def _qemu(self, to: migrationuri.Destination, address: IPAddress,
               probes: Sequence[probe.Probe], target: HostMigration) -> Finding:
@@ -234,10 +247,11 @@ class TransportCheck(Check):
         if len(blocked) < len(probes):
             return self.warning(
                 subject, f"some of QEMU's migration ports on {address} are filtered: {ports}; if "
-                'many migrations run at the same time, some will hang', origin, remedy)
+                'many migrations run at the same time, some will hang', origin, remedy,
+                code='transport-qemu-filtered')
         return self.failure(
             subject, f"QEMU's migration ports {first}-{last} on {address} are filtered: {ports}: "
-            f'{blocked[0].detail}', origin, remedy)
+            f'{blocked[0].detail}', origin, remedy, code='transport-qemu-filtered')
 
 
 async def _probe(

@@ -116,8 +116,8 @@ class Check(Listing):
             (str(finding.outcome), *(getattr(finding, name) for name in COLUMNS[1:]))
             for finding in outcome.findings]
         if self.nested(parsed_args):
-            return (*COLUMNS, 'subjects'), [
-                (*row, Words(list(finding.subjects)))
+            return (*COLUMNS, 'code', 'subjects'), [
+                (*row, finding.code, Words(list(finding.subjects)))
                 for row, finding in zip(rows, outcome.findings)]
         scoped = any(row[-1] for row in rows)
         if parsed_args.formatter == 'table' and not parsed_args.columns and not scoped:

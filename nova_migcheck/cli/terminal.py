@@ -45,6 +45,8 @@ def paragraphs(finding: Finding) -> text.Text:
         result.append(finding.detail)
     if finding.scope:
         result.append(f' (matters to servers with {finding.scope})')
+    if finding.code:
+        result.append(f' [{finding.code}]', 'dim')
     if finding.origin:
         result.append(f'\nfrom {finding.origin}', 'dim')
     if finding.remedy and finding.outcome is not Outcome.OK:

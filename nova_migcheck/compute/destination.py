@@ -197,7 +197,7 @@ class Destination:
         """
         text = ("cpu: Nova's own comparison refuses this host, which provides all that the guest "
                 'uses (LP#2039803); see [workarounds] skip_cpu_compare_on_dest and [migcheck] '
-                f'nova_cpu_check [target {self._conf.host}]')
+                f'nova_cpu_check [cpu-refused-by-nova] [target {self._conf.host}]')
         LOG.warning('%s: %s', text, error, instance=instance)
         self._refusals.leave_event(compared.context, instance, self._conf.host, text)
         raise exception.MigrationPreCheckError(f'{text}: {error}')

@@ -8,6 +8,7 @@ row. Members see the names of events but not their hosts: the name holds a diges
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from nova import exception, objects, utils
@@ -64,7 +65,7 @@ class Refusals:
             return
         with fenced('writing the event of a refusal'):
             name = PREFIX + utils.generate_hostid(target, instance.project_id)[:8]
-            call = Call(_record, context, instance.uuid, name, target, clip(text, MAX_DETAILS))
+            call = Call(_record, context, instance.uuid, name, target, event_text(text))
             try:
                 call.wait(CONDUCTOR)
             except Exception as e:  # of the conductor, or of the database behind it: any class
@@ -88,6 +89,14 @@ def reason(verdict: Verdict, target: str) -> str:
     more = f'; and {len(others)} more: {checks}' if others else ''
     text = str(first)
     return text + more if target in text else f'{text}{more} [target {target}]'
+
+
+def event_text(text: str) -> str:
+    """Return ``text`` as an event keeps it: cut where necessary, but with its first code."""
+    code = re.search(r' \[[a-z]+(-[a-z]+)+\]', text)
+    end = code[0] if code else ''
+    cut = clip(text, MAX_DETAILS)
+    return cut if end in cut else clip(text, MAX_DETAILS - len(end)) + end
 
 
 def clip(text: str, size: int) -> str:

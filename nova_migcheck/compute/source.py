@@ -130,7 +130,7 @@ class Source:
                 return Verdict()
             unknown = Finding('cpu', Outcome.UNKNOWN, 'guest CPU',
                               f'libvirt on the source cannot say what it is: {e}', '',
-                              'see libvirt on the source')
+                              'see libvirt on the source', code='cpu-guest-unknown')
             return settle([unknown], self._policies)
         if target is None or target.cpu is None:
             return Verdict()
@@ -150,7 +150,7 @@ class Source:
         except (TimeoutError, ValueError, exception.NovaException) as e:
             return [Finding('report', Outcome.UNKNOWN, 'guest',
                             f'what the guest needs is unknown: {e}', 'its live XML in libvirt',
-                            'see libvirtd on the source')]
+                            'see libvirtd on the source', code='guest-unknown')]
 
     def _guest_cpu(self, instance: Any, host: Optional[cpus.Cpu]) -> cpus.Cpu:
         connection = self._libvirt.get_connection()
@@ -176,7 +176,7 @@ class Source:
             return []
         if not self._paths.acquire(timeout=deadline):
             detail = f'{PATHS} other migrations held up the check of the path for {deadline:g} s'
-            return [Finding('transport', Outcome.UNKNOWN, host, detail)]
+            return [Finding('transport', Outcome.UNKNOWN, host, detail, code='check-not-run')]
         try:
             target = published.wait(self._longest())
             facts = target.facts if target else {}

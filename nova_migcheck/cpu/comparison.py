@@ -126,6 +126,21 @@ class Comparison:
     def compatible(self) -> bool:
         return self.outcome == COMPATIBLE
 
+    @property
+    def code(self) -> str:
+        """Return the code of a finding about it, one of :data:`CODES`."""
+        if self.outcome == UNKNOWN:
+            return 'cpu-undetermined'
+        return 'cpu-features-missing' if self.missing else 'cpu-incompatible'
+
+
+#: Code -> what it means.
+CODES = {
+    'cpu-features-missing': 'The target lacks CPU features that the guest uses.',
+    'cpu-incompatible': "The target's CPU or libvirt is of another kind than the guest needs.",
+    'cpu-refused-by-nova': "Nova's own comparison refuses what is compatible for libvirt.",
+    'cpu-undetermined': 'It is unknown whether the target has what the CPU of the guest needs.',
+}
 
 _COMPATIBLE = Comparison(COMPATIBLE)
 

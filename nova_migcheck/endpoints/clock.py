@@ -65,11 +65,13 @@ def look(skews: Mapping[str, float], limit: float,
     if synchronised is False:
         yield Finding(NAME, Outcome.WARNING, 'kernel clock',
                       'the kernel reports that its clock is not synchronised', 'adjtimex(2)',
-                      _REMEDY)
+                      _REMEDY, code='clock-unsynchronised')
     elif not skews:
         kernel = '; the kernel reports that its clock is synchronised' if synchronised else ''
-        yield Finding(NAME, Outcome.UNKNOWN if synchronised is None else Outcome.OK, 'clock',
-                      'no server reported its time' + kernel)
+        known = synchronised is not None
+        yield Finding(NAME, Outcome.OK if known else Outcome.UNKNOWN, 'clock',
+                      'no server reported its time' + kernel,
+                      code='' if known else 'clock-no-server')
 
 
 def _compare(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Finding:
@@ -86,10 +88,12 @@ def _compare(skews: Mapping[str, float], limit: float, synchronised: Optional[bo
     direction = 'behind' if middle > 0 else 'ahead'
     detail = f'this host is {abs(middle):.1f} s {direction}, limit {limit:g} s; against {against}'
     if len(off) * 2 > len(skews) and (len(skews) > 1 or synchronised is False):
-        return Finding(NAME, Outcome.FAILURE, 'clock', detail, origin, _REMEDY)
+        return Finding(NAME, Outcome.FAILURE, 'clock', detail, origin, _REMEDY, code='clock-off')
     if len(skews) == 1:
         return Finding(NAME, Outcome.WARNING, 'clock',
-                       f'{detail}; no other server reported its time', origin, _REMEDY)
+                       f'{detail}; no other server reported its time', origin, _REMEDY,
+                       code='clock-off')
     return Finding(NAME, Outcome.WARNING, 'clock',
                    f'{len(off)} of {len(skews)} servers disagree with this host: {against}, '
-                   f'limit {limit:g} s', origin, 'synchronise those servers')
+                   f'limit {limit:g} s', origin, 'synchronise those servers',
+                   code='clock-servers-disagree')

@@ -134,13 +134,13 @@ def _replaced(picture: Picture, endpoint: Endpoint) -> bool:
 Folded = tuple[list[Finding], list[Trouble]]
 
 
-def _common(troubles: list[Trouble], mine: list[Trouble], subject: str, detail: str, remedy: str,
-            origin: str = '') -> Folded:
+def _common(code: str, troubles: list[Trouble], mine: list[Trouble], subject: str, detail: str,
+            remedy: str, origin: str = '') -> Folded:
     """Return one finding for ``mine``, and the other troubles."""
     weight = max(t.weight for t in mine)
     origins = '; '.join(filter(None, [origin, _origins(e for t in mine for e in t.endpoints)]))
     return ([Finding(NAME, weight.outcome, subject, detail, origins, remedy, weight.scope,
-                     _several(mine))],
+                     _several(mine), code)],
             [t for t in troubles if t not in mine])
 
 
@@ -155,7 +155,8 @@ def _resolver(picture: Picture, troubles: list[Trouble]) -> Folded:
         return [], troubles
     detail = (f'no name resolves: {_some(hosts)} ({(silent or mine)[0].answer.detail}); '
               f'{len(_targets(mine))} endpoints depend on them')
-    return _common(troubles, mine, 'resolver', detail, remedies.RESOLVER, remedies.nameservers())
+    return _common('endpoint-resolver', troubles, mine, 'resolver', detail, remedies.RESOLVER,
+                   remedies.nameservers())
 
 
 def _cut_off(picture: Picture, troubles: list[Trouble]) -> Folded:
@@ -173,7 +174,7 @@ def _cut_off(picture: Picture, troubles: list[Trouble]) -> Folded:
               if t.answer.fault]
     detail = (f'this host is cut off: none of the {len(addresses)} addresses that it needs '
               f'answers: {_some(faults)}; affected: {_some(_targets(mine))}')
-    return _common(troubles, mine, 'this host', detail, remedies.CUT_OFF)
+    return _common('endpoint-cut-off', troubles, mine, 'this host', detail, remedies.CUT_OFF)
 
 
 def _message_queue(picture: Picture, troubles: list[Trouble]) -> Folded:
@@ -185,7 +186,8 @@ def _message_queue(picture: Picture, troubles: list[Trouble]) -> Folded:
         return [], troubles
     detail = f'none of the {len(hosts)} message queue hosts answers: ' + _some(
         [f'{t.target.url.partition("://")[2]} {_reason(t.answer)}' for t in mine])
-    return _common(troubles, mine, 'message queue', detail, remedies.of(mine[0].answer, MESSAGING))
+    return _common('endpoint-message-queue', troubles, mine, 'message queue', detail,
+                   remedies.of(mine[0].answer, MESSAGING))
 
 
 def _addresses(picture: Picture, troubles: list[Trouble]) -> Folded:
@@ -206,6 +208,7 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
         mine = [t for t in troubles
                 if t.weight.scope == scope or not t.weight.failure or worst.everywhere]
         first = max(mine, key=lambda t: t.weight)
+        assert first.answer.fault is not None
         targets = _targets(mine)
         detail = _reasons(address, mine) if len(targets) > 1 else _single(address, first)
         elsewhere = next((picture.elsewhere[t.target] for t in mine
@@ -220,7 +223,7 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
                       detail, _origins(e for t in mine for e in t.endpoints),
                       remedies.of(first.answer, _services(first.endpoints),
                                   first.endpoints[0].from_catalog, elsewhere is not None),
-                      scope, _several(mine))
+                      scope, _several(mine), first.answer.fault.code)
 
 
 def _reason(answer: Answer) -> str:
@@ -267,7 +270,7 @@ def _logins(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) ->
             continue
         weight = max(weigh(_NEEDED_FOR[group], needed) for group in groups)
         yield Finding(NAME, weight.outcome, f'login of {names}', f'{names}: {diagnosed.text}',
-                      origin, diagnosed.remedy, weight.scope)
+                      origin, diagnosed.remedy, weight.scope, code='endpoint-login')
     for reason, groups in unreached.items():
         leaders = {picture.shared_login[group] for group in groups}
         ages = [picture.cached[leader] for leader in leaders if leader in picture.cached]
@@ -277,7 +280,7 @@ def _logins(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) ->
                       'the service catalog could not be fetched for '
                       f'{_bracketed(groups)}: {reason}; {used}',
                       ', '.join(dict.fromkeys(origin_of(group, 'auth_url') for group in groups)),
-                      remedies.CATALOG)
+                      remedies.CATALOG, code='endpoint-catalog')
 
 
 _NEEDED_FOR = {section.group: section.needed_for for section in SECTIONS}
@@ -297,7 +300,7 @@ def _missing(missing: Missing, needed: Mapping[str, str]) -> Finding:
     weight = weigh(missing.needed_for, needed)
     return Finding(NAME, weight.outcome, f'{missing.needed_for} in the service catalog',
                    missing.text, f'keystone catalog, as [{missing.group}] sees it', missing.remedy,
-                   weight.scope)
+                   weight.scope, code='endpoint-not-in-catalog')
 
 
 def _is_loopback(address: str) -> bool:

@@ -107,6 +107,11 @@ class Fault(enum.Enum):
         """Return whether the address is not reached, whatever the service."""
         return self in (Fault.REFUSED, Fault.UNREACHABLE, Fault.SILENT)
 
+    @property
+    def code(self) -> str:
+        """Return the code of a finding about it."""
+        return f'endpoint-{self.name.lower().replace("_", "-")}'
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:

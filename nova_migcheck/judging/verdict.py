@@ -70,7 +70,7 @@ def judge(guest: Guest, source: Optional[Report], target: Optional[Report], now:
     if target is None:
         missing = Finding('report', Outcome.UNKNOWN, 'report', 'it has published no report',
                           'ComputeNode.stats', 'install and enable nova-migcheck there, and see '
-                          'its nova-compute log')
+                          'its nova-compute log', code='report-missing')
         return _by(policies.strictest(policies.on_missing), missing) + _guest_on(
             guest, None, policies, compared, name)
     if not is_fresh(target.time, now, policies.stale_after):
@@ -119,7 +119,8 @@ def stale(time: float, now: float, stale_after: float) -> Finding:
     when = f'{age:.0f} s old' if age >= 0 else f'{-age:.0f} s in the future'
     return Finding('report', Outcome.UNKNOWN, 'report',
                    f'its report is {when} (limit {stale_after:g} s) and is not believed',
-                   'ComputeNode.stats', 'see that nova-compute runs there, and its clock')
+                   'ComputeNode.stats', 'see that nova-compute runs there, and its clock',
+                   code='report-stale')
 
 
 def between(source: Report, target: Report, policies: Policies) -> list[Finding]:
@@ -149,7 +150,7 @@ def _guest_on(guest: Guest, target: Optional[Report], policies: Policies,
     remedy = compared.remedy or (
         'choose another target, or give all hosts one CPU: nova-migcheck baseline')
     return settle([Finding('cpu', outcome, whom, f'{whom} {compared.reason}',
-                           'libvirt domain capabilities', remedy)], policies)
+                           'libvirt domain capabilities', remedy, code=compared.code)], policies)
 
 
 def _by(policy: str, finding: Finding) -> Verdict:

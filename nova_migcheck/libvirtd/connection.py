@@ -23,7 +23,8 @@ _CONNECTED = object()
 class Asker(Protocol):
     """Declare the method of the check that is used here."""
 
-    def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '') -> Finding:
+    def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '',
+                scope: str = '', code: str = '') -> Finding:
         """Return a finding of the check."""
 
 
@@ -53,7 +54,7 @@ def ask(check: Asker, settings: Settings, answers: Callable[[Any], Iterator[Any]
             yield check.unknown(
                 str(uri(settings)), f'{name} has not answered within {settings.timeout:g} s',
                 settings.origin('libvirt', 'connection_uri'),
-                f'check {remedy} and its log; restart it if it hangs')
+                f'check {remedy} and its log; restart it if it hangs', code='libvirt-silent')
             return
         if result is _DONE:
             return
@@ -82,7 +83,8 @@ def _connected(check: Asker, settings: Settings, answers: Callable[[Any], Iterat
         import libvirt
     except ImportError as error:
         yield check.unknown(where, f'libvirt cannot be asked: {error}', origin,
-                            'install libvirt-python in the environment of nova-compute')
+                            'install libvirt-python in the environment of nova-compute',
+                            code='libvirt-bindings')
         return
     libvirt.registerErrorHandler(lambda context, error: None, None)  # or else it prints to stderr
     try:
@@ -93,7 +95,8 @@ def _connected(check: Asker, settings: Settings, answers: Callable[[Any], Iterat
     except libvirt.libvirtError as error:
         name, remedy = _daemon()
         yield check.unknown(where, f'{name} does not answer: {error}', origin,
-                            f'start {remedy}, or correct [libvirt] connection_uri')
+                            f'start {remedy}, or correct [libvirt] connection_uri',
+                            code='libvirt-unreachable')
         return
     try:
         yield _CONNECTED
@@ -101,7 +104,7 @@ def _connected(check: Asker, settings: Settings, answers: Callable[[Any], Iterat
     except libvirt.libvirtError as error:
         name, remedy = _daemon()
         yield check.unknown(where, f'{name} broke off: {error}', origin,
-                            f'check {remedy} and its log')
+                            f'check {remedy} and its log', code='libvirt-closed')
     finally:
         with contextlib.suppress(libvirt.libvirtError):
             conn.close()

@@ -22,6 +22,23 @@ _PKI = '/etc/pki'
 # QEMU's user if qemu.conf does not set one: each distribution builds in another default.
 _QEMU_USERS = ('libvirt-qemu', 'qemu')
 
+#: Kind of trouble -> what it means.
+KINDS = {
+    'authority': 'A certificate was not issued by the authority that is configured.',
+    'dates': 'A certificate is not valid now.',
+    'key': 'A private key cannot be read by QEMU, or belongs to another certificate.',
+    'malformed': 'A certificate or a key cannot be parsed.',
+    'missing': 'A file for TLS is missing.',
+    'name': 'A certificate is for another name.',
+    'unreadable': 'nova-compute cannot read a file for TLS.',
+}
+
+
+def codes(check: str) -> dict[str, str]:
+    """Return the codes of a check that reports troubles."""
+    return {f'{check}-{kind}': text for kind, text in KINDS.items()}
+
+
 
 @dataclasses.dataclass(frozen=True)
 class TlsFiles:
@@ -42,9 +59,11 @@ class TlsFiles:
 class Trouble:
     """Hold what is wrong with one file.
 
+    :param kind: end of its code, one of :data:`KINDS`
     :param absent: whether a certificate or a key is missing, or not visible to this process
     """
 
+    kind: str
     outcome: Outcome
     path: str
     detail: str
@@ -105,26 +124,26 @@ def troubles(files: TlsFiles, names: Sequence[str] = (), visible: bool = True) -
         yield _unreadable(files, str(e.filename), e, visible)
         return
     except ValueError as e:
-        yield Trouble(Outcome.FAILURE, path,
+        yield Trouble('malformed', Outcome.FAILURE, path,
                       f'{whose} certificate or authority cannot be parsed: {e}', 'renew it')
         return
     certificate = chain[0]
     outdated = certificates.outdated(certificate)
     if outdated:
-        yield Trouble(Outcome.FAILURE, path, f'{whose} certificate {outdated}',
+        yield Trouble('dates', Outcome.FAILURE, path, f'{whose} certificate {outdated}',
                       'renew the certificate')
     outdated = certificates.outdated(authorities[0])
     if outdated:
-        yield Trouble(Outcome.FAILURE, files.authority,
+        yield Trouble('dates', Outcome.FAILURE, files.authority,
                       f'the authority of {whose} certificate {outdated}', 'renew the certificate')
     if not any(one.subject == certificate.issuer for one in (*authorities, *chain[1:])):
-        yield Trouble(Outcome.FAILURE, path,
+        yield Trouble('authority', Outcome.FAILURE, path,
                       f'{whose} certificate was issued by {certificate.issuer.rfc4514_string()}, '
                       f'which is not in {files.authority}', 'install the right authority')
     for name in names:
         if not certificates.matches(certificate, name):
             own = ', '.join(certificates.names(certificate))
-            yield Trouble(Outcome.FAILURE, path,
+            yield Trouble('name', Outcome.FAILURE, path,
                           f'{whose} certificate is for {own} and not for {name}, by which this '
                           'host is contacted', 'issue it for that name or address')
     yield from _key(files, certificate, visible)
@@ -137,7 +156,7 @@ def _key(files: TlsFiles, certificate: x509.Certificate, visible: bool) -> Itera
         owner = _uid(files.user) if files.user else 0
         # An ACL that admits another user shows in the bits of the group.
         if files.user and owner not in (None, 0, status.st_uid) and not status.st_mode & 0o077:
-            yield Trouble(Outcome.FAILURE, files.key,
+            yield Trouble('key', Outcome.FAILURE, files.key,
                           f'{files.whose} key can be read by its owner only, but QEMU runs as '
                           f'{files.user}', f'let {files.user} read it')
         with open(files.key, 'rb') as file:
@@ -148,12 +167,12 @@ def _key(files: TlsFiles, certificate: x509.Certificate, visible: bool) -> Itera
         yield _unreadable(files, files.key, e, visible)
         return
     except (ValueError, TypeError) as e:
-        yield Trouble(Outcome.FAILURE, files.key, f'{files.whose} key cannot be parsed: {e}',
-                      'renew it')
+        yield Trouble('malformed', Outcome.FAILURE, files.key,
+                      f'{files.whose} key cannot be parsed: {e}', 'renew it')
         return
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
-        yield Trouble(Outcome.FAILURE, files.key,
+        yield Trouble('key', Outcome.FAILURE, files.key,
                       f'{files.whose} key does not belong to {files.certificate}',
                       'install the right one')
 
@@ -161,9 +180,10 @@ def _key(files: TlsFiles, certificate: x509.Certificate, visible: bool) -> Itera
 def _unreadable(files: TlsFiles, path: str, e: OSError, visible: bool) -> Trouble:
     absent = path != files.authority
     if isinstance(e, FileNotFoundError) and visible:
-        return Trouble(Outcome.FAILURE, path, f'{files.whose} TLS file {path} is missing',
+        return Trouble('missing', Outcome.FAILURE, path,
+                       f'{files.whose} TLS file {path} is missing',
                        'install it, or switch TLS off', absent)
-    return Trouble(Outcome.UNKNOWN, path,
+    return Trouble('unreadable', Outcome.UNKNOWN, path,
                    f'{files.whose} TLS file {path} cannot be read by nova-compute: {e.strerror}',
                    'let nova-compute read the certificates of libvirt (not the keys)', absent)
 

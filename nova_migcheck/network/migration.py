@@ -15,6 +15,12 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.network.interfaces import IPAddress, IPNetwork
 
 CHECK = 'address'
+#: Code of each finding about two hosts -> what it means.
+CODES = {
+    'address-ip-version': 'The source and the target have no IP version in common.',
+    'address-mtu': 'The source and the target have different MTUs in one subnet.',
+    'address-unlisted-network': 'One host lists the migration networks; the other is outside.',
+}
 
 # migration_port_min and migration_port_max of qemu.conf by default (src/qemu/qemu_conf.h).
 DEFAULT_PORTS = (49152, 49215)
@@ -128,7 +134,8 @@ def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Findin
         detail = (f'{_describe(here, "the source")} and {_describe(there, "the target")} have no '
                   'IP version in common')
         return [Finding(CHECK, Outcome.UNKNOWN, 'migration network', detail,
-                        remedy='give both hosts migration addresses of the same IP version')]
+                        remedy='give both hosts migration addresses of the same IP version',
+                        code='address-ip-version')]
     return []
 
 
@@ -142,7 +149,8 @@ def _mtu(here: HostMigration, there: HostMigration, segment: IPNetwork) -> list[
         f'MTU {here.mtu} on {interfaces[0]} of {here.host or "the source"} but {there.mtu} on '
         f'{interfaces[1]} of {there.host or "the target"}, both in {segment}: large packets get '
         'lost and the migration stalls',
-        remedy='give both ends, and the switches between them, the same MTU')]
+        remedy='give both ends, and the switches between them, the same MTU',
+        code='address-mtu')]
 
 
 def _unlisted(here: HostMigration, there: HostMigration) -> Optional[Finding]:
@@ -161,7 +169,8 @@ def _unlisted(here: HostMigration, there: HostMigration) -> Optional[Finding]:
             f'{name}: {", ".join(map(str, listed))}',
             origin=f'[migcheck] migration_networks of {name}',
             remedy='list the networks of both hosts in [migcheck] migration_networks on all of '
-                   'them, or correct [libvirt] live_migration_inbound_addr')
+                   'them, or correct [libvirt] live_migration_inbound_addr',
+            code='address-unlisted-network')
     return None
 
 

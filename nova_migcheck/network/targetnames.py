@@ -13,6 +13,23 @@ from nova_migcheck.network.migration import HostMigration
 from nova_migcheck.network.resolver import Answer
 
 CHECK = 'transport'
+#: Code -> what it means.
+CODES = {
+    'transport-hosts-conflict': 'The hosts file has several addresses for a name of the target.',
+    'transport-link-down': 'The outgoing interface is down or has no carrier.',
+    'transport-loopback': 'A name of the target resolves to a loopback address.',
+    'transport-names-apart': "Nova's and libvirt's name of the target lead to two networks.",
+    'transport-no-route': 'The source has no route to an address of the target.',
+    'transport-own-address': 'A name of the target resolves to an address of the source.',
+    'transport-unlisted-network': 'An address of the target is outside of migration_networks.',
+    'transport-unresolved': 'A name of the target does not resolve on the source.',
+    'transport-wrong-address': 'An address of the target is not one that it reports.',
+    'transport-wrong-interface': 'The outgoing interface is another than intended.',
+}
+
+# Outcome of a look at one address, with the code and the text of its problem.
+_Judged = tuple[Outcome, str, str]
+_FINE: _Judged = (Outcome.OK, '', '')
 
 
 class TargetNames:
@@ -39,17 +56,19 @@ class TargetNames:
         if not answer.addresses:
             outcome = Outcome.UNKNOWN if answer.timed_out else Outcome.FAILURE
             yield Finding(CHECK, outcome, name,
-                          f'{name} does not resolve on this host: {answer.error}', origin, remedy)
+                          f'{name} does not resolve on this host: {answer.error}', origin, remedy,
+                          code='transport-unresolved')
             return
         if answer.literal:
             remedy = f'correct [libvirt] {INBOUND} on {self.target}, or the route to it here'
         found = []
         for ip in answer.addresses:
-            outcome, problem = self._judge(ip, answer.literal)
+            outcome, code, problem = self._judge(ip, answer.literal)
             if outcome is not Outcome.OK:
                 subject = str(ip) if answer.literal else f'{name} resolves to {ip}, which'
                 where = origin if answer.literal else self.hosts.origin(name, ip)
-                found.append(Finding(CHECK, outcome, name, f'{subject} {problem}', where, remedy))
+                found.append(Finding(CHECK, outcome, name, f'{subject} {problem}', where, remedy,
+                                     code=code))
         yield from self._conflict(answer, found)
         yield from found
         if not found:
@@ -71,66 +90,71 @@ class TargetNames:
             CHECK, Outcome.FAILURE, self.target,
             f'{names} lead to different networks: {texts}; libvirt connects to the first and QEMU '
             'to the second', f'host names of {self.target}',
-            f'set [libvirt] {INBOUND} on {self.target}, so that one address is used for both')
+            f'set [libvirt] {INBOUND} on {self.target}, so that one address is used for both',
+            code='transport-names-apart')
 
     def is_remote(self, ip: IPAddress) -> bool:
         """Return whether an address can be another host's."""
         return not ip.is_loopback and not self.network.holding(ip)
 
-    def _judge(self, ip: IPAddress, literal: bool) -> tuple[Outcome, str]:
-        """Return the outcome for an address of the target, and its problems in words."""
+    def _judge(self, ip: IPAddress, literal: bool) -> _Judged:
+        """Judge an address of the target. If it has several problems, the worst gives the code."""
         if ip.is_loopback:
-            return Outcome.FAILURE, 'is a loopback address: this host would contact itself'
+            return (Outcome.FAILURE, 'transport-loopback',
+                    'is a loopback address: this host would contact itself')
         route = self._route(ip)
         if self.network.holding(ip) or (route is not None and route.kind == 'local'):
-            return Outcome.FAILURE, 'is an address of this host itself'
+            return Outcome.FAILURE, 'transport-own-address', 'is an address of this host itself'
         if route is None:
-            return Outcome.FAILURE, 'has no route from this host'
+            return Outcome.FAILURE, 'transport-no-route', 'has no route from this host'
         judged = [self._at_target(ip, literal), self._way_out(route)]
         if not self.intended.covers(ip):
             listed = ', '.join(map(str, self.intended.listed))
-            judged.append((Outcome.FAILURE, f'is outside of {listed} ({self.intended.origin})'))
-        wrong = [(outcome, text) for outcome, text in judged if outcome is not Outcome.OK]
+            judged.append((Outcome.FAILURE, 'transport-unlisted-network',
+                           f'is outside of {listed} ({self.intended.origin})'))
+        wrong = [one for one in judged if one is not _FINE]
         if not wrong:
-            return Outcome.OK, ''
-        failed = any(outcome is Outcome.FAILURE for outcome, _text in wrong)
-        return (Outcome.FAILURE if failed else Outcome.WARNING,
-                ' and '.join(text for _outcome, text in wrong))
+            return _FINE
+        first = next((one for one in wrong if one[0] is Outcome.FAILURE), wrong[0])
+        return first[0], first[1], ' and '.join(text for _outcome, _code, text in wrong)
 
-    def _at_target(self, ip: IPAddress, literal: bool) -> tuple[Outcome, str]:
+    def _at_target(self, ip: IPAddress, literal: bool) -> _Judged:
         """Compare an address with the target's own report.
 
         The target itself has checked an address that it was configured with.
         """
         fact = self.fact
         if literal or ip in fact.addresses or not fact.complete:
-            return Outcome.OK, ''
+            return _FINE
         if ip not in fact.others:
-            return Outcome.FAILURE, f'is no address of {self.target}'
+            return (Outcome.FAILURE, 'transport-wrong-address',
+                    f'is no address of {self.target}')
         if fact.others[ip] == fact.interface:
-            return Outcome.OK, ''
+            return _FINE
         intended = (f'{fact.interface or "its migration networks"} '
                     f'({", ".join(map(str, fact.addresses[:4]))})')
-        return (Outcome.FAILURE if fact.stated else Outcome.WARNING,
+        return (Outcome.FAILURE if fact.stated else Outcome.WARNING, 'transport-wrong-address',
                 f'is on {fact.others[ip]} of {self.target}, but migrations to it are intended to '
                 f'go to {intended}')
 
-    def _way_out(self, route: Route) -> tuple[Outcome, str]:
+    def _way_out(self, route: Route) -> _Judged:
         """Compare the outgoing interface with the intended one, and check its link (A7, A9)."""
         out = self.network.interface(route.interface)
         if out is None:
-            return Outcome.OK, ''
+            return _FINE
         if not (out.up and out.carrier):
             state = 'has no carrier' if out.up else 'is down'
-            return Outcome.FAILURE, f'is reached over {out.name}, which {state}'
+            return (Outcome.FAILURE, 'transport-link-down',
+                    f'is reached over {out.name}, which {state}')
         if not self.intended.interfaces or out.index in self._intended_indexes():
-            return Outcome.OK, ''
-        text = (f'is reached over {out.name} from this host, but migrations are intended to go '
-                f'over {self.intended}')
-        if self.intended.stated:
-            return Outcome.FAILURE, text
+            return _FINE
         # my_ip is only a guess, but the target's inbound address is not.
-        return (Outcome.OK, '') if self.stated else (Outcome.WARNING, text)
+        if self.stated and not self.intended.stated:
+            return _FINE
+        return (Outcome.FAILURE if self.intended.stated else Outcome.WARNING,
+                'transport-wrong-interface',
+                f'is reached over {out.name} from this host, but migrations are intended to go '
+                f'over {self.intended}')
 
     def _conflict(self, answer: Answer, found: Sequence[Finding]) -> Iterator[Finding]:
         """Find lines of the hosts file with different addresses for the name (A3).
@@ -147,7 +171,8 @@ class TargetNames:
         yield Finding(
             CHECK, Outcome.WARNING if harmless else Outcome.FAILURE, answer.name,
             f'{answer.name} has different addresses in {self.hosts.path}: {texts}; {first} is '
-            'tried first', f'{self.hosts.path}:{lines[0].number}', 'keep one line for the name')
+            'tried first', f'{self.hosts.path}:{lines[0].number}', 'keep one line for the name',
+            code='transport-hosts-conflict')
 
     def _route(self, ip: IPAddress) -> Optional[Route]:
         if ip not in self._routes:

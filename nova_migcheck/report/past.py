@@ -114,7 +114,8 @@ def warn(pasts: Sequence[Past], direction: str, peer: str, now: float) -> list[F
     where = 'this host' if direction == IN else peer
     return [Finding(CHECK, Outcome.WARNING, f'live migrations to {where}', f'the last {IN_A_ROW} live migrations to {where} failed or '
                     'strayed: ' + '; '.join(str(past) for past in reversed(last)), 'nova-compute, since its start',
-                    'see "live migration of" in the log of nova-compute there and on the sources')]
+                    'see "live migration of" in the log of nova-compute there and on the sources',
+                    code='migrations-failing')]
 
 
 def when(time: float) -> str:

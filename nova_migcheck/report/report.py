@@ -127,7 +127,9 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
                 who.setdefault(guest, []).append(shorten(uuid))
             groups = tuple(Group(guest, tuple(sorted(uuids))) for guest, uuids in who.items())
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '', 'this is a bug of the check'))
+        told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu',
+                            f'the check published no usable CPU: {e}', '',
+                            'this is a bug in the check', code='fact-malformed'))
     common: dict[str, dict[str, Any]] = {}
     own: dict[str, dict[str, Any]] = {}
     for name in sorted(facts.keys() - {'cpu', 'guests', 'needs'}):
@@ -135,7 +137,8 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
             why = ('is no JSON object' if name in registry.offers
                    else 'is declared by none of the enabled checks')
             told.append(Finding('report', Outcome.UNKNOWN, name, f'this fact {why}; it is not published',
-                                '', 'this is a bug in the check that yields it: see its OFFERS'))
+                                '', 'this is a bug in the check that yields it: see its OFFERS',
+                                code='fact-malformed'))
             continue
         for part, fact in zip((common, own), registry.split(name, facts[name])):
             if fact:

@@ -96,11 +96,12 @@ class Runner:
             outcome.outputs[name] = CheckOutput()
             if loaded.error:
                 outcome.findings.append(_trouble(
-                    name, f'the check cannot be loaded: {loaded.error}',
+                    'check-not-run', name, f'the check cannot be loaded: {loaded.error}',
                     'install what it needs, or remove it from the option', '[migcheck] checks'))
             elif self._still_stuck(name):
                 outcome.findings.append(_trouble(
-                    name, f'the check was not started: its process {self._stuck[name][0]} of an '
+                    'check-not-run', name,
+                    f'the check was not started: its process {self._stuck[name][0]} of an '
                     'earlier round still hangs in the kernel',
                     'find what it waits for: ls -l /proc/PID/fd, cat /proc/PID/stack'))
             else:
@@ -185,12 +186,13 @@ class Runner:
             if isinstance(ended.get('stuck'), int):
                 self._stuck[name] = (ended['stuck'], ended.get('since'))
             outcome.findings.append(_trouble(
-                name, f'the check was killed: it had not finished after {deadline:g} s',
+                'check-silent', name,
+                f'the check was killed: it had not finished after {deadline:g} s',
                 'something that it contacts does not answer: see its other findings, or run '
                 f'"nova-migcheck check --only {name}" on this host', '[migcheck] round_deadline'))
             return
         outcome.findings.append(_trouble(
-            name, detail, "this is a bug in the check; see nova-compute's log"))
+            'check-broken', name, detail, "this is a bug in the check; see nova-compute's log"))
 
 
 class _Output:
@@ -240,8 +242,8 @@ class _Output:
             self.raised = f'it wrote a malformed result: {e}'
 
 
-def _trouble(check: str, detail: str, remedy: str, origin: str = '') -> Finding:
-    return Finding(check, Outcome.UNKNOWN, check, detail, origin, remedy)
+def _trouble(code: str, check: str, detail: str, remedy: str, origin: str = '') -> Finding:
+    return Finding(check, Outcome.UNKNOWN, check, detail, origin, remedy, code=code)
 
 
 def _json_object(text: bytes) -> Mapping[str, Any]:

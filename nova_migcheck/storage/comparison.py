@@ -15,6 +15,15 @@ from nova_migcheck.storage.mounts import TABLE
 
 SCOPE = 'local-disk'
 
+#: Code of each finding about two hosts -> what it means.
+CODES = {
+    'storage-images-type': 'The source and the target have different images_type.',
+    'storage-not-shared': "The source's instances directory is shared, the target's is local.",
+    'storage-other-directory': 'The source and the target share different directories.',
+    'storage-pool': 'The source and the target have different images_rbd_pool.',
+    'storage-undetermined': 'It is unknown whether both hosts share the same directory.',
+}
+
 _OFF = '; if this is intended, set [migcheck] instances_shared = no on one of the two hosts'
 
 
@@ -37,7 +46,8 @@ def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Findin
         detail = (f'{_where(target)}, a local file system; the source has it on '
                   f'{_system(source)}: Nova would copy the disks there and delete them from the '
                   'share')
-        return [_finding(Outcome.FAILURE, target, detail, f'mount it on the target{_OFF}')]
+        return [_finding('storage-not-shared', Outcome.FAILURE, target, detail,
+                         f'mount it on the target{_OFF}')]
     return _compare_shared(source, target)
 
 
@@ -48,13 +58,13 @@ def _compare_images(source: Mapping[str, Any], target: Mapping[str, Any]) -> lis
         outcome = Outcome.FAILURE if ours == 'rbd' else Outcome.WARNING
         detail = (f'the target keeps disks in {_images(theirs)}, '
                   f'but the source keeps them in {_images(ours)}')
-        return [_finding(outcome, target, detail,
+        return [_finding('storage-images-type', outcome, target, detail,
                          'set the same [libvirt] images_type on both hosts', 'images_type')]
     pools = source.get('pool'), target.get('pool')
     if ours == 'rbd' and all(isinstance(pool, str) for pool in pools) and pools[0] != pools[1]:
         detail = (f'the target keeps disks in the pool {pools[1]}, '
                   f'but the source keeps them in the pool {pools[0]}')
-        return [_finding(Outcome.WARNING, target, detail,
+        return [_finding('storage-pool', Outcome.WARNING, target, detail,
                          'set the same [libvirt] images_rbd_pool on both hosts',
                          'images_rbd_pool')]
     return []
@@ -78,14 +88,15 @@ def _compare_shared(source: Mapping[str, Any], target: Mapping[str, Any]) -> lis
             differing = [f'{key} {target[key]} on the target, {source[key]} on the source'
                          for key in ('inode', 'marker') if _differ(key, source, target)]
             numbers = f' ({"; ".join(differing)})' if differing else ''
-        return [_finding(Outcome.FAILURE, target, f'{both}: that is another directory{numbers}',
+        return [_finding('storage-other-directory', Outcome.FAILURE, target,
+                         f'{both}: that is another directory{numbers}',
                          f'mount the same export on both hosts{_OFF}')]
     if not any(exports) and all(_same_number(key, source, target) for key in ('inode', 'marker')):
         return []
     # Every server of a Gluster volume serves it, and a host often names the nearest one.
     if same_export and (same_servers or source.get('family') == 'glusterfs'):
         return []
-    return [_finding(Outcome.UNKNOWN, target,
+    return [_finding('storage-undetermined', Outcome.UNKNOWN, target,
                      f'{both}: cannot determine whether that is the same directory',
                      'mount it by the same name on both hosts')]
 
@@ -140,8 +151,8 @@ def _images(kind: str) -> str:
     return {'path': 'the instances directory', 'rbd': 'Ceph (rbd)', 'lvm': 'LVM'}[kind]
 
 
-def _finding(outcome: Outcome, target: Mapping[str, Any], detail: str, remedy: str,
-             option: str = '') -> Finding:
+def _finding(code: str, outcome: Outcome, target: Mapping[str, Any], detail: str,
+             remedy: str, option: str = '') -> Finding:
     subject = option or str(target['path'])
     origin = f'[libvirt] {option} of both hosts' if option else f'{TABLE} of both hosts'
-    return Finding('storage', outcome, subject, detail, origin, remedy, SCOPE)
+    return Finding('storage', outcome, subject, detail, origin, remedy, SCOPE, code=code)

@@ -63,7 +63,7 @@ def test_runs_without_privileges(hosts: TwoHosts) -> None:
 def test_inbound_address_of_the_wrong_interface(hosts: TwoHosts, inbound: str, meant: dict) -> None:
     hosts.target.hosts.write('127.0.0.1 localhost', '10.66.0.12 node2 node2-mig')
     failure = hosts.address(live_migration_inbound_addr=inbound, **meant).one(Outcome.FAILURE)
-    for word in ('10.66.0.12', 'is on mgmt0', 'meant to go over mig0', '[migcheck] migration_'):
+    for word in ('10.66.0.12', 'is on mgmt0', 'intended to go over mig0', '[migcheck] migration_'):
         assert word in str(failure)
     assert '10.77.0.12' in failure.remedy
     if inbound == 'node2-mig':
@@ -284,7 +284,7 @@ def test_libvirt_and_nova_know_the_host_by_names_of_different_interfaces(hosts: 
         warned = [f for f in hosts.address().only(Outcome.WARNING) if 'different interfaces' in f.detail]
         assert bool(warned) == apart
         if apart:
-            assert 'node2 leads to 10.66.0.12 on mgmt0 but node2-mig leads to 10.77.0.12 on mig0' in warned[0].detail
+            assert 'node2 is 10.66.0.12 on mgmt0 but node2-mig is 10.77.0.12 on mig0' in warned[0].detail
 
 
 def test_libvirt_calls_the_host_localhost(hosts: TwoHosts) -> None:

@@ -81,7 +81,7 @@ def test_libvirtd_itself(hosts: TwoHosts) -> None:
             hung = hosts.transport(fact=fact, timeout=1)
             assert 'accepts connections but does not answer' in hung.one(Outcome.FAILURE).detail
             unasked = hosts.address(connection_uri=target.uri, timeout=1)
-            assert 'did not say its host name' in unasked.one(Outcome.UNKNOWN).detail and unasked.seconds < 1 + SLACK
+            assert 'did not report its host name' in unasked.one(Outcome.UNKNOWN).detail and unasked.seconds < 1 + SLACK
         finally:
             os.kill(pid, signal.SIGCONT)
         assert not hosts.transport(fact=fact).text

@@ -9,7 +9,8 @@ COUNT = '/proc/sys/vm/nr_hugepages'
 def between(source, target):
     """Warn where the source has huge pages and the target has none."""
     if source.get('reserved') and target.get('reserved') is False:
-        yield HugePagesCheck().warning('huge pages', 'the source reserves some, the target none')
+        yield HugePagesCheck().warning('huge pages', 'the source reserves some, the target none',
+                                      code='hugepages-differ')
 
 
 class HugePagesCheck(Check):
@@ -18,6 +19,9 @@ class HugePagesCheck(Check):
     NAME = 'hugepages'
     WHEN = 'host'
     OPTIONS = {'DEFAULT': ('reserved_huge_pages',)}  # all that it is given of nova.conf
+    CODES = {'hugepages-differ': 'The source reserves huge pages, the target does not.',
+             'hugepages-missing': 'The target has no huge pages for a guest that uses them.',
+             'hugepages-none': 'This host reserves no huge pages.'}
     OFFERS = (Offer('hugepages', per_host=('count',), between=between),)
 
     def run(self, settings):
@@ -28,7 +32,8 @@ class HugePagesCheck(Check):
         if count:
             yield self.ok('huge pages', f'{count} are reserved', COUNT)
         else:
-            yield self.failure('huge pages', 'none are reserved', COUNT, 'sysctl vm.nr_hugepages=1024')
+            yield self.failure('huge pages', 'none are reserved', COUNT,
+                               'sysctl vm.nr_hugepages=1024', code='hugepages-none')
 
     @staticmethod
     def needs(domain):
@@ -40,4 +45,5 @@ class HugePagesCheck(Check):
         """Compare what a guest needs with what a target offers."""
         if target.get('hugepages', {}).get('reserved') is False:
             yield HugePagesCheck().failure('huge pages', 'the guest has huge pages, the target none',
-                                           COUNT, 'reserve some there: sysctl vm.nr_hugepages=1024')
+                                           COUNT, 'reserve some there: sysctl vm.nr_hugepages=1024',
+                                           code='hugepages-missing')

@@ -40,7 +40,7 @@ def test_no_second_process_beside_one_that_the_kernel_holds(tmp_path):
     """Our own stands for one in uninterruptible sleep: it is as alive."""
     held = {'pid': os.getpid(), 'since': start_time(os.getpid())}
     (found,), facts, (kept,) = run(tmp_path, held)
-    assert found.outcome is Outcome.FAILURE and f'process {os.getpid()} hangs in it' in found.detail
+    assert found.outcome is Outcome.FAILURE and f'process {os.getpid()} hangs there' in found.detail
     assert facts == [] and kept == held
     (found,), _facts, (kept,) = run(tmp_path, {'pid': os.getpid(), 'since': '1'})
     assert found.outcome is Outcome.OK and kept is None
@@ -67,18 +67,18 @@ READ_ONLY = dataclasses.replace(NFS, options=frozenset({'ro'}))
     (NFS, {'errno': errno.ENOTCONN}, '/i (nfs4 10.0.0.5:/nova, mounted at /i)', 'mount it again'),
     (NFS, {'errno': errno.EACCES}, 'Permission denied', f'let user {os.geteuid()} use it'),
     (None, {'errno': errno.ENOENT}, 'No such file', 'create it'),
-    (NFS, {'directory': False}, 'is not a directory', 'set [DEFAULT] instances_path right'),
+    (NFS, {'directory': False}, 'is not a directory', 'correct [DEFAULT] instances_path'),
     (READ_ONLY, {'directory': True}, 'is mounted read-only', 'remount,rw /i'),
-    (NFS, {'directory': True, 'access': errno.EACCES}, 'cannot be written by user', 'let nova-compute'),
-    (NFS, {'directory': True, 'free': 0, 'total': 9}, 'is full', 'make room'),
+    (NFS, {'directory': True, 'access': errno.EACCES}, 'cannot write to /i', 'let nova-compute'),
+    (NFS, {'directory': True, 'free': 0, 'total': 9}, 'is full', 'free some space'),
     (NFS, {'directory': True, 'free': 0, 'total': 0}, '', ''),  # a file system that does not count
     (NFS, {'directory': True, 'free': 1, 'total': 9}, '', ''),
 ])
 def test_each_trouble_and_what_to_do(mount, found, detail, remedy):
-    told = list(StorageCheck()._trouble('/i', mount, '[DEFAULT] instances_path', found))
+    finding = StorageCheck()._trouble('/i', mount, '[DEFAULT] instances_path', found)
     if not detail:
-        assert not told
+        assert finding is None
         return
-    (finding,) = told
     assert finding.outcome is (Outcome.WARNING if 'full' in detail else Outcome.FAILURE)
     assert detail in finding.detail and remedy in finding.remedy and finding.origin
+    assert finding.code in StorageCheck.CODES

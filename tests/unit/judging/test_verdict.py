@@ -128,12 +128,12 @@ def test_what_is_said_to_the_word():
     missing, stale, cpu = (judge(Guest(GUEST), None, target, NOW, policies(), name=name) for target, name in (
         (None, 'c2'), (report(age=301), 'c2'), (report(cpu=dataclasses.replace(HOST, features=frozenset({'fpu', 'sse2'}))), 'c2')))
     assert missing.warnings == (Finding('report', Outcome.UNKNOWN, 'report', 'it has published no report', 'ComputeNode.stats',
-                                        'install and enable nova-migcheck there, and see its nova-compute log'),)
+                                        'install and enable nova-migcheck there, and see its nova-compute log', code='report-missing'),)
     assert stale.warnings == (Finding('report', Outcome.UNKNOWN, 'report', 'its report is 301 s old (limit 300 s) and is not believed',
-                                      'ComputeNode.stats', 'see that nova-compute runs there, and its clock'),)
+                                      'ComputeNode.stats', 'see that nova-compute runs there, and its clock', code='report-stale'),)
     assert cpu.rejections == (Finding('cpu', Outcome.FAILURE, 'target c2', 'target c2 lacks avx that the guest uses',
                                       'libvirt domain capabilities', 'choose another target, or give all hosts one CPU: '
-                                      'nova-migcheck baseline'),)
+                                      'nova-migcheck baseline', code='cpu-features-missing'),)
     for verdict in (judge(Guest(RICHER), None, report(), NOW, policies()), judge_fresh(Guest(RICHER), None, report(), policies())):
         nameless = verdict.rejections[0]
         assert (nameless.subject, nameless.detail) == ('target', 'target lacks avx512dq, avx512f that the guest uses')

@@ -58,7 +58,7 @@ def test_a_fact_that_is_not_as_declared(name, value, words):
 def test_a_fact_that_is_no_cpu_is_a_finding():
     assert build(7, [], {'cpu': {'arch': 'x86_64'}, 'migration': {'mtu': 1}}, BUILT_IN) == Report(7, (
         Finding('cpu', Outcome.UNKNOWN, 'cpu', 'the check published no usable CPU: virt of a CPU is a name', '',
-                'this is a bug of the check'),), common={'migration': {'mtu': 1}}, dropped=('guests',))
+                'this is a bug in the check', code='fact-malformed'),), common={'migration': {'mtu': 1}}, dropped=('guests',))
 
 
 def test_a_guest_of_which_nothing_tells():
