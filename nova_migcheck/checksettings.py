@@ -17,7 +17,8 @@ class Settings:
     :param timeout: seconds that any one wait of the check may take
     :param memory: what the check gave as :class:`Keep` in its last round, else None
     :param guests: for the check that reads the guests: check that has needs -> its entry point
-    :param target: for a check that runs when a migration is decided (``WHEN = 'path'``): what is known of the target
+    :param target: for a check of ``WHEN = 'path'``: the facts of the target, its ``host``, and the
+        address at which Nova will ``connect`` to it
     """
 
     host: str = ''
@@ -29,11 +30,11 @@ class Settings:
     guests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def get(self, group: str, option: str, default: Any = None) -> Any:
-        """The value of an option, or ``default`` when it is not set (or not known to the running Nova)."""
+        """Return the value of an option, or ``default`` when Nova does not set or know it."""
         value = self.options.get(group, {}).get(option)
         return default if value is None else value
 
     def origin(self, group: str, option: str) -> str:
-        """Where an option's value comes from, for a finding: ``/etc/nova/nova.conf [libvirt] live_migration_scheme``."""
+        """Return where an option comes from: ``/etc/nova/nova.conf [libvirt] virt_type``."""
         path = self.files.get(f'{group}.{option}')
         return f'{path or "default of"} [{group}] {option}'

@@ -22,10 +22,20 @@ SYSTEM_PYTHON = '/usr/bin/python3'
 THREADS_SINCE = '2026.1'
 
 
+def on_pypi() -> list[str]:
+    """The releases that PyPI has."""
+    return sorted(path.stem for path in (roots.CHECKOUT / DIRECTORY).glob('*.txt'))
+
+
+def installed(version: str) -> str:
+    """The release that has this version of Nova."""
+    return next(release for release in on_pypi() if f'nova=={version}\n' in (
+        roots.CHECKOUT / DIRECTORY / f'{release}.txt').read_text())
+
+
 def chosen(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The releases that are named, else all; and what goes to pytest."""
-    known = [*DEBIANS, *sorted(name[:-len('.txt')] for name in os.listdir(roots.CHECKOUT / DIRECTORY)
-                               if name.endswith('.txt'))]
+    known = [*DEBIANS, *on_pypi()]
     others = [word for word in arguments if word not in known]
     if not any((roots.CHECKOUT / word.split('::')[0]).exists() for word in others):
         others.append('tests/functional')

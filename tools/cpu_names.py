@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrite ``nova_migcheck/cpu/releases.py``: which names of x86 CPUs each release of libvirt knows.
+"""Rewrite ``nova_migcheck/cpu/releases.py``: which names each release of libvirt knows.
 
-It reads the CPU maps of releases that are installed or unpacked, and keeps what the module says of all others::
+It reads the CPU maps of the releases that are named, and keeps what the module says of all others::
 
     tools/cpu_names.py 9.0.0=/usr/share/libvirt/cpu_map
 
-The files are in Debian's ``libvirt-common``, and in ``libvirt0`` before 11.0; ``apt-get download`` and ``dpkg-deb -x`` get
-those of another release without installing it.
+Debian has these files in ``libvirt0`` (9.0 and before) or ``libvirt-common`` (11.3 and later).
+``apt-get download`` and ``dpkg-deb -x`` get those of a release that is not installed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RELEASES = (
 
 
 def number(version: str) -> int:
-    """9000000 for ``9.0.0``.
+    """Return 9000000 for ``9.0.0``.
 
     :raises ValueError: for anything else than three numbers
     """
@@ -46,7 +46,7 @@ def number(version: str) -> int:
 
 
 def said_before() -> dict[int, tuple[frozenset[str], frozenset[str]]]:
-    """Version -> (models, features), of the module as it is."""
+    """Return version -> (models, features), from the module as it is."""
     try:
         releases = importlib.import_module('nova_migcheck.cpu.releases').RELEASES
     except ImportError:
@@ -62,7 +62,7 @@ def said_before() -> dict[int, tuple[frozenset[str], frozenset[str]]]:
 
 
 def read(directory: str) -> tuple[frozenset[str], frozenset[str]]:
-    """(models, features) of a CPU map.
+    """Read (models, features) of a CPU map.
 
     :raises OSError: when it is not there
     """
@@ -71,18 +71,21 @@ def read(directory: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def text(releases: dict[int, tuple[frozenset[str], frozenset[str]]]) -> str:
-    """The module.
+    """Return the text of the module.
 
-    :raises ValueError: when a release does not know a name of an older one, or a model is called like a feature
+    :raises ValueError: when a release lacks a name of an older one, or a model and a feature have
+        the same name
     """
     parts = [HEAD]
     known: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
     for version, names in sorted(releases.items()):
         if forgotten := (known[0] - names[0]) | (known[1] - names[1]):
-            raise ValueError(f'libvirt {version_text(version)} does not know {", ".join(sorted(forgotten))}')
+            listed = ', '.join(sorted(forgotten))
+            raise ValueError(f'libvirt {version_text(version)} does not know {listed}')
         if both := names[0] & names[1]:
             raise ValueError(f'a model and a feature are called {", ".join(sorted(both))}')
-        parts.append(f"    ({version:_}, '{digest(*names)}', {_block(names[0] - known[0])}, {_block(names[1] - known[1])}),\n")
+        models, features = (_block(new - old) for new, old in zip(names, known))
+        parts.append(f"    ({version:_}, '{digest(*names)}', {models}, {features}),\n")
         known = names
     return ''.join([*parts, ')\n'])
 
@@ -90,15 +93,22 @@ def text(releases: dict[int, tuple[frozenset[str], frozenset[str]]]) -> str:
 def _block(names: frozenset[str]) -> str:
     if not names:
         return "''"
-    lines = textwrap.wrap(' '.join(sorted(names)), 96, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(' '.join(sorted(names)), 96, break_long_words=False,
+                          break_on_hyphens=False)
     return '\n'.join(['"""', *(f'    {line}' for line in lines), '    """'])
 
 
 def main() -> None:
-    """:raises SystemExit: when a directory holds no CPU map"""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('releases', nargs='+', metavar='VERSION=DIRECTORY', help="a release, and where its cpu_map's index.xml is")
-    parser.add_argument('--check', action='store_true', help='write nothing, and fail where the module would change')
+    """Run the command.
+
+    :raises SystemExit: when a directory holds no CPU map
+    """
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('releases', nargs='+', metavar='VERSION=DIRECTORY',
+                        help="a release, and the directory of its cpu_map's index.xml")
+    parser.add_argument('--check', action='store_true',
+                        help='write nothing, and fail if the module would change')
     arguments = parser.parse_args()
     releases = said_before()
     try:

@@ -43,7 +43,7 @@ class Fact:
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """What this check wants to be handed back, as ``settings.memory``, in its next round. ``value`` must be JSON.
+    """What this check gets back, as ``settings.memory``, in its next round; it must be JSON.
 
     It lives in nova-compute's memory only: never on disk, never in the report.
     """
@@ -57,14 +57,14 @@ Result = Union[Finding, Fact, Keep]
 class Check(abc.ABC):
     """One thing that must be true of a host, or of the path between two.
 
-    A subclass is loaded by its entry point in ``nova_migcheck.checks``. Its module is also imported by nova-compute
-    itself (to know ``OPTIONS``), so what is heavy must be imported inside :meth:`run`.
+    A subclass is loaded by its entry point in ``nova_migcheck.checks``. nova-compute and
+    nova-scheduler import its module too, so what is heavy must be imported inside :meth:`run`.
     """
 
     #: Name in the configuration, the findings and the policies; the same as the entry point's.
     NAME: ClassVar[str] = ''
     #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
-    #: ``path``: run on the source when a migration is decided, about the way from here to the target.
+    #: ``path``: run on the source when a migration is decided, about the path to the target.
     WHEN: ClassVar[str] = 'host'
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -72,15 +72,16 @@ class Check(abc.ABC):
     READS_GUESTS: ClassVar[bool] = False
     #: The facts that it publishes.
     OFFERS: ClassVar[Sequence[Offer]] = ()
-    #: Groups whose keystoneauth options (any plugin's) it needs to log in. Their values never leave the process.
+    #: Groups whose keystoneauth options it needs to log in. Their values never leave the process.
     AUTH_GROUPS: ClassVar[Sequence[str]] = ()
 
     @abc.abstractmethod
     def run(self, settings: Settings) -> Iterator[Result]:
         """Look, and yield what was found as soon as it is known.
 
-        It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes one ``unknown``
-        finding that names this check. Runs in a process of its own, which is killed at the round's deadline.
+        It is a bug to raise in order to say "bad": yield a :class:`Finding`. What is raised becomes
+        one ``unknown`` finding that names this check. It runs in a process of its own, which is
+        killed at the round's deadline.
         """
 
     @staticmethod
@@ -104,19 +105,22 @@ class Check(abc.ABC):
         """
         return ()
 
-    def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '', remedy: str = '',
-              scope: str = '') -> Finding:
-        """A finding of this check."""
+    def found(self, outcome: Outcome, subject: str, detail: str = '', origin: str = '',
+              remedy: str = '', scope: str = '') -> Finding:
+        """Return a finding of this check."""
         return Finding(self.NAME, outcome, subject, detail, origin, remedy, scope)
 
     def ok(self, subject: str, detail: str = '', origin: str = '') -> Finding:
         return self.found(Outcome.OK, subject, detail, origin)
 
-    def failure(self, subject: str, detail: str, origin: str = '', remedy: str = '', scope: str = '') -> Finding:
+    def failure(self, subject: str, detail: str, origin: str = '', remedy: str = '',
+                scope: str = '') -> Finding:
         return self.found(Outcome.FAILURE, subject, detail, origin, remedy, scope)
 
-    def warning(self, subject: str, detail: str, origin: str = '', remedy: str = '', scope: str = '') -> Finding:
+    def warning(self, subject: str, detail: str, origin: str = '', remedy: str = '',
+                scope: str = '') -> Finding:
         return self.found(Outcome.WARNING, subject, detail, origin, remedy, scope)
 
-    def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '', scope: str = '') -> Finding:
+    def unknown(self, subject: str, detail: str, origin: str = '', remedy: str = '',
+                scope: str = '') -> Finding:
         return self.found(Outcome.UNKNOWN, subject, detail, origin, remedy, scope)

@@ -95,7 +95,7 @@ def _has_version(model: str) -> bool:
 
 
 def _may_know(cpu: Cpu, model: str) -> bool:
-    """Return whether the libvirt of a host knows a model, as far as that can be told."""
+    """Return whether the libvirt of a host may know a model; True if that is unknown."""
     if cpu.libvirt is None or not cpunames.is_listed(model):
         return True
     return cpunames.knows(cpu.libvirt, cpu.cpu_map, model, None) is True

@@ -108,7 +108,8 @@ def compare_files(guest_path: str, host_path: str, cpu_map: CpuMap) -> cpu.Compa
     return compare_definitions(definitions[0], definitions[1], cpu_map)
 
 
-def compare_definitions(guest: cpuxml.Definition, host: cpuxml.Definition, cpu_map: CpuMap) -> cpu.Comparison:
+def compare_definitions(guest: cpuxml.Definition, host: cpuxml.Definition,
+                        cpu_map: CpuMap) -> cpu.Comparison:
     """Compare a guest's CPU with a host's."""
     # A <cpu> element names neither the architecture nor what runs it: then it is what the other one says.
     arch, virt = guest.arch or host.arch or 'x86_64', guest.virt or host.virt or 'kvm'
@@ -127,8 +128,10 @@ def compare_definitions(guest: cpuxml.Definition, host: cpuxml.Definition, cpu_m
     uses = dataclasses.replace(uses, spelled=frozenset())  # which is judged here
     known = _knows(host, gives, cpu_map)
     found = cpu.compare(uses, gives, known)
-    strange = [] if host.models else sorted(name for name in cpunames.canonical(name for name, _ in guest.features) if not known(name))
-    if found.compatible and strange and uses.arch in cpu.X86:
+    strange = sorted(name for name in guest.all_named if not known(name))
+    # Where the host's models tell its release, the names were compared with what that knows.
+    unsaid = not cpunames.known_with(model.name for model in host.models)
+    if found.compatible and strange and unsaid and uses.arch in cpu.X86:
         return cpu.Comparison(cpu.UNKNOWN, reason=f'has a libvirt that does not know {", ".join(strange)}, which the '
                                                   "guest's definition names")
     if host.document == 'capabilities' and found.outcome != cpu.UNKNOWN:

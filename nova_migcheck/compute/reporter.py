@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The background thread of nova-compute that keeps this host's report: checks each interval, and holds the latest answer."""
+"""The background thread of nova-compute that keeps this host's report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from nova_migcheck.storage import mounts
 # The name under which operators know it.
 LOG = logging.getLogger('nova_migcheck.reporter')
 
-# Seconds that stop() waits for the thread. Its child is killed first, so it ends at once unless the kernel holds the child.
+# Seconds that stop() waits for the thread. Its child is killed first, so it ends at once unless the
+# kernel holds the child.
 STOP = 3.0
 
 
@@ -54,7 +55,7 @@ class Reporter:
         # When the last round ended on the monotonic clock, and the mount table at its beginning.
         self._at = 0.0
         self._mounts = b''
-        # Held by whoever runs a round, so that a decision waits for the round under way instead of starting a second one.
+        # Held by whoever runs a round, so that a decision waits for the round under way.
         self._running = threading.Lock()
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -72,7 +73,7 @@ class Reporter:
         self._ended.wait(STOP)
 
     def texts(self) -> dict[str, str]:
-        """The last report as it is published. Empty before the first round has ended: not yet known is not known to be well."""
+        """Return the last report as it is published; until the first round ends, nothing."""
         return dict(self._texts)
 
     @property
@@ -152,12 +153,14 @@ class Reporter:
         if self._stop.is_set():
             return
         self._memory.update(outcome.memory)
-        findings, facts, guests_age = self._carryover.complete(outcome, time.monotonic(), self._conf.migcheck.stale_after)
+        findings, facts, guests_age = self._carryover.complete(
+            outcome, time.monotonic(), self._conf.migcheck.stale_after)
         now = time.time()
         counted = None if guests_age is None else now - guests_age
         self._publish(reports.build(now, findings, facts, self._registry, counted))
         self._at, self._mounts = time.monotonic(), table
-        LOG.debug('Checked this host in %.2f s: %s', outcome.seconds, self._report.summary if self._report else '')
+        LOG.debug('Checked this host in %.2f s: %s', outcome.seconds,
+                  self._report.summary if self._report else '')
 
     def _publish(self, checked: Optional[Report]) -> None:
         """Put a checked report (None: the last one) and what migrations came to together."""

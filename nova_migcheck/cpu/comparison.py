@@ -27,7 +27,7 @@ X86 = ('x86_64', 'i686')
 _WORD = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}')
 _MAX_FEATURES = 2000
 _MAX_HZ = 10 ** 12
-# Features that a reason names of those that a libvirt does not know: the reason comes to stand in 255 bytes.
+# Features that a reason names of those that a libvirt does not know. Nova keeps 255 bytes of it.
 _SHOWN = 5
 
 
@@ -49,10 +49,10 @@ class Cpu:
     :param hidden: features that a host does not show and may nevertheless give to a guest that already has them
     :param forbids: features that the host must not have (``policy='forbid'``)
     :param at_most: the host must have nothing besides these (``match='strict'``); None for any, as Nova's guests are
-    :param spelled: names of the model and of features, under whatever policy, that the definition of a guest holds and
-        not every libvirt knows (:func:`nova_migcheck.cpu.definition.spelled`); for a host those of its host-model
-    :param cpu_map: :func:`nova_migcheck.cpu.names.digest` of the names that the libvirt of a host knows; None when that
-        is not known, and for a guest
+    :param spelled: names in the definition of a guest that not every libvirt knows
+        (:func:`nova_migcheck.cpu.definition.spelled`); for a host those in its host-model
+    :param cpu_map: :func:`nova_migcheck.cpu.names.digest` of the names that the libvirt of a host
+        knows; None when that is not known, and for a guest
     """
 
     arch: str
@@ -142,30 +142,34 @@ def hides(names: Iterable[str]) -> str:
 
 
 def unreadable(names: Iterable[str], guest: Cpu, libvirt: Optional[int]) -> Comparison:
-    """The comparison with a host whose libvirt does not know some of the names in the guest's definition.
+    """Return the comparison with a host whose libvirt does not know names in the guest's definition.
 
-    The definition travels with the guest, and that libvirt refuses it, also where a feature is only disabled: virCPUValidateFeatures()
-    in src/cpu/cpu_x86.c, "unknown CPU feature: NAME", and x86ModelFromCPU(), "Unknown CPU model NAME".
+    The definition travels with the guest, and that libvirt refuses it, even where a feature is only
+    disabled: "unknown CPU feature: NAME" (src/cpu/cpu_x86.c, virCPUx86ValidateFeatures), "Unknown CPU
+    model NAME" (x86ModelFromCPU).
 
     :param libvirt: version of the host's libvirt
     """
+    ours, theirs = cpunames.version_text(libvirt), cpunames.version_text(guest.libvirt)
     return Comparison(
-        INCOMPATIBLE, reason=f'has libvirt {cpunames.version_text(libvirt)}, which does not know {naming(names, guest.model)} of the guest '
-                             f'(libvirt {cpunames.version_text(guest.libvirt)})',
-        remedy='choose a target whose libvirt knows it, or start the server anew with a CPU model that both know: nova-migcheck baseline')
+        INCOMPATIBLE, reason=f'has libvirt {ours}, which does not know '
+                             f'{naming(names, guest.model)} of the guest (libvirt {theirs})',
+        remedy='choose a target whose libvirt knows it, or start the server anew with a CPU model '
+               'that both know: nova-migcheck baseline')
 
 
 def naming(names: Iterable[str], model: Optional[str]) -> str:
-    """``CPU model EPYC-v4 and CPU features a, b``; of many features only the first.
+    """Return ``CPU model EPYC-v4 and CPU features a, b``, with only the first of many features.
 
-    :param model: the guest's; all other names are those of features
+    :param model: of the guest; all other names are features
     """
     found = set(names)
     said = [f'CPU model {model}'] if model in found else []
     features = sorted(found - {model or ''})
     if features:
+        shown = ', '.join(features[:_SHOWN])
         more = f' and {len(features) - _SHOWN} more' if len(features) > _SHOWN else ''
-        said.append(f'CPU feature{"s" if len(features) > 1 else ""} {", ".join(features[:_SHOWN])}{more}')
+        said.append(f'CPU feature{"s" if len(features) > 1 else ""} {shown}{more}')
     return ' and '.join(said)
 
 
@@ -210,18 +214,20 @@ def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None
         return Comparison(UNKNOWN, reason=f'cannot say whether it has {", ".join(sorted(nameless))}: its {libvirt} '
                                           'knows no such CPU feature')
     if doubtful:
-        return Comparison(UNKNOWN, reason=f'does not say whether its {libvirt} knows {naming(doubtful, guest.model)}')
+        named = naming(doubtful, guest.model)
+        return Comparison(UNKNOWN, reason=f'does not say whether its {libvirt} knows {named}')
     return Comparison(UNKNOWN, reason=hides(unsaid)) if unsaid else tsc
 
 
 def _not_read(guest: Cpu, host: Cpu) -> tuple[frozenset[str], frozenset[str]]:
-    """Of the names in the guest's definition: (those that the host's libvirt does not know, those of which nobody can tell)."""
-    # What the host's own libvirt has named it knows, whatever its version says.
+    """Return the names in the guest's definition that the host's libvirt does not, and may not, know."""
+    # The host's libvirt knows the names that it uses itself, whatever its version.
     names = guest.spelled - host.spelled - host.features
     known = {name: _knows(host, name, guest) for name in names}
-    # Where the table ends it says nothing: a name that is newer is no reason to doubt.
+    # Nothing is said about a name that is newer than the table.
     return (frozenset(name for name, answer in known.items() if answer is False),
-            frozenset(name for name, answer in known.items() if answer is None and cpunames.is_listed(name)))
+            frozenset(name for name, answer in known.items()
+                      if answer is None and cpunames.is_listed(name)))
 
 
 def _knows(host: Cpu, name: str, guest: Cpu) -> Optional[bool]:

@@ -75,17 +75,20 @@ def passthrough_features(definition: Definition, host: frozenset[str]) -> frozen
 
 def spelled(definition: Definition, expand: Expand, added: Optional[Added] = None,
             asked: Optional[Asked] = None) -> frozenset[str]:
-    """Return the names of its model and of features, under whatever policy, in a definition that not
-    every libvirt knows.
+    """Return the names in a definition that not every libvirt knows, under whatever policy.
 
-    They travel with the guest, and the target's libvirt must know them. Two kinds of features are
-    left out. A libvirt that knows the model knows what belongs to it: that never grows from release
-    to release. And what was added to a model later, libvirt leaves out of what it sends.
+    They travel with the guest, and the target's libvirt must know them: the model, and features.
+    Two kinds of features are left out:
 
-    :param added: without it all features of VMX count as added to a model without a version; up to
-        libvirt 12.9 there are no others
-    :param asked: called only where it matters; without it the guest was asked for without features
-        that were added to its model
+    - Those that belong to the model. A libvirt that knows the model knows them: from release to
+      release, nothing is added to a model without a mark.
+    - Those that were added to the model later. libvirt does not send them, unless the guest was
+      asked for with them (see :meth:`nova_migcheck.cpu.models.CpuMap.added`).
+
+    :param added: without it, all features of VMX count as added to a model without ``-vN``. Up to
+        libvirt 12.9 nothing else was added.
+    :param asked: called only where it matters. Without it, the guest was not asked for with any
+        feature that was added.
     """
     names = cpunames.beyond(name for name, _policy in definition.features)
     whole = definition.mode == 'custom' or definition.document == 'domainCapabilities'
@@ -101,11 +104,13 @@ def spelled(definition: Definition, expand: Expand, added: Optional[Added] = Non
 
 
 def _added(model: str, names: frozenset[str], added: Optional[Added]) -> frozenset[str]:
-    """Those of ``names`` that were added to a model."""
+    """Return those of ``names`` that were added to a model."""
     found = added(model) if added is not None else None
     if found is not None:
         return names & found
-    return frozenset(name for name in names if name.startswith('vmx-') and not _VERSIONED.search(model))
+    if _VERSIONED.search(model):
+        return frozenset()
+    return frozenset(name for name in names if name.startswith('vmx-'))
 
 
 def guest(definition: Definition, expand: Expand, own_host: Optional[Cpu] = None, libvirt: Optional[int] = None,

@@ -8,6 +8,7 @@ methods are wrapped for eventlet. ``libvirt`` itself is not imported: its errors
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any, Callable, Optional, Union
 
@@ -75,7 +76,9 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
             if _code(error) != _ERR_NO_SUPPORT:
                 raise
             features = cpuguest.host_features(definition, expander(conn))
-        spelled = cpuguest.spelled(definition, expander(conn), CpuMap().added) if arch in X86 else frozenset()
+        spelled = frozenset[str]()
+        if arch in X86:
+            spelled = cpuguest.spelled(definition, expander(conn), CpuMap().added)
     except (CannotSay, cpuguest.UnknownModel, cpuxml.Undefined) as error:
         raise CannotSay(str(error)) from None
     except ValueError as error:
@@ -89,13 +92,13 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
 
 
 def _cpu_map(conn: Any) -> Optional[str]:
-    """The digest of the names of x86 CPUs that this libvirt knows, None when that cannot be told.
+    """Return the digest of the names that this libvirt knows, None when that cannot be told.
 
-    The names of models are asked of it, in 0.5 ms. It does not list those of features, which are read
-    where its package puts them. Where nova-compute has a libvirt of its own there, in a container,
-    they may be another release's: then the two together have a digest that no release has.
+    It is asked for the names of models, in 0.5 ms. It does not tell those of features, which are
+    read from the files of its package. If nova-compute has another release's files, in a container,
+    both together have a digest that no release has.
     """
-    ask = getattr(conn, 'getCPUModelNames', None)  # what stands in for a connection may not have it
+    ask = getattr(conn, 'getCPUModelNames', None)  # some stand-ins for a connection lack it
     try:
         return cpunames.digest(ask('x86_64'), CpuMap().features()) if ask is not None else None
     except OSError:
@@ -135,8 +138,8 @@ def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.E
     :param domain_xml: its live XML, ``XMLDesc(0)``: ``VIR_DOMAIN_XML_MIGRATABLE`` leaves out what was disabled live
     :param host: the host that it runs on, from :func:`host_cpu`
     :param expand: from :func:`expander`; pass one to ask for each model once only
-    :param asked: gives its XML as it was asked for, ``XMLDesc(VIR_DOMAIN_XML_MIGRATABLE)``, None when
-        it has just ended; called only where that matters (see :func:`nova_migcheck.cpu.definition.spelled`)
+    :param asked: gives the XML with which it was asked for, ``XMLDesc(VIR_DOMAIN_XML_MIGRATABLE)``,
+        None when it has just ended; called only where that matters (see ``definition.spelled``)
     :raises CannotSay: with the reason
     """
     try:
@@ -147,23 +150,23 @@ def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.E
             # Arm: no models that libvirt could expand; the name of the model and what is added to it is all there is.
             return Cpu(arch=definition.arch or host.arch, virt=definition.virt or host.virt, vendor=definition.vendor,
                        model=definition.model, features=definition.named('require'), libvirt=host.libvirt)
-        return cpuguest.guest(definition, expand or expander(conn), host, host.libvirt, CpuMap().added,
-                              (lambda: _named(asked())) if asked is not None else None)
+        return cpuguest.guest(definition, expand or expander(conn), host, host.libvirt,
+                              CpuMap().added, functools.partial(_named, asked) if asked else None)
     except (ValueError, LookupError) as error:
         raise CannotSay(str(error)) from None
 
 
-def _named(domain_xml: Optional[str]) -> frozenset[str]:
-    if domain_xml is None:
-        return frozenset()
-    return cpuxml.parse_definition(domain_xml).named(*cpuxml.POLICIES)
+def _named(asked: Callable[[], Optional[str]]) -> frozenset[str]:
+    xml = asked()
+    return frozenset() if xml is None else cpuxml.parse_definition(xml).all_named
 
 
 def unknown_names(conn: Any, guest: Cpu) -> frozenset[str]:
-    """Those of the names in a guest's definition that this libvirt does not know; of very many not all.
+    """Return the names in a guest's definition that this libvirt does not know.
 
-    It names one at a time. The features are asked about with the oldest model and not as disabled:
-    libvirt 11.3 reads neither those of a model with a version nor those of one that QEMU calls usable.
+    libvirt complains of one at a time, so it is asked until it is content, or has named eight. The
+    question is not the guest's own definition: libvirt 11.3 does not look at the features of a model
+    with ``-vN``, nor at features that are disabled in a model that QEMU calls usable.
     """
     features = sorted(guest.spelled - {guest.model})
     found: set[str] = set()
@@ -179,7 +182,7 @@ def unknown_names(conn: Any, guest: Cpu) -> frozenset[str]:
 
 
 def _unknown_name(conn: Any, guest: Cpu, xml: str, names: set[str]) -> set[str]:
-    """The one of ``names`` that libvirt does not know and complains of."""
+    """Return the one of ``names`` that libvirt complains of."""
     try:
         conn.compareHypervisorCPU(None, _emulated(guest.arch), None, guest.virt, xml, 0)
     except Exception as error:
@@ -199,7 +202,7 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
     :returns: with ``missing`` from libvirt's message; UNKNOWN when libvirt cannot tell
     """
     if isinstance(guest, Cpu):
-        unknown = unknown_names(conn, guest) if guest.arch in X86 and guest.spelled else None
+        unknown = unknown_names(conn, guest) if guest.arch in X86 else None
         if unknown:
             return unreadable(unknown, guest, conn.getLibVersion())
         xml, virt, arch = cpuxml.guest_to_xml(guest), virt or guest.virt, arch or guest.arch
@@ -229,12 +232,12 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
 def ask_and_count(conn: Any, guest: Cpu, provided: Optional[Cpu]) -> Comparison:
     """Ask the hypervisor, and let the comparison of features have the word against a yes that is not believed.
 
-    From 10.10 on compareHypervisorCPU looks at neither features nor vendor of a model that QEMU calls
-    usable, unless a feature is required by name, and at newer models by what blocks them. Asked about
-    the live <cpu> of nine guests whose features a target's QEMU had switched off, libvirt 11.3
-    accepted all nine, and all nine migrations failed. :func:`ask_hypervisor` requires each feature of
-    the oldest model, and was right in all of them: no way is known by which it is accepted wrongly.
-    What is missing for certain speaks against a yes of such a libvirt all the same.
+    Since 10.10 compareHypervisorCPU looks at neither features nor vendor if QEMU calls the model
+    usable and no feature is required by name, and compares newer models by what blocks them. For nine
+    guests with features that the target's QEMU had switched off, libvirt 11.3 accepted the live
+    <cpu>, and all nine migrations failed. :func:`ask_hypervisor` puts another question, the oldest
+    model with each feature required, and the answer was right for all nine. No guest is known that
+    would be accepted wrongly by it, but features that are certainly missing have the word.
 
     :param provided: what the hypervisor provides, as it was published; asked anew before it counts
     """

@@ -41,37 +41,44 @@ class CpuMap:
             return frozenset()
 
     def features(self) -> frozenset[str]:
-        """The names of x86 features, without their other spellings. One file is read, in 2 ms; all of them take 30.
+        """Read the names of x86 features, without their aliases.
+
+        Reads one file in 2 ms. All of them take 30 ms.
 
         :raises OSError: when the file is not there
         """
-        return frozenset(element.get('name', '') for element in self._root('x86_features.xml') if element.tag == 'feature')
+        root = self._root('x86_features.xml')
+        return frozenset(element.get('name', '') for element in root if element.tag == 'feature')
 
     def added(self, model: str) -> Optional[frozenset[str]]:
-        """The features that an x86 model got after it was released. Only its own file is read.
+        """Read the features that were added to an x86 model later.
 
-        libvirt leaves them out of the CPU that it sends with a migration, unless the guest's definition names them: an older libvirt need
-        not know them (src/qemu/qemu_domain.c, qemuDomainMakeCPUMigratable, since 10.2.0).
+        libvirt leaves them out of the CPU that it sends with a migration, unless the guest was asked
+        for with them, because an older libvirt may not know them (src/qemu/qemu_domain.c,
+        qemuDomainMakeCPUMigratable, since 10.2.0).
 
         :returns: None when there is no such file
         """
         try:
-            found = [_marked(element, 'added') for element in self._root(f'x86_{model}.xml') if element.get('name') == model]
+            found = [_marked(element, 'added') for element in self._root(f'x86_{model}.xml')
+                     if element.get('name') == model]
         except OSError:
             return None
         return found[0] if found else None
 
     def decides(self, model: str, arch: str) -> bool:
-        """Whether libvirt compares a definition of this model by these files, and not by what QEMU says.
+        """Tell whether libvirt compares definitions of this model by these files, and not by QEMU.
 
-        Up to 10.9 it compares all so; since then those that are marked, which are the older ones.
+        Up to 10.9 it does so for all models, and since then for those that are marked.
         """
         try:
             models = self._read(arch)[0]
         except OSError:
             return False
         marked = any(element.find('check') is not None for element in models.values())
-        return model in models and (not marked or models[model].find("check[@partial='compat']") is not None)
+        if model not in models:
+            return False
+        return not marked or models[model].find("check[@partial='compat']") is not None
 
     def expand(self, model: str, arch: str) -> frozenset[str]:
         """The features of a model.

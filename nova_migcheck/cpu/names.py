@@ -47,7 +47,8 @@ ARCH_CAPABILITIES = frozenset("""
     rfds-clear rfds-no rsba sbdr-ssdp-no skip-l1dfl-vmentry ssb-no taa-no tsx-ctrl
 """.split())
 
-# libvirt's release notes (10.2.0): the features of VMX have names since 9.10.0. The first of RELEASES that has them is 11.3.0.
+# The features of VMX have names since 9.10.0 (libvirt's release notes, 10.2.0). The first of RELEASES
+# that has them is 11.3.0.
 _VMX, _VMX_SINCE, _VMX_FIRST = 'vmx-', 9_010_000, 11_003_000
 # The features that 7.0.0, the oldest of RELEASES, knows and 6.0.0 does not.
 _SINCE_7_0 = frozenset("""
@@ -63,7 +64,7 @@ def canonical(names: Iterable[str]) -> frozenset[str]:
 
 
 def digest(models: Iterable[str], features: Iterable[str]) -> str:
-    """12 hexadecimal digits that tell what a libvirt knows: the same for two of them exactly when they know the same names."""
+    """Return 12 hexadecimal digits, the same for two libvirts that know the same names."""
     said = f'{" ".join(sorted(models))}\n{" ".join(sorted(features))}'
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
@@ -76,46 +77,39 @@ def _cumulate() -> tuple[dict[str, int], dict[str, tuple[int, frozenset[str]]], 
         by_digest.setdefault(its_digest, (version, frozenset(since)))
     everywhere = next(iter(by_digest.values()))[1]
     since.update(dict.fromkeys(everywhere - _SINCE_7_0, 6_000_000))
-    since.update({name: _VMX_SINCE for name, first in since.items() if name.startswith(_VMX) and first == _VMX_FIRST})
+    since.update({name: _VMX_SINCE for name, first in since.items()
+                  if name.startswith(_VMX) and first == _VMX_FIRST})
     return since, by_digest, everywhere
 
 
-# name -> first release of RELEASES that knows it; digest -> (its first release, the names); the names that each of RELEASES knows
+# name -> first of RELEASES that knows it; digest -> (first of RELEASES with it, its names); the names
+# that each of RELEASES knows
 _SINCE, _BY_DIGEST, _EVERYWHERE = _cumulate()
 
 
 def beyond(names: Iterable[str]) -> frozenset[str]:
-    """Those of ``names``, of models and of features, that the oldest release of :data:`RELEASES` does not know."""
+    """Return those of ``names`` that the oldest of :data:`RELEASES` does not know."""
     return canonical(names) - _EVERYWHERE
-
-
-def known_by(libvirt: Optional[int], cpu_map: Optional[str]) -> frozenset[str]:
-    """The names that a libvirt certainly knows, as far as this table goes, without those that all releases know.
-
-    :param libvirt: its version
-    :param cpu_map: the :func:`digest` of what it knows
-    """
-    known = _exactly(libvirt, cpu_map)
-    if known is None:
-        known = frozenset(name for name in _SINCE if knows(libvirt, None, name, None))
-    return known - _EVERYWHERE
 
 
 def _exactly(libvirt: Optional[int], cpu_map: Optional[str]) -> Optional[frozenset[str]]:
     first, known = _BY_DIGEST.get(cpu_map or '', (0, None))
-    # Files that are newer than the libvirt which runs are those of an upgrade after which it was not restarted.
+    # After an upgrade the files are newer than the libvirt that still runs.
     return known if libvirt is not None and libvirt >= first else None
 
 
-def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str, named_by: Optional[int]) -> Optional[bool]:
-    """Whether a libvirt knows a name of an x86 CPU model or feature. None when that cannot be told.
+def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str,
+          named_by: Optional[int]) -> Optional[bool]:
+    """Tell whether a libvirt knows a name of an x86 CPU model or feature.
 
-    With the digest of one of :data:`RELEASES` it knows exactly what that does. Of all others the version only tells what they know, and not
-    what they do not: distributions take names from later releases.
+    A libvirt with the digest of one of :data:`RELEASES` knows exactly the names of that release. Of
+    any other, the version tells some of what it knows. It does not tell what it does not know:
+    distributions take names from later releases.
 
     :param libvirt: its version, None when that is not known
     :param cpu_map: the :func:`digest` of what it knows, None when that is not known
-    :param named_by: version of the libvirt that named it; libvirt never forgets a name, so one as new knows it
+    :param named_by: version of the libvirt that named it. One as new knows it: libvirt never forgets
+    :returns: None when it cannot be told
     """
     exact = _exactly(libvirt, cpu_map)
     if exact is not None:
@@ -128,22 +122,23 @@ def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str, named_by: O
     return True if since is not None and libvirt >= since else None
 
 
-def known_to(libvirt: int, name: str, described_by: Optional[int], cpu_map: Optional[str] = None) -> bool:
-    """Whether a libvirt certainly knows a name, see :func:`knows`."""
+def known_to(libvirt: int, name: str, described_by: Optional[int],
+             cpu_map: Optional[str] = None) -> bool:
+    """Tell whether a libvirt certainly knows a name, see :func:`knows`."""
     return knows(libvirt, cpu_map, name, described_by) is True
 
 
 def is_listed(name: str) -> bool:
-    """Whether a release of :data:`RELEASES` knows a name."""
+    """Tell whether one of :data:`RELEASES` knows a name."""
     return name in _SINCE
 
 
 def known_with(models: Iterable[str]) -> dict[int, frozenset[str]]:
-    """The releases of :data:`RELEASES` that may have offered these models on a host, and all names that each knows.
+    """Return which of :data:`RELEASES` may offer these models, and all names that each knows.
 
-    A release offers those models that it knows and QEMU too. Each QEMU since 6.0 has EPYC-Milan and the
-    first version of each model; of older ones, whose models every libvirt knows, nothing is told. Of
-    releases that know the same names only the first is told.
+    libvirt offers the models that it knows and QEMU has. Every QEMU since 6.0 has EPYC-Milan, and the
+    first version (-v1) of each model. Nothing can be told of a host with an older QEMU. Of releases
+    that know the same names, only the first is returned.
     """
     offered = frozenset(models)
     found = {}

@@ -30,7 +30,10 @@ def fingerprint(cpu: Cpu) -> str:
 
 
 def pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
-    """A guest's CPU as JSON that tells its difference from the host's: a guest lives on a host that provides nearly all it uses."""
+    """Return a guest's CPU as JSON, as its difference from what its host provides.
+
+    A host provides nearly all that its guests use.
+    """
     packed = guest.to_dict()
     if host:
         del packed['features']
@@ -44,7 +47,7 @@ def pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
 
 
 def unpack(packed: Any, host: Optional[Cpu]) -> Cpu:
-    """Read what :func:`pack` wrote; as the version before it wrote it, which knew no ``spelled``, too.
+    """Read what :func:`pack` wrote, also before there was ``spelled``.
 
     :raises Exception: of any class, when it is not that
     """
@@ -87,10 +90,12 @@ class GuestCpus:
         if not counts and not from_host:
             default = None
         elif counts and not (from_host and _key(foretold) in counts):
-            # Those first that are as foretold but for what their definitions spell out.
-            alike = [key for key in counts if from_host and dataclasses.replace(key, spelled=foretold.spelled) == _key(foretold)]
+            # A guest that differs only in the names in its definition counts as foretold.
+            alike = [key for key in counts if from_host and _key(foretold) == dataclasses.replace(
+                key, spelled=foretold.spelled)]
             # The same of equals in each round.
-            most = min(alike or counts, key=lambda key: (-counts[key], sorted(key.features), str(key.vendor), sorted(key.spelled)))
+            most = min(alike or counts, key=lambda key: (
+                -counts[key], sorted(key.features), str(key.vendor), sorted(key.spelled)))
             default = next(cpu for cpu in guests.values() if cpu is not None and _key(cpu) == most)
         usual = _key(default) if default is not None else None
         return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != usual})

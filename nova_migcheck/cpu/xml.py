@@ -58,7 +58,7 @@ class Definition:
     :param features: name -> policy
     :param tsc_hz: the guest's fixed TSC frequency, or the host's
     :param tsc_scaling: of the host
-    :param fallback: False when libvirt may not give another model in place of one that QEMU does not know
+    :param fallback: whether libvirt may give another model in place of one that QEMU does not know
     :param live: it says what a running guest has, and not what one was asked for
     :param models: of domain capabilities, the models that a guest can have
     """
@@ -78,6 +78,16 @@ class Definition:
     fallback: bool = True
     live: bool = False
     models: tuple[Model, ...] = ()
+
+    @property
+    def takes_hosts_cpu(self) -> bool:
+        """Whether a guest with this definition has the CPU of its host."""
+        return self.document in ('cpu', 'domain') and self.mode != 'custom'
+
+    @property
+    def all_named(self) -> frozenset[str]:
+        """The features that the definition names, under whatever policy."""
+        return self.named(*POLICIES)
 
     def named(self, *policies: str) -> frozenset[str]:
         """The features that the definition names with one of ``policies``."""
@@ -130,9 +140,13 @@ def guest_to_xml(cpu: Cpu) -> str:
 
 
 def naming(model: Optional[str], features: Iterable[str]) -> str:
-    """A guest's ``<cpu>`` element of a model, by default the smallest, that needs none of ``features``, only names them."""
+    """Return a guest's ``<cpu>`` element that names features, and needs none of them.
+
+    :param model: None for the smallest one
+    """
     named = ''.join(f'<feature policy="optional" name={quoteattr(name)}/>' for name in features)
-    return f'<cpu mode="custom" match="exact"><model fallback="forbid">{_text(model or _SMALLEST)}</model>{named}</cpu>'
+    return (f'<cpu mode="custom" match="exact"><model fallback="forbid">'
+            f'{_text(model or _SMALLEST)}</model>{named}</cpu>')
 
 
 def host_to_xml(arch: str, model: str) -> str:
@@ -167,7 +181,8 @@ def _read_cpu(element: ElementTree.Element) -> Definition:
     return Definition(
         'cpu', arch=_child(element, 'arch'), mode=_known(element, 'mode', 'custom', 'host-model', *HOSTS_OWN),
         match=_known(element, 'match', 'exact', 'minimum', 'strict'), check=element.get('check', ''),
-        fallback=element.find("model[@fallback='forbid']") is None, live=element.get('check') == 'full',
+        fallback=element.find("model[@fallback='forbid']") is None,
+        live=element.get('check') == 'full',
         migratable=element.get('migratable') != 'off', model=_child(element, 'model'), vendor=_child(element, 'vendor'),
         features=tuple(features.items()), tsc_hz=_hertz(counter), tsc_scaling=scaling)
 
@@ -176,7 +191,8 @@ def _read_domain(root: ElementTree.Element) -> Definition:
     element = root.find('cpu')
     os_type = root.find('os/type')
     cpu = Definition('domain') if element is None else _read_cpu(element)
-    return dataclasses.replace(cpu, document='domain', virt=root.get('type'), live=cpu.live or root.get('id') is not None,
+    return dataclasses.replace(cpu, document='domain', virt=root.get('type'),
+                               live=cpu.live or root.get('id') is not None,
                                arch=(os_type.get('arch') if os_type is not None else None) or cpu.arch,
                                tsc_hz=_hertz(root.find("clock/timer[@name='tsc']")), tsc_scaling=None)
 
@@ -188,18 +204,24 @@ def _read_domain_capabilities(root: ElementTree.Element) -> Definition:
         raise Undefined(f'these domain capabilities ({arch}, {virt}) offer no host-model CPU: the hypervisor does not '
                         'say what it provides')
     cpu = _read_cpu(mode)
-    return dataclasses.replace(cpu, document='domainCapabilities', arch=arch, virt=virt, models=_models(root))
+    return dataclasses.replace(cpu, document='domainCapabilities', arch=arch, virt=virt,
+                               models=_models(root))
 
 
 def _models(root: ElementTree.Element) -> tuple[Model, ...]:
     custom = root.find("cpu/mode[@name='custom']")
     if custom is None or custom.get('supported') != 'yes':
         return ()
-    blockers = {element.get('model', ''): cpunames.canonical(feature.get('name', '') for feature in element.findall('feature'))
-                for element in custom.findall('blockers')}
-    names = ((element.text or '').strip() for element in custom.findall('model'))
-    return tuple(Model(name, element.get('usable', 'unknown'), blockers.get(name, frozenset()))
-                 for name, element in zip(names, custom.findall('model')))
+    blockers = {}
+    for element in custom.findall('blockers'):
+        features = (feature.get('name', '') for feature in element.findall('feature'))
+        blockers[element.get('model', '')] = cpunames.canonical(features)
+    found = []
+    for element in custom.findall('model'):
+        name = (element.text or '').strip()
+        usable = element.get('usable', 'unknown')
+        found.append(Model(name, usable, blockers.get(name, frozenset())))
+    return tuple(found)
 
 
 def _read_capabilities(root: ElementTree.Element) -> Definition:

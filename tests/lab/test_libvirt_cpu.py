@@ -76,9 +76,9 @@ def custom(model: str) -> str:
 def by_the_map(xml: str) -> str:
     """The definition, put so that libvirt compares it by its CPU map.
 
-    From 10.10 on compareHypervisorCPU accepts a definition that requires no feature when QEMU calls its model usable, whatever else it
-    says, and migrations side with our arithmetic against that: so it requires one that its model has and every host. (Models about which
-    the map does not decide any more it compares by what blocks them: test_bare_models.)
+    Since 10.10 compareHypervisorCPU accepts a definition that requires no feature if QEMU calls its
+    model usable, whatever else it says. So one is required, which every host has. (Models about which
+    the map does not decide are compared by what blocks them: test_bare_models.)
     """
     element = ElementTree.fromstring(xml)
     said = {feature.get('name') for feature in element.findall('feature')}
@@ -89,7 +89,9 @@ def by_the_map(xml: str) -> str:
 
 def decided_by_the_map(conn: Any) -> list[str]:
     cpu_map = CpuMap()
-    return [model for model in conn.getCPUModelNames('x86_64', 0) if cpu_map.decides(model, 'x86_64')]
+    return [
+        model for model in conn.getCPUModelNames('x86_64', 0) if cpu_map.decides(model, 'x86_64')
+    ]
 
 
 def ours(conn: Any, xml: str, virt: str, host: cpu.Cpu, expand: cpuguest.Expand) -> cpu.Comparison:
@@ -125,7 +127,11 @@ def test_random_definitions(conn: Any, virt: str) -> None:
     for definition in definitions(conn, virt, chance):
         theirs = hypervisor.ask_hypervisor(conn, definition, virt, 'x86_64')
         found = ours(conn, definition, virt, host, expand)
-        assert (definition, found.outcome, found.missing) == (definition, theirs.outcome, theirs.missing)
+        assert (definition, found.outcome, found.missing) == (
+            definition,
+            theirs.outcome,
+            theirs.missing,
+        )
         count[found.outcome] += 1
         named += bool(found.missing)
     assert sum(count.values()) == RANDOM_DEFINITIONS
@@ -138,7 +144,10 @@ def test_guest_to_xml_means_the_same_to_libvirt(conn: Any, virt: str) -> None:
     expand = hypervisor.expander(conn)
     chance = random.Random(f'as XML {virt}')
     asked = 0
-    texts = [*definitions(conn, virt, chance), *(by_the_map(custom(model)) for model in decided_by_the_map(conn))]
+    texts = [
+        *definitions(conn, virt, chance),
+        *(by_the_map(custom(model)) for model in decided_by_the_map(conn)),
+    ]
     for text in texts:
         definition = dataclasses.replace(cpuxml.parse_definition(text), arch='x86_64', virt=virt)
         guest = cpuguest.guest(definition, expand)
@@ -159,16 +168,20 @@ def definitions(conn: Any, virt: str, chance: random.Random) -> Iterator[str]:
     if own.model not in models:
         own = dataclasses.replace(own, model='qemu64')
     for number in range(RANDOM_DEFINITIONS):
-        element = ElementTree.fromstring(cpuxml.as_custom(own) if number % 2 else custom(chance.choice(models)))
+        element = ElementTree.fromstring(
+            cpuxml.as_custom(own) if number % 2 else custom(chance.choice(models))
+        )
         element.set('match', chance.choices(['exact', 'minimum', 'strict'], [8, 1, 1])[0])
         features = {feature.get('name'): feature for feature in element.findall('feature')}
         for name in chance.sample(names, chance.choice([0, 0, 1, 3, 10])):
-            policy = chance.choices(['require', 'disable', 'optional', 'force', 'forbid'], [4, 4, 4, 4, 1])[0]
+            policy = chance.choices(
+                ['require', 'disable', 'optional', 'force', 'forbid'], [4, 4, 4, 4, 1]
+            )[0]
             if name in features:
                 features[name].set('policy', policy)
             else:
                 ElementTree.SubElement(element, 'feature', policy=policy, name=name)
-        if element.find('vendor') is None and chance.random() < .3:
+        if element.find('vendor') is None and chance.random() < 0.3:
             vendor = ElementTree.Element('vendor')
             vendor.text = chance.choice(['Intel', 'AMD', 'Hygon'])
             element.insert(1, vendor)
@@ -177,9 +190,9 @@ def definitions(conn: Any, virt: str, chance: random.Random) -> Iterator[str]:
 
 @pytest.mark.parametrize('virt', [KVM, 'qemu'])
 def test_bare_models(conn: Any, virt: str) -> None:
-    """Definitions of what nobody runs with yet: what the domain capabilities say of them is what becomes of them.
+    """The domain capabilities say what becomes of a definition that no guest runs with yet.
 
-    libvirt 9.0, asked, knows nothing of models that QEMU calls usable, and starts them (8 of 8 here); 11.3 says the same as we.
+    libvirt 11.3 says the same as we. libvirt 9.0 does not, and starts those that QEMU calls usable.
     """
     host = cpuxml.parse_definition(conn.getDomainCapabilities(None, 'x86_64', 'pc', virt, 0))
     by_usability = conn.getLibVersion() >= 10_010_000
@@ -202,11 +215,18 @@ def test_bare_models(conn: Any, virt: str) -> None:
 
 def test_a_model_that_is_not_offered_does_not_start(conn: Any) -> None:
     import libvirt
+
     host = cpuxml.parse_definition(conn.getDomainCapabilities(None, 'x86_64', 'pc', 'qemu', 0))
     (model, *_) = set(CpuMap().models('x86_64')) - {one.name for one in host.models}
     found = offered.model(cpuxml.parse_definition(custom(model)), host, CpuMap())
-    assert found is not None and found.reason == f'does not offer CPU model {model}: its libvirt or its QEMU does not know it'
-    with pytest.raises(libvirt.libvirtError, match=f'CPU model {model} is not supported by hypervisor'):
+    assert (
+        found is not None
+        and found.reason
+        == f'does not offer CPU model {model}: its libvirt or its QEMU does not know it'
+    )
+    with pytest.raises(
+        libvirt.libvirtError, match=f'CPU model {model} is not supported by hypervisor'
+    ):
         start(conn, 'qemu', custom(model))
     allowed = custom(model).replace('forbid', 'allow')
     assert offered.model(cpuxml.parse_definition(allowed), host, CpuMap()) is None
@@ -214,45 +234,65 @@ def test_a_model_that_is_not_offered_does_not_start(conn: Any) -> None:
 
 
 def test_what_this_libvirt_knows_is_in_the_table(conn: Any) -> None:
-    """For the releases that the table speaks of: exactly; of any other up to its end, and newer, nothing wrong."""
+    """Exactly for the releases of the table, and nothing wrong for any other."""
     version = conn.getLibVersion()
     names = cpunames.beyond([*CpuMap().features(), *conn.getCPUModelNames('x86_64')])
     host = hypervisor.host_cpu(conn, 'qemu')
     assert host.cpu_map == cpunames.digest(CpuMap().models('x86_64'), CpuMap().features())
+    table = cpunames.beyond(
+        name for release in RELEASES for names in release[2:] for name in names.split())
     if version in [release[0] for release in RELEASES]:
-        assert cpunames.known_by(version, host.cpu_map) == names
+        told = {name for name in table if cpunames.knows(version, host.cpu_map, name, None)}
+        assert told == names
         assert cpunames.knows(version, host.cpu_map, 'nosuch', version + 1) is False
-    assert cpunames.known_by(version, None) <= names
+    assert {name for name in table if cpunames.knows(version, None, name, None)} <= names
 
 
 def test_the_table_is_made_anew_as_it_is(conn: Any) -> None:
     version = cpunames.version_text(conn.getLibVersion())
     table = pathlib.Path(__file__).parents[2] / 'tools/cpu_names.py'
     if conn.getLibVersion() in [release[0] for release in RELEASES]:
-        subprocess.run([sys.executable, table, '--check', f'{version}={CpuMap().directory}'], check=True)
-    assert subprocess.run([sys.executable, table, '--check', '9.0.1=/nowhere'], stderr=subprocess.DEVNULL).returncode == 1
+        subprocess.run(
+            [sys.executable, table, '--check', f'{version}={CpuMap().directory}'], check=True
+        )
+    absent = [sys.executable, table, '--check', '9.0.1=/nowhere']
+    assert subprocess.run(absent, stderr=subprocess.DEVNULL).returncode == 1
 
 
 def test_names_that_this_libvirt_does_not_know(conn: Any) -> None:
-    """Under a model that is usable, and one with a version: both keep libvirt 11.3 from looking at names that are disabled."""
+    """Also where libvirt 11.3 does not look at names: a usable model, and one with a version."""
     newer = frozenset({'nosuch', 'nor-this'})
     for model in ('qemu64', conn.getCPUModelNames('x86_64')[-1]):
-        guest = cpu.Cpu('x86_64', 'qemu', model=model, features=frozenset({'fpu'}), spelled=newer | {model}, libvirt=99_000_000)
+        guest = cpu.Cpu(
+            'x86_64',
+            'qemu',
+            model=model,
+            features=frozenset({'fpu'}),
+            spelled=newer | {model},
+            libvirt=99_000_000,
+        )
         assert hypervisor.unknown_names(conn, guest) == newer
         found = hypervisor.ask_hypervisor(conn, guest)
         version = cpunames.version_text(conn.getLibVersion())
-        assert found.reason == f'has libvirt {version}, which does not know CPU features nor-this, nosuch of the guest (libvirt 99.0.0)'
+        assert (
+            found.reason
+            == f'has libvirt {version}, which does not know CPU features nor-this, nosuch of the guest (libvirt 99.0.0)'
+        )
         assert found.outcome == cpu.INCOMPATIBLE
     guest = dataclasses.replace(guest, model='NoSuch', spelled=frozenset({'NoSuch'}))
     assert hypervisor.ask_hypervisor(conn, guest).reason == (
-        f'has libvirt {version}, which does not know CPU model NoSuch of the guest (libvirt 99.0.0)')
+        f'has libvirt {version}, which does not know CPU model NoSuch of the guest (libvirt 99.0.0)'
+    )
     # All names that it knows, at once.
     known = frozenset([*CpuMap().features(), 'EPYC'])
-    assert hypervisor.unknown_names(conn, dataclasses.replace(guest, model='EPYC', spelled=known)) == frozenset()
+    assert (
+        hypervisor.unknown_names(conn, dataclasses.replace(guest, model='EPYC', spelled=known))
+        == frozenset()
+    )
 
 
 def test_where_the_hook_does_not_believe_compare_hypervisor_cpu(conn: Any) -> None:
-    """libvirt from 10.10 on accepts what QEMU calls usable, whatever the vendor. Asked as the hook asks it does not."""
+    """Since 10.10 libvirt accepts a usable model of any vendor, but not as the hook asks it."""
     foreign = 'Intel' if hypervisor.host_cpu(conn, 'qemu').vendor == 'AMD' else 'AMD'
     xml = custom('pentium3').replace('</model>', f'</model><vendor>{foreign}</vendor>')
     accepts = hypervisor.ask_hypervisor(conn, xml, 'qemu', 'x86_64').compatible
@@ -264,14 +304,20 @@ def test_where_the_hook_does_not_believe_compare_hypervisor_cpu(conn: Any) -> No
     # A guest that requires nothing by name would be accepted: what is certain speaks against it.
     nothing = dataclasses.replace(guest, features=frozenset())
     assert hypervisor.ask_hypervisor(conn, nothing).compatible == accepts
-    assert hypervisor.ask_and_count(conn, nothing, hypervisor.host_cpu(conn, 'qemu')).outcome == cpu.INCOMPATIBLE
+    assert (
+        hypervisor.ask_and_count(conn, nothing, hypervisor.host_cpu(conn, 'qemu')).outcome
+        == cpu.INCOMPATIBLE
+    )
 
 
 def test_unknown_names_and_models(conn: Any) -> None:
     feature = custom('486').replace('</cpu>', "<feature policy='require' name='nosuch'/></cpu>")
     assert hypervisor.ask_hypervisor(conn, feature, 'qemu', 'x86_64') == cpu.Comparison(
-        cpu.UNKNOWN, reason='libvirt cannot compare: internal error: Unknown CPU feature nosuch')
-    assert hypervisor.ask_hypervisor(conn, custom('NoSuch'), 'qemu', 'x86_64').outcome == cpu.UNKNOWN
+        cpu.UNKNOWN, reason='libvirt cannot compare: internal error: Unknown CPU feature nosuch'
+    )
+    assert (
+        hypervisor.ask_hypervisor(conn, custom('NoSuch'), 'qemu', 'x86_64').outcome == cpu.UNKNOWN
+    )
     with pytest.raises(cpuguest.UnknownModel, match='NoSuch'):
         hypervisor.expander(conn)('NoSuch', 'x86_64')
 
@@ -313,7 +359,9 @@ def test_a_running_guest_fits_its_own_host(conn: Any, virt: str, kind: str) -> N
 
 
 @pytest.mark.parametrize('virt', [KVM, 'qemu'])
-def test_a_guest_that_takes_the_hosts_cpu_would_lose_features(conn: Any, lesser: libvirtd.Libvirtd, virt: str) -> None:
+def test_a_guest_that_takes_the_hosts_cpu_would_lose_features(
+    conn: Any, lesser: libvirtd.Libvirtd, virt: str
+) -> None:
     """C1, C3, and the twin: the way back works. libvirt itself calls host-passthrough compatible with anything."""
     other = lesser.connect()
     rich, poor = hypervisor.host_cpu(conn, virt), hypervisor.host_cpu(other, virt)
@@ -354,17 +402,29 @@ def run(uri: str, virt: str = 'qemu', **kwargs: Any) -> tuple[dict[str, Any], li
     options = {'libvirt': {'virt_type': virt, 'connection_uri': uri}}
     results = list(CpuCheck().run(Settings(host='node1', options=options, timeout=20, **kwargs)))
     kept = [result.value for result in results if isinstance(result, Keep)]
-    return ({result.name: result.value for result in results if isinstance(result, Fact)},
-            [result for result in results if isinstance(result, Finding)], kept[-1] if kept else None)
+    return (
+        {result.name: result.value for result in results if isinstance(result, Fact)},
+        [result for result in results if isinstance(result, Finding)],
+        kept[-1] if kept else None,
+    )
 
 
-def test_the_check_reads_each_guest_once(node: libvirtd.Libvirtd, conn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_reads_each_guest_once(
+    node: libvirtd.Libvirtd, conn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import libvirt
+
     read = []
     xml_desc = libvirt.virDomain.XMLDesc
-    monkeypatch.setattr(libvirt.virDomain, 'XMLDesc',
-                        lambda domain, flags=0: read.append(domain.name()) or xml_desc(domain, flags))
-    one, two = start(conn, 'qemu', "<cpu mode='host-model'/>", 'one'), start(conn, 'qemu', custom('pentium3'), 'two')
+    monkeypatch.setattr(
+        libvirt.virDomain,
+        'XMLDesc',
+        lambda domain, flags=0: read.append(domain.name()) or xml_desc(domain, flags),
+    )
+    one, two = (
+        start(conn, 'qemu', "<cpu mode='host-model'/>", 'one'),
+        start(conn, 'qemu', custom('pentium3'), 'two'),
+    )
     try:
         facts, findings, memory = run(node.uri)
         assert [finding.outcome for finding in findings] == [Outcome.OK]

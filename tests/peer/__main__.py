@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run Nova's own tests without the plugin and with it, and tell what fails only with it.
+"""``./run peer``: Nova's own tests without the plugin and with it.
 
 Each suite runs in a process of its own, as many at a time as there are processors.
-What fails only with the plugin runs once more, alone, on both sides before it counts.
 """
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import os
 import pathlib
 import sys
 import time
+from typing import Collection
 
 from tests import nova_releases
-from tests.peer import comparing, samples, table
+from tests.peer import arguments, comparing, samples, table
 from tests.peer.comparing import Pair
 from tests.peer.explained import EXPLAINED
 from tests.peer.running import Nova, Ran, run
@@ -25,8 +24,8 @@ from tests.peer.suites import Suite, suites
 _SHOWN = 12
 
 
-def both(novas: list[Nova], named: list[str]) -> list[Pair]:
-    """Run each suite of each release on both sides, or those that are named."""
+def both(novas: list[Nova], named: Collection[str]) -> list[Pair]:
+    """Run the suites that are named of each release on both sides."""
     def told(nova: Nova, suite: Suite, plugin: bool) -> Ran:
         ran = run(nova, suite, plugin)
         print(f'{nova.release} {suite.name}{" with the plugin" if plugin else ""}: '
@@ -36,7 +35,7 @@ def both(novas: list[Nova], named: list[str]) -> list[Pair]:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         running = [(nova, suite, [pool.submit(told, nova, suite, side) for side in (False, True)])
                    for nova in novas for suite in suites(nova.site_packages)
-                   if not named or suite.name in named]
+                   if suite.name in named]
         pairs = [Pair(nova, suite, *(side.result() for side in sides))
                  for nova, suite, sides in running]
         list(pool.map(lambda pair: pair.repeat(EXPLAINED), pairs))
@@ -65,19 +64,12 @@ def report(pairs: list[Pair]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog='./run peer', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--release', action='append', dest='releases', metavar='RELEASE',
-                        help='of Nova: by default 2024.1 and 2026.2')
-    parser.add_argument('--suite', action='append', dest='named', metavar='SUITE', default=[],
-                        help='only this one, by its name in the table')
-    given = parser.parse_args()
+    given = arguments.parser().parse_args()
     begun = time.monotonic()
     novas = [Nova(release, pathlib.Path(nova_releases.venv(release))) for release in given.releases]
     for nova in novas:
         samples.install(nova)
-    status = report(both(novas, given.named))
+    status = report(both(novas, given.suites))
     print(f'{(time.monotonic() - begun) / 60:.0f} minutes')
     return status
 

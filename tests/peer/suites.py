@@ -8,6 +8,8 @@ import pathlib
 import re
 from typing import Iterator, NamedTuple
 
+from tests.peer.arguments import SUITES
+
 # A class of tests that says this concerns us, whatever else it tests.
 _CONCERNS_US = re.compile(r'live.?migrat', re.IGNORECASE)
 # 2025.1 and before do not have it.
@@ -35,14 +37,15 @@ SHORT = (
                          'nova.tests.unit.virt.test_virt_drivers'),
           r'live_migrat|compare_cpu|cpu_compat|available_resource|init_host|cleanup_host|public_api'
           r'|virt_drivers\.LibvirtConn'),
-    Suite('functional', False, ('nova.tests.functional.libvirt.test_live_migration',
-                                'nova.tests.functional.libvirt.test_numa_live_migration',
-                                'nova.tests.functional.compute.test_live_migration')),
+    Suite('functional', False, (
+        'nova.tests.functional.libvirt.test_live_migration',
+        'nova.tests.functional.libvirt.test_numa_live_migration.NUMALiveMigrationPositiveTests',
+        'nova.tests.functional.compute.test_live_migration')),
 )
 
 
 def suites(site_packages: pathlib.Path) -> list[Suite]:
-    """List all of them, those that take longest first."""
+    """List all of them."""
     tests = site_packages / 'nova/tests'
 
     def modules(path: str) -> tuple[str, ...]:
@@ -55,15 +58,16 @@ def suites(site_packages: pathlib.Path) -> list[Suite]:
         f'functional/{path.name}' for path in (tests / 'functional').glob('test_*.py'))
     shutdown = modules(_SHUTDOWN) if _SHUTDOWN in functional else ()
     others = [path for path in functional if path != _SHUTDOWN]
-    return [
-        Suite('functional.libvirt', False, modules('functional/libvirt')),
-        Suite('functional', False, (*classes(*others, 'functional/compute'), *shutdown)),
-        Suite('unit.virt.libvirt', True, modules('unit/virt/libvirt')),
-        Suite('functional.notification', False, modules('functional/notification_sample_tests')),
-        Suite('functional.regressions', False, classes('functional/regressions')),
-        Suite('unit.virt.drivers', True, modules('unit/virt/test_virt_drivers.py')),
-        Suite('unit.scheduler', True, modules('unit/scheduler')),
-    ]
+    names = {
+        'functional.libvirt': modules('functional/libvirt'),
+        'functional': (*classes(*others, 'functional/compute'), *shutdown),
+        'unit.virt.libvirt': modules('unit/virt/libvirt'),
+        'functional.notification': modules('functional/notification_sample_tests'),
+        'functional.regressions': classes('functional/regressions'),
+        'unit.virt.drivers': modules('unit/virt/test_virt_drivers.py'),
+        'unit.scheduler': modules('unit/scheduler'),
+    }
+    return [Suite(name, name.startswith('unit'), names[name]) for name in SUITES]
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:

@@ -127,16 +127,19 @@ def hurry() -> None:
 def main() -> None:
     path, mode, only, *names = sys.argv[1:]
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    # The package of the tests patches the whole process, or forbids that. Their base class changes
-    # functions of Nova before anything that uses them is imported.
-    importlib.import_module('.'.join(names[0].split('.')[:3]))
+    # The first patches the whole process, or forbids that. The second changes functions of Nova
+    # before anything that uses them is imported.
+    importlib.import_module('nova.tests.unit')
     importlib.import_module('nova.test')
     swap = None
     if mode != 'stock':
         from tests.peer import swap
         swap.install(without_init_host=mode == 'hooked')
     before = done(path)
-    loaded = unittest.defaultTestLoader.loadTestsFromNames(names)
+    loader = unittest.defaultTestLoader
+    loaded = loader.loadTestsFromNames(names)
+    if loader.errors:
+        sys.exit('\n'.join(loader.errors))
     hurry()
     with open(path, 'a') as file:
         result = Result(file, swap)

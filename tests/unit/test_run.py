@@ -16,8 +16,10 @@ from tests import documentation, nova_releases, roots
 from tests.bench import arguments as of_the_bench
 from tests.lab.cloud import arguments as of_the_lab
 from tests.lab.mixed import arguments as of_mixed
+from tests.peer import arguments as of_peer
 
-PARSERS = {'tests.bench': of_the_bench.parser, 'tests.lab.cloud': of_the_lab.parser, 'tests.lab.mixed': of_mixed.parser}
+PARSERS = {'tests.bench': of_the_bench.parser, 'tests.lab.cloud': of_the_lab.parser, 'tests.lab.mixed': of_mixed.parser,
+           'tests.peer': of_peer.parser}
 
 
 class Recorder:

@@ -76,12 +76,14 @@ class Cpu:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
-        return {**dataclasses.asdict(self), **{key: sorted(getattr(self, key)) for key in ('added', 'removed', 'unknown')}}
+        sets = {key: sorted(getattr(self, key)) for key in ('added', 'removed', 'unknown')}
+        return {**dataclasses.asdict(self), **sets}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Cpu:
         tsc = value['tsc']
-        return cls(**{**value, **{key: frozenset(value[key]) for key in ('added', 'removed', 'unknown')}, 'tsc': tsc and tuple(tsc)})
+        sets = {key: frozenset(value[key]) for key in ('added', 'removed', 'unknown')}
+        return cls(**{**value, **sets, 'tsc': tsc and tuple(tsc)})
 
     def without(self, *features: str) -> Cpu:
         return dataclasses.replace(self, removed=self.removed | set(features))
@@ -153,22 +155,36 @@ def compare(host: Cpu, arch: str, virt_type: str, xml: str, flags: int) -> int:
 def _reads(host: Cpu, guest: ElementTree.Element) -> None:
     """:raises Refused: when the host's libvirt does not know a name, whatever the policy"""
     if guest.findtext('model') in host.unknown:
-        raise Refused(ERR_INTERNAL_ERROR, f'Unknown CPU model {guest.findtext("model")}', 'internal error: ')
+        raise Refused(
+            ERR_INTERNAL_ERROR, f'Unknown CPU model {guest.findtext("model")}', 'internal error: '
+        )
     for feature in guest.iter('feature'):
         if feature.get('name') in host.unknown:
-            raise Refused(ERR_INTERNAL_ERROR, f'Unknown CPU feature {feature.get("name")}', 'internal error: ')
+            raise Refused(
+                ERR_INTERNAL_ERROR, f'Unknown CPU feature {feature.get("name")}', 'internal error: '
+            )
 
 
 def serves(host: Cpu, arch: Optional[str], virt_type: Optional[str]) -> None:
     """:raises Refused: when the host has no emulator for such guests"""
     if arch not in (None, host.arch):
-        raise Refused(ERR_INVALID_ARG, f"unable to find any emulator to serve '{arch}' architecture", 'invalid argument: ')
+        raise Refused(
+            ERR_INVALID_ARG,
+            f"unable to find any emulator to serve '{arch}' architecture",
+            'invalid argument: ',
+        )
     if virt_type == 'kvm' and not host.kvm:
-        raise Refused(ERR_INVALID_ARG, "KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host", 'invalid argument: ')
+        raise Refused(
+            ERR_INVALID_ARG,
+            "KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host",
+            'invalid argument: ',
+        )
 
 
 def starts(host: Cpu, xml: str) -> None:
-    """libvirt reads the definition that comes with a guest, and QEMU begins to receive it. QEMU knows no libvirt's names.
+    """libvirt reads the definition of a guest that comes, and QEMU begins to receive it.
+
+    QEMU does not know libvirt's names.
 
     :raises Refused: when it lacks what the guest has
     """
@@ -177,9 +193,15 @@ def starts(host: Cpu, xml: str) -> None:
     if guest.get('mode') == 'host-passthrough':
         return
     features, vendor = expand(xml)
-    wrong = _wrong(dataclasses.replace(host, added=_present(host.added)), _present(features), vendor)
+    wrong = _wrong(
+        dataclasses.replace(host, added=_present(host.added)), _present(features), vendor
+    )
     if wrong:
-        raise Refused(ERR_CPU_INCOMPATIBLE, wrong, 'operation failed: guest CPU does not match specification: ')
+        raise Refused(
+            ERR_CPU_INCOMPATIBLE,
+            wrong,
+            'operation failed: guest CPU does not match specification: ',
+        )
 
 
 def _present(names: frozenset[str]) -> frozenset[str]:
@@ -191,7 +213,11 @@ def _wrong(host: Cpu, features: frozenset[str], vendor: str) -> str:
         return f'host CPU vendor does not match required CPU vendor {vendor}'
     # libvirt compares with the host-model of the domain capabilities, which lists invtsc.
     missing = features - host.features - {'invtsc'}
-    return 'Host CPU does not provide required features: ' + ', '.join(sorted(missing)) if missing else ''
+    return (
+        'Host CPU does not provide required features: ' + ', '.join(sorted(missing))
+        if missing
+        else ''
+    )
 
 
 def baseline(xml_cpus: Iterable[str], flags: int = 0) -> str:

@@ -128,21 +128,34 @@ def cpu_map(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
 def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
     conn = Connection()
     library = types.ModuleType('libvirt')
-    library.__dict__.update(libvirtError=LibvirtError, VIR_ERR_NO_DOMAIN=42, openAuth=lambda uri, auth, flags: conn,
-                            registerErrorHandler=lambda handler, context: None)
+    library.__dict__.update(
+        libvirtError=LibvirtError,
+        VIR_ERR_NO_DOMAIN=42,
+        openAuth=lambda uri, auth, flags: conn,
+        registerErrorHandler=lambda handler, context: None,
+    )
     monkeypatch.setitem(sys.modules, 'libvirt', library)
     return conn
 
 
-def run(memory: Any = None, timeout: float = 5, **libvirt: Any) -> tuple[dict[str, Any], list[Finding], Any]:
-    results = list(CpuCheck().run(Settings(host='h', options={'libvirt': libvirt}, memory=memory, timeout=timeout)))
+def run(
+    memory: Any = None, timeout: float = 5, **libvirt: Any
+) -> tuple[dict[str, Any], list[Finding], Any]:
+    results = list(
+        CpuCheck().run(
+            Settings(host='h', options={'libvirt': libvirt}, memory=memory, timeout=timeout)
+        )
+    )
     json.dumps([r.value for r in results if isinstance(r, (Fact, Keep))])
     kept = [r.value for r in results if isinstance(r, Keep)]
-    return ({r.name: r.value for r in results if isinstance(r, Fact)},
-            [r for r in results if isinstance(r, Finding)], kept[0] if kept else None)
+    return (
+        {r.name: r.value for r in results if isinstance(r, Fact)},
+        [r for r in results if isinstance(r, Finding)],
+        kept[0] if kept else None,
+    )
 
 
-HOST_MODEL = ("<cpu mode='custom' match='exact' check='full'><model>Haswell</model><vendor>Intel</vendor></cpu>")
+HOST_MODEL = "<cpu mode='custom' match='exact' check='full'><model>Haswell</model><vendor>Intel</vendor></cpu>"
 PASSTHROUGH = "<cpu mode='host-passthrough' check='none' migratable='on'/>"
 CUSTOM = "<cpu mode='custom' check='full'><model>486</model></cpu>"
 
@@ -151,8 +164,16 @@ def test_facts(connection: Connection) -> None:
     connection.domains = [Domain(1, HOST_MODEL), Domain(2, PASSTHROUGH), Domain(3, CUSTOM)]
     facts, (finding,), _ = run()
     host = cpu.Cpu.from_dict(facts['cpu'])
-    assert host == cpu.Cpu('x86_64', 'kvm', 'Intel', 'Haswell', frozenset({'fpu', 'sse2', 'avx2', 'invtsc'}),
-                           tsc_hz=2_400_000_000, tsc_scaling=False, libvirt=9_000_000)
+    assert host == cpu.Cpu(
+        'x86_64',
+        'kvm',
+        'Intel',
+        'Haswell',
+        frozenset({'fpu', 'sse2', 'avx2', 'invtsc'}),
+        tsc_hz=2_400_000_000,
+        tsc_scaling=False,
+        libvirt=9_000_000,
+    )
     assert 'default' not in facts['guests']
     (group,) = facts['guests']['groups']
     assert group['who'] == [connection.domains[2].uuid]
@@ -162,7 +183,9 @@ def test_facts(connection: Connection) -> None:
 
 
 def test_200_guests_are_not_felt(connection: Connection) -> None:
-    connection.domains = [Domain(number, HOST_MODEL if number % 10 else CUSTOM) for number in range(1, 201)]
+    connection.domains = [
+        Domain(number, HOST_MODEL if number % 10 else CUSTOM) for number in range(1, 201)
+    ]
     facts, _, memory = run()
     assert sum(domain.read for domain in connection.domains) == 200
     assert connection.calls.count('baselineCPU') == 2  # each model once
@@ -186,15 +209,29 @@ def test_the_hosts_cpu_is_asked_anew_and_a_guests_is_kept(connection: Connection
     connection.domains = [Domain(1, PASSTHROUGH)]
     facts, _, memory = run()
     assert 'groups' not in facts['guests']
-    connection.answers['baselineHypervisorCPU'] = "<cpu><feature policy='require' name='fpu'/></cpu>"
+    connection.answers['baselineHypervisorCPU'] = (
+        "<cpu><feature policy='require' name='fpu'/></cpu>"
+    )
     facts, _, memory = run(memory)
     assert facts['cpu']['features'] == 'fpu'
-    assert facts['guests']['default']['features'] == 'avx2 fpu sse2'  # nobody has what the host gives today
+    assert (
+        facts['guests']['default']['features'] == 'avx2 fpu sse2'
+    )  # nobody has what the host gives today
 
 
-@pytest.mark.parametrize('memory', [None, 7, {}, {'cpus': []}, {'cpus': [{}], 'guests': {}},
-                                    {'cpus': [], 'guests': {'00000000-0000-4000-8000-000000000001': [1, 0]}},
-                                    {'cpus': [], 'guests': {'a': 'b'}}, {'cpus': [], 'guests': [1]}])
+@pytest.mark.parametrize(
+    'memory',
+    [
+        None,
+        7,
+        {},
+        {'cpus': []},
+        {'cpus': [{}], 'guests': {}},
+        {'cpus': [], 'guests': {'00000000-0000-4000-8000-000000000001': [1, 0]}},
+        {'cpus': [], 'guests': {'a': 'b'}},
+        {'cpus': [], 'guests': [1]},
+    ],
+)
 def test_memory_of_another_version(connection: Connection, memory: Any) -> None:
     connection.domains = [Domain(1, CUSTOM)]
     _, (finding,), _ = run(memory)
@@ -202,7 +239,9 @@ def test_memory_of_another_version(connection: Connection, memory: Any) -> None:
     assert connection.domains[0].read == 1
 
 
-def test_a_guest_that_cannot_be_told_is_named_and_not_taken_for_the_default(connection: Connection) -> None:
+def test_a_guest_that_cannot_be_told_is_named_and_not_taken_for_the_default(
+    connection: Connection,
+) -> None:
     connection.domains = [Domain(1, CUSTOM.replace('486', 'NoSuch')), Domain(2, HOST_MODEL)]
     facts, findings, memory = run()
     assert facts['guests']['unsaid'] == [connection.domains[0].uuid]
@@ -213,7 +252,9 @@ def test_a_guest_that_cannot_be_told_is_named_and_not_taken_for_the_default(conn
     assert connection.domains[0].read == 1
 
 
-def test_a_guest_that_ends_meanwhile(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_ends_meanwhile(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection.domains = [Domain(1, CUSTOM)]
 
     def gone(flags: int) -> str:
@@ -225,12 +266,25 @@ def test_a_guest_that_ends_meanwhile(connection: Connection, monkeypatch: pytest
     assert facts['guests'] == {}
 
 
-@pytest.mark.parametrize(('method', 'error', 'words'), [
-    ('getDomainCapabilities', LibvirtError(8, "the accel 'kvm' is not supported on this host"), "accel 'kvm'"),
-    ('getCapabilities', LibvirtError(38, 'Cannot recv data: Connection reset by peer'), 'reset by peer'),
-    ('baselineHypervisorCPU', LibvirtError(1, 'boom'), 'boom'),
-])
-def test_what_libvirt_cannot_say_is_unknown(connection: Connection, method: str, error: Exception, words: str) -> None:
+@pytest.mark.parametrize(
+    ('method', 'error', 'words'),
+    [
+        (
+            'getDomainCapabilities',
+            LibvirtError(8, "the accel 'kvm' is not supported on this host"),
+            "accel 'kvm'",
+        ),
+        (
+            'getCapabilities',
+            LibvirtError(38, 'Cannot recv data: Connection reset by peer'),
+            'reset by peer',
+        ),
+        ('baselineHypervisorCPU', LibvirtError(1, 'boom'), 'boom'),
+    ],
+)
+def test_what_libvirt_cannot_say_is_unknown(
+    connection: Connection, method: str, error: Exception, words: str
+) -> None:
     connection.answers[method] = error  # C5
     facts, (finding,), _ = run()
     assert facts == {}
@@ -302,16 +356,31 @@ def test_what_this_libvirt_knows(connection: Connection, cpu_map: pathlib.Path) 
 def test_the_names_in_the_guests_definitions(connection: Connection, cpu_map: pathlib.Path) -> None:
     feature = "<feature policy='{}' name='{}'/>".format
     connection.answers['getDomainCapabilities'] = (
-        "<domainCapabilities><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'><model>Haswell</model><vendor>Intel</vendor>"
-        + feature('disable', 'fred') + feature('require', 'avx') + '</mode></cpu></domainCapabilities>')
+        "<domainCapabilities><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'>"
+        '<model>Haswell</model><vendor>Intel</vendor>'
+        + feature('disable', 'fred')
+        + feature('require', 'avx')
+        + '</mode></cpu></domainCapabilities>'
+    )
     as_the_host = HOST_MODEL.replace('</cpu>', feature('disable', 'fred') + '</cpu>')
-    connection.domains = [Domain(1, as_the_host), Domain(2, HOST_MODEL), Domain(3, as_the_host), Domain(4, CUSTOM.replace(
-        '</cpu>', feature('disable', 'lam') + feature('disable', 'vmx-ept') + '</cpu>'))]
+    connection.domains = [
+        Domain(1, as_the_host),
+        Domain(2, HOST_MODEL),
+        Domain(3, as_the_host),
+        Domain(
+            4,
+            CUSTOM.replace(
+                '</cpu>', feature('disable', 'lam') + feature('disable', 'vmx-ept') + '</cpu>'
+            ),
+        ),
+    ]
     facts, _, memory = run()
     assert facts['cpu']['spelled'] == 'fred'
     # The usual guest is like the host: nothing is said of it.
     assert 'default' not in facts['guests']
-    assert {group['who'][0][-1]: group['cpu'].get('spelled') for group in facts['guests']['groups']} == {'2': None, '4': 'lam vmx-ept'}
+    assert {
+        group['who'][0][-1]: group['cpu'].get('spelled') for group in facts['guests']['groups']
+    } == {'2': None, '4': 'lam vmx-ept'}
     assert run(memory)[0] == facts
     # It was asked for with what was added to its model: of the others that was not looked at.
     assert [domain.read for domain in connection.domains] == [1, 1, 1, 2]
@@ -321,26 +390,43 @@ GUEST = cpu.Cpu('x86_64', 'kvm', 'Intel', 'Haswell', frozenset({'fpu', 'hle', 'r
 
 
 def asked(guest: Any = GUEST, version: int = 7_002_000, **answers: Any) -> cpu.Comparison:
-    return hypervisor.ask_hypervisor(Connection(getVersion=version, **answers), guest, 'kvm', 'x86_64')
+    return hypervisor.ask_hypervisor(
+        Connection(getVersion=version, **answers), guest, 'kvm', 'x86_64'
+    )
 
 
-@pytest.mark.parametrize(('message', 'missing'), [
-    ('Host CPU does not provide required features: hle, rtm', ('hle', 'rtm')),
-    ("Host CPU does not provide required features: rtm, hle; try using 'Haswell-noTSX' CPU model", ('hle', 'rtm')),
-    ('Der CPU des Hosts fehlen Funktionen: hle', ('hle',)),  # libvirtd speaks the language of its system
-    ('host CPU vendor does not match required CPU vendor AMD', ()),
-    ('Host CPU provides forbidden features: vme', ()),
-    ('Host CPU does not strictly match guest CPU: Extra features: avx, sse4.1', ()),
-    ('', ()),
-])
+@pytest.mark.parametrize(
+    ('message', 'missing'),
+    [
+        ('Host CPU does not provide required features: hle, rtm', ('hle', 'rtm')),
+        (
+            "Host CPU does not provide required features: rtm, hle; try using 'Haswell-noTSX' CPU model",
+            ('hle', 'rtm'),
+        ),
+        (
+            'Der CPU des Hosts fehlen Funktionen: hle',
+            ('hle',),
+        ),  # libvirtd speaks the language of its system
+        ('host CPU vendor does not match required CPU vendor AMD', ()),
+        ('Host CPU provides forbidden features: vme', ()),
+        ('Host CPU does not strictly match guest CPU: Extra features: avx, sse4.1', ()),
+        ('', ()),
+    ],
+)
 def test_libvirts_messages(message: str, missing: tuple[str, ...]) -> None:
     found = asked(compareHypervisorCPU=LibvirtError(91, message))
     assert (found.outcome, found.missing) == (cpu.INCOMPATIBLE, missing)
-    assert message in found.reason if not missing else found.reason == f'lacks {", ".join(missing)} that the guest uses'
+    assert (
+        message in found.reason
+        if not missing
+        else found.reason == f'lacks {", ".join(missing)} that the guest uses'
+    )
 
 
-@pytest.mark.parametrize(('answer', 'outcome'), [(0, cpu.INCOMPATIBLE), (1, cpu.COMPATIBLE), (2, cpu.COMPATIBLE),
-                                                 (-1, cpu.UNKNOWN)])
+@pytest.mark.parametrize(
+    ('answer', 'outcome'),
+    [(0, cpu.INCOMPATIBLE), (1, cpu.COMPATIBLE), (2, cpu.COMPATIBLE), (-1, cpu.UNKNOWN)],
+)
 def test_libvirts_answers(answer: int, outcome: str) -> None:
     assert asked(compareHypervisorCPU=answer).outcome == outcome
 
@@ -353,13 +439,18 @@ def test_the_raw_cpu_only_where_the_hypervisor_cannot_be_compared() -> None:
     assert found.missing == ('hle',) and 'raw CPU' in found.reason
     found = asked(compareHypervisorCPU=unsupported, compareCPU=unsupported)
     assert found.outcome == cpu.UNKNOWN
-    assert asked(compareHypervisorCPU=LibvirtError(1, 'Unknown CPU model'), compareCPU=2).outcome == cpu.UNKNOWN
+    assert (
+        asked(compareHypervisorCPU=LibvirtError(1, 'Unknown CPU model'), compareCPU=2).outcome
+        == cpu.UNKNOWN
+    )
     with pytest.raises(KeyError):
         asked(compareHypervisorCPU=KeyError('bug'))
 
 
 def test_what_qemu_10_1_hides_on_amd() -> None:
-    message = LibvirtError(91, 'Host CPU does not provide required features: arch-capabilities, mds-no')
+    message = LibvirtError(
+        91, 'Host CPU does not provide required features: arch-capabilities, mds-no'
+    )
     amd = cpu.Cpu('x86_64', 'kvm', 'AMD', None, frozenset({'arch-capabilities', 'mds-no'}))
     assert asked(amd, 10_001_000, compareHypervisorCPU=message).outcome == cpu.UNKNOWN
     assert asked(amd, 10_000_000, compareHypervisorCPU=message).outcome == cpu.INCOMPATIBLE
@@ -374,28 +465,43 @@ class Reading(Connection):
 
     KNOWN = frozenset({'486', 'Haswell', 'fpu', 'vme', 'pse', 'hle', 'rtm'})
 
-    def compareHypervisorCPU(self, emulator: Any, arch: str, machine: Any, virt: str, xml: str, flags: int) -> Any:
+    def compareHypervisorCPU(
+        self, emulator: Any, arch: str, machine: Any, virt: str, xml: str, flags: int
+    ) -> Any:
         assert (arch, virt) == ('x86_64', 'kvm')
         definition = cpuxml.parse_definition(xml)
         for name in [definition.model, *(name for name, _ in definition.features)]:
             if name not in self.KNOWN:
-                raise LibvirtError(1, f'Das CPU-Merkmal {name} ist unbekannt')  # it speaks the language of its system
+                raise LibvirtError(
+                    1, f'Das CPU-Merkmal {name} ist unbekannt'
+                )  # it speaks the language of its system
         return super().compareHypervisorCPU()
 
 
 def test_a_libvirt_names_what_it_does_not_know_one_at_a_time() -> None:
-    spelling = dataclasses.replace(GUEST, spelled=frozenset({'Haswell', 'fred', 'lam', 'hle'}), libvirt=11_003_000)
+    spelling = dataclasses.replace(
+        GUEST, spelled=frozenset({'Haswell', 'fred', 'lam', 'hle'}), libvirt=11_003_000
+    )
     conn = Reading()
     found = hypervisor.ask_hypervisor(conn, spelling)
     assert found == cpu.unreadable({'fred', 'lam'}, spelling, 9_000_000)
-    assert found.reason == 'has libvirt 9.0.0, which does not know CPU features fred, lam of the guest (libvirt 11.3.0)'
-    assert hypervisor.unknown_names(conn, dataclasses.replace(spelling, model='Newer', spelled=frozenset({'Newer', 'lam'}))) == {'Newer', 'lam'}
-    assert hypervisor.unknown_names(conn, dataclasses.replace(spelling, arch='i686', spelled=frozenset({'lam'}))) == {'lam'}
+    assert (
+        found.reason
+        == 'has libvirt 9.0.0, which does not know CPU features fred, lam of the guest (libvirt 11.3.0)'
+    )
+    assert hypervisor.unknown_names(
+        conn, dataclasses.replace(spelling, model='Newer', spelled=frozenset({'Newer', 'lam'}))
+    ) == {'Newer', 'lam'}
+    assert hypervisor.unknown_names(
+        conn, dataclasses.replace(spelling, arch='i686', spelled=frozenset({'lam'}))
+    ) == {'lam'}
     many = frozenset(f'f{number}' for number in range(100))
     assert len(hypervisor.unknown_names(conn, dataclasses.replace(spelling, spelled=many))) == 8
     # It knows all: then features count.
     conn.calls.clear()
-    assert hypervisor.ask_hypervisor(conn, dataclasses.replace(spelling, spelled=frozenset({'hle'}))).compatible
+    assert hypervisor.ask_hypervisor(
+        conn, dataclasses.replace(spelling, spelled=frozenset({'hle'}))
+    ).compatible
     assert conn.calls.count('compareHypervisorCPU') == 2
     # Nothing to ask about.
     conn.calls.clear()
@@ -403,7 +509,14 @@ def test_a_libvirt_names_what_it_does_not_know_one_at_a_time() -> None:
     assert conn.calls == ['compareHypervisorCPU']
 
 
-@pytest.mark.parametrize('error', [LibvirtError(38, 'Connection reset by peer'), LibvirtError(3, 'not supported fred'), LibvirtError(1, 'no')])
+@pytest.mark.parametrize(
+    'error',
+    [
+        LibvirtError(38, 'Connection reset by peer'),
+        LibvirtError(3, 'not supported fred'),
+        LibvirtError(1, 'no'),
+    ],
+)
 def test_a_libvirt_that_does_not_say_what_it_does_not_know(error: Exception) -> None:
     spelling = dataclasses.replace(GUEST, spelled=frozenset({'fred', 'no-such'}))
     assert hypervisor.unknown_names(Connection(compareHypervisorCPU=error), spelling) == frozenset()
@@ -411,18 +524,27 @@ def test_a_libvirt_that_does_not_say_what_it_does_not_know(error: Exception) -> 
         hypervisor.unknown_names(Connection(compareHypervisorCPU=KeyError('bug')), spelling)
 
 
-@pytest.mark.parametrize(('libvirt', 'published', 'outcome'), [
-    (11_003_000, {'fpu'}, cpu.INCOMPATIBLE),
-    (10_010_000, {'fpu'}, cpu.INCOMPATIBLE),
-    (10_009_000, {'fpu'}, cpu.COMPATIBLE),  # it compares as we do
-    (11_003_000, {'fpu', 'hle', 'rtm'}, cpu.COMPATIBLE),  # nothing speaks against it, and nothing more is asked
-    (11_003_000, None, cpu.COMPATIBLE),
-])
+@pytest.mark.parametrize(
+    ('libvirt', 'published', 'outcome'),
+    [
+        (11_003_000, {'fpu'}, cpu.INCOMPATIBLE),
+        (10_010_000, {'fpu'}, cpu.INCOMPATIBLE),
+        (10_009_000, {'fpu'}, cpu.COMPATIBLE),  # it compares as we do
+        (
+            11_003_000,
+            {'fpu', 'hle', 'rtm'},
+            cpu.COMPATIBLE,
+        ),  # nothing speaks against it, and nothing more is asked
+        (11_003_000, None, cpu.COMPATIBLE),
+    ],
+)
 def test_a_yes_that_is_not_believed(libvirt: int, published: Any, outcome: str) -> None:
     """libvirt accepts; its hypervisor gives fpu, sse2 and avx2."""
     conn = Connection(getLibVersion=libvirt)
     provided = dataclasses.replace(GUEST, features=frozenset(published)) if published else None
-    found = hypervisor.ask_and_count(conn, dataclasses.replace(GUEST, spelled=frozenset({'hle'})), provided)
+    found = hypervisor.ask_and_count(
+        conn, dataclasses.replace(GUEST, spelled=frozenset({'hle'})), provided
+    )
     assert found.outcome == outcome
     assert found.missing == (('hle', 'rtm') if outcome == cpu.INCOMPATIBLE else ())
     assert ('baselineHypervisorCPU' in conn.calls) == (outcome == cpu.INCOMPATIBLE)
@@ -431,21 +553,32 @@ def test_a_yes_that_is_not_believed(libvirt: int, published: Any, outcome: str) 
 def test_a_yes_is_believed_when_the_hypervisor_gives_more_by_now_or_does_not_say() -> None:
     provided = dataclasses.replace(GUEST, features=frozenset({'fpu'}))
     less = dataclasses.replace(GUEST, features=frozenset({'fpu', 'avx2'}))
-    for answers, guest in (({}, less), ({'getDomainCapabilities': LibvirtError(38, 'gone')}, GUEST)):
-        assert hypervisor.ask_and_count(Connection(getLibVersion=11_003_000, **answers), guest, provided).compatible
+    for answers, guest in (
+        ({}, less),
+        ({'getDomainCapabilities': LibvirtError(38, 'gone')}, GUEST),
+    ):
+        assert hypervisor.ask_and_count(
+            Connection(getLibVersion=11_003_000, **answers), guest, provided
+        ).compatible
 
 
-ARM = ("<capabilities><host><cpu><arch>aarch64</arch><model>Neoverse-N1</model><vendor>ARM</vendor><feature name='sha2'/>"
-       '</cpu></host></capabilities>')
-NO_HOST_MODEL = ("<domainCapabilities><domain>kvm</domain><arch>{}</arch><cpu><mode name='host-model' supported='no'/></cpu>"
-                 '</domainCapabilities>')
+ARM = (
+    "<capabilities><host><cpu><arch>aarch64</arch><model>Neoverse-N1</model><vendor>ARM</vendor><feature name='sha2'/>"
+    '</cpu></host></capabilities>'
+)
+NO_HOST_MODEL = (
+    "<domainCapabilities><domain>kvm</domain><arch>{}</arch><cpu><mode name='host-model' supported='no'/></cpu>"
+    '</domainCapabilities>'
+)
 
 
 def test_arm_and_a_hypervisor_that_says_nothing() -> None:
     conn = Connection(getCapabilities=ARM, getDomainCapabilities=NO_HOST_MODEL.format('aarch64'))
     host = hypervisor.host_cpu(conn, 'kvm')
     assert (host.arch, host.model, host.features) == ('aarch64', 'Neoverse-N1', {'sha2'})
-    xml: Optional[str] = "<domain type='kvm'><os><type arch='aarch64'/></os><cpu mode='host-passthrough'/></domain>"
+    xml: Optional[str] = (
+        "<domain type='kvm'><os><type arch='aarch64'/></os><cpu mode='host-passthrough'/></domain>"
+    )
     guest = hypervisor.guest_cpu(conn, str(xml), host)
     assert cpu.compare(guest, host).compatible
     xml = "<domain type='kvm'><os><type arch='aarch64'/></os><cpu mode='custom'><model>cortex-a57</model></cpu></domain>"

@@ -13,7 +13,8 @@ from nova_migcheck.cli import main
 from tests.cli.schemas import valid
 
 FEATURES = ('fpu', 'vme', 'pse', 'sse2', 'pni', 'avx', 'avx512f', 'invtsc', 'arch-capabilities', 'osxsave')
-MODELS = {'486': ('', 'fpu vme pse'), 'qemu64': ('', 'fpu sse2'), 'Small': ('', 'fpu sse2'), 'Big': ('Intel', 'fpu sse2 pni avx'),
+MODELS = {'486': ('', 'fpu vme pse'), 'qemu64': ('', 'fpu sse2'), 'Small': ('', 'fpu sse2'),
+          'Big': ('Intel', 'fpu sse2 pni avx'),
           'Other': ('AMD', 'fpu sse2 pni avx avx512f')}
 DOMAIN = ("<domain type='kvm'><os><type arch='x86_64'>hvm</type></os><cpu mode='custom' match='exact' check='full'>"
           "<model>Big</model><vendor>Intel</vendor>{}</cpu></domain>")
@@ -120,49 +121,91 @@ def test_every_kind_of_document(compare: Any) -> None:
 DOCUMENTS = pathlib.Path(__file__).parent / 'documents'
 
 
-@pytest.mark.parametrize(('guest', 'target', 'reason'), [
-    # What real migrations from libvirt 11.3 to 9.0 were refused for.
-    ('model', 'libvirt-9.0-kvm', 'does not offer CPU model EPYC-v4: its libvirt or its QEMU does not know it'),
-    ('disabled-name', 'libvirt-9.0-tcg', 'has a libvirt that does not know CPU feature cmpccxadd of the guest: the CPU models that it offers are '
-                                         'those of libvirt 9.0.0'),
-    ('required-name', 'libvirt-9.0-tcg', 'has a libvirt that does not know CPU feature cmpccxadd of the guest: the CPU models that it offers are '
-                                         'those of libvirt 9.0.0'),
-])
-def test_names_that_the_targets_libvirt_does_not_know(compare: Any, guest: str, target: str, reason: str) -> None:
-    found = compare((DOCUMENTS / f'{guest}.xml').read_text(), (DOCUMENTS / f'{target}.xml').read_text())
+@pytest.mark.parametrize(
+    ('guest', 'target', 'reason'),
+    [
+        # What real migrations from libvirt 11.3 to 9.0 were refused for.
+        (
+            'model',
+            'libvirt-9.0-kvm',
+            'does not offer CPU model EPYC-v4: its libvirt or its QEMU does not know it',
+        ),
+        (
+            'disabled-name',
+            'libvirt-9.0-tcg',
+            'has a libvirt that does not know CPU feature cmpccxadd of the guest: the CPU models that it offers are '
+            'those of libvirt 9.0.0',
+        ),
+        (
+            'required-name',
+            'libvirt-9.0-tcg',
+            'has a libvirt that does not know CPU feature cmpccxadd of the guest: the CPU models that it offers are '
+            'those of libvirt 9.0.0',
+        ),
+    ],
+)
+def test_names_that_the_targets_libvirt_does_not_know(
+    compare: Any, guest: str, target: str, reason: str
+) -> None:
+    found = compare(
+        (DOCUMENTS / f'{guest}.xml').read_text(), (DOCUMENTS / f'{target}.xml').read_text()
+    )
     assert found == (1, {'outcome': 'incompatible', 'missing': [], 'reason': reason})
-    # A target whose libvirt knows them: then what it provides counts, of which the models here tell nothing.
-    _code, found = compare((DOCUMENTS / f'{guest}.xml').read_text(), (DOCUMENTS / 'libvirt-11.3-epyc-rome.xml').read_text())
+    # The libvirt of this target knows them, so features count, which the models here do not tell.
+    _code, found = compare(
+        (DOCUMENTS / f'{guest}.xml').read_text(),
+        (DOCUMENTS / 'libvirt-11.3-epyc-rome.xml').read_text(),
+    )
     assert guest == 'model' or 'does not know the x86_64 CPU model' in found['reason']
 
 
 def offering(*models: str, features: str = '') -> str:
-    """Domain capabilities with ``MODEL`` or ``MODEL=blocker,...``; a model with blockers is not usable."""
+    """Domain capabilities with usable models, and with ``MODEL=blocker,...`` which are not."""
     custom = ''
     for model, _, blockers in (word.partition('=') for word in models):
         custom += f"<model usable='{'no' if blockers else 'yes'}' vendor='unknown'>{model}</model>"
         if blockers:
-            custom += f"<blockers model='{model}'>" + ''.join(f"<feature name='{name}'/>" for name in blockers.split(',')) + '</blockers>'
-    return host(features).replace('</mode>', f"</mode><mode name='custom' supported='yes'>{custom}</mode>")
+            custom += (
+                f"<blockers model='{model}'>"
+                + ''.join(f"<feature name='{name}'/>" for name in blockers.split(','))
+                + '</blockers>'
+            )
+    return host(features).replace(
+        '</mode>', f"</mode><mode name='custom' supported='yes'>{custom}</mode>"
+    )
 
 
 def bare(model: str, *features: str, fallback: str = 'forbid', attributes: str = '') -> str:
-    return (f"<cpu mode='custom' match='exact' {attributes}><model fallback='{fallback}'>{model}</model>"
-            + ''.join(feature(*reversed(text.split())) for text in features) + '</cpu>')
+    return (
+        f"<cpu mode='custom' match='exact' {attributes}><model fallback='{fallback}'>{model}</model>"
+        + ''.join(feature(*reversed(text.split())) for text in features)
+        + '</cpu>'
+    )
 
 
 def test_names_of_a_target_of_which_its_models_tell_the_release(compare: Any) -> None:
     old, new = ('486', 'EPYC-Milan', 'qemu64'), ('486-v1', 'EPYC-Milan-v1', 'qemu64-v1')
     live = DOMAIN.replace('Big', 'qemu64').replace('<vendor>Intel</vendor>', '')
-    for name, target, outcome in (('xfd', old, 'compatible'), ('its-no', old, 'incompatible'), ('nosuch', (*old, *new), 'incompatible'),
-                                  ('fred', (*old, *new), 'compatible'), ('its-no', (*old, *new), 'unknown'),
-                                  # Of releases that are not in the table the models here decide, as ever.
-                                  ('avx', (*old, 'SapphireRapids'), 'compatible')):
+    for name, target, outcome in (
+        ('xfd', old, 'compatible'),
+        ('its-no', old, 'incompatible'),
+        ('nosuch', (*old, *new), 'incompatible'),
+        ('fred', (*old, *new), 'compatible'),
+        ('its-no', (*old, *new), 'unknown'),
+        # Of releases that are not in the table the models here decide, as ever.
+        ('avx', (*old, 'SapphireRapids'), 'compatible'),
+    ):
         found = compare(live.format(feature(name, 'disable')), offering(*target))[1]
         assert (name, found['outcome']) == (name, outcome)
         assert name in found['reason'] or outcome == 'compatible'
     # What the target names itself it knows; and what belongs to the model need not be known.
-    assert compare(live.format(feature('its-no', 'disable')), offering(*old, features=feature('its-no', 'disable')))[0] == 0
+    assert (
+        compare(
+            live.format(feature('its-no', 'disable')),
+            offering(*old, features=feature('its-no', 'disable')),
+        )[0]
+        == 0
+    )
     # libvirt does not send what was added to a model, unless the guest was asked for with it.
     assert compare(live.format(feature('vmx-ept', 'disable')), offering(*old))[0] == 0
     assert compare(bare('qemu64', 'disable vmx-ept'), offering(*old))[0] == 1
@@ -170,53 +213,107 @@ def test_names_of_a_target_of_which_its_models_tell_the_release(compare: Any) ->
 
 
 def test_a_model_that_is_not_offered(compare: Any) -> None:
-    assert compare(DOMAIN.format(''), offering('Small'))[1]['reason'].startswith('does not offer CPU model Big')
+    assert compare(DOMAIN.format(''), offering('Small'))[1]['reason'].startswith(
+        'does not offer CPU model Big'
+    )
     assert compare(DOMAIN.format(''), offering('Small', 'Big'))[0] == 0
     assert compare(bare('Big'), offering('Small'))[0] == 1
     assert compare(bare('Big', fallback='allow'), offering('Small'))[0] == 0  # it gets another one
-    assert compare(bare('Big', fallback='allow', attributes="check='full'"), offering('Small'))[0] == 1  # it has this one
+    assert (
+        compare(bare('Big', fallback='allow', attributes="check='full'"), offering('Small'))[0] == 1
+    )  # it has this one
 
 
 def test_a_definition_is_judged_by_what_the_domain_capabilities_say(compare: Any) -> None:
-    rome, genoa = ((DOCUMENTS / f'libvirt-11.3-epyc-{name}.xml').read_text() for name in ('rome', 'genoa'))
-    assert compare(bare('EPYC-Rome-v1'), rome) == (1, {'outcome': 'incompatible', 'missing': ['xsaves'], 'reason': (
-        'lacks xsaves that the guest uses, as its domain capabilities say of CPU model EPYC-Rome-v1')})
+    rome, genoa = (
+        (DOCUMENTS / f'libvirt-11.3-epyc-{name}.xml').read_text() for name in ('rome', 'genoa')
+    )
+    assert compare(bare('EPYC-Rome-v1'), rome) == (
+        1,
+        {
+            'outcome': 'incompatible',
+            'missing': ['xsaves'],
+            'reason': (
+                'lacks xsaves that the guest uses, as its domain capabilities say of CPU model '
+                'EPYC-Rome-v1'
+            ),
+        },
+    )
     assert compare(bare('EPYC-Rome-v1', 'disable xsaves'), rome)[0] == 0
     assert compare(bare('EPYC-Rome-v2', 'disable xsaves'), rome)[1]['missing'] == ['ibrs']
-    assert compare(bare('Skylake-Server-v4'), genoa) == (0, {
-        'outcome': 'compatible', 'missing': [], 'reason': 'its domain capabilities call CPU model Skylake-Server-v4 usable'})
+    assert compare(bare('Skylake-Server-v4'), genoa) == (
+        0,
+        {
+            'outcome': 'compatible',
+            'missing': [],
+            'reason': 'its domain capabilities call CPU model Skylake-Server-v4 usable',
+        },
+    )
     assert compare(bare('Skylake-Server-v4', 'disable avx'), genoa)[0] == 0
     assert compare(bare('Skylake-Server-v2'), genoa)[1]['missing'] == ['hle', 'rtm']
-    assert compare(bare('Skylake-Server-v2', 'disable hle', 'disable avx'), genoa)[1]['missing'] == ['rtm']
+    assert compare(bare('Skylake-Server-v2', 'disable hle', 'disable avx'), genoa)[1][
+        'missing'
+    ] == ['rtm']
 
 
 def test_a_definition_that_requires_more_than_its_model(compare: Any) -> None:
     """Small is usable, or blocked; the map knows and decides about it. Newer-v1 is not in it."""
     for word in ('Small', 'Newer-v1'):
         model = word.partition('=')[0]
-        assert compare(bare(model, 'require avx512f'), offering('Small', 'Newer-v1'))[1]['missing'] == ['avx512f']
-        assert compare(bare(model, 'require avx', 'disable avx512f'), offering('Small', 'Newer-v1'))[0] == 0
-        assert compare(bare(model, 'require avx'), offering('Small', 'Newer-v1=pcid', features=feature('avx', 'disable')))[1]['missing'] == (
-            ['avx'] if model == 'Small' else ['avx', 'pcid'])
+        assert compare(bare(model, 'require avx512f'), offering('Small', 'Newer-v1'))[1][
+            'missing'
+        ] == ['avx512f']
+        assert (
+            compare(bare(model, 'require avx', 'disable avx512f'), offering('Small', 'Newer-v1'))[0]
+            == 0
+        )
+        assert compare(
+            bare(model, 'require avx'),
+            offering('Small', 'Newer-v1=pcid', features=feature('avx', 'disable')),
+        )[1]['missing'] == (['avx'] if model == 'Small' else ['avx', 'pcid'])
     # Only of Newer-v1 what blocks it counts: with the map's Small libvirt compares as ever.
     assert compare(bare('Small', 'optional avx'), offering('Small=pcid', 'Newer-v1'))[0] == 0
     assert compare(bare('Newer-v1', 'optional avx'), offering('Small', 'Newer-v1=pcid'))[0] == 1
     # What a running guest has, its live XML says itself.
-    live = DOMAIN.replace('Big', 'Small').replace('<vendor>Intel</vendor>', '').format(feature('avx'))
+    live = (
+        DOMAIN.replace('Big', 'Small').replace('<vendor>Intel</vendor>', '').format(feature('avx'))
+    )
     assert compare(live, offering('Small', features=feature('avx', 'disable')))[0] == 1
-    assert compare(live.replace("check='full'", "check='none'").replace('<domain ', "<domain id='7' "),
-                   offering('Small', features=feature('sse2', 'disable')))[0] == 1
+    assert (
+        compare(
+            live.replace("check='full'", "check='none'").replace('<domain ', "<domain id='7' "),
+            offering('Small', features=feature('sse2', 'disable')),
+        )[0]
+        == 1
+    )
     # Not usable, and libvirt does not say why: the map, where it knows it.
     unsaid = offering('Small', 'Newer-v1').replace("usable='yes'", "usable='no'")
-    assert compare(bare('Small'), unsaid)[0] == 0 and compare(bare('Newer-v1'), unsaid)[1]['outcome'] == 'unknown'
+    assert (
+        compare(bare('Small'), unsaid)[0] == 0
+        and compare(bare('Newer-v1'), unsaid)[1]['outcome'] == 'unknown'
+    )
 
 
-@pytest.mark.parametrize('content', ['hello', '', '<html/>', '<!DOCTYPE x [<!ENTITY a "b">]><cpu>&a;</cpu>', '<cpu mode="x"/>'])
-def test_unreadable(content: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    'content',
+    ['hello', '', '<html/>', '<!DOCTYPE x [<!ENTITY a "b">]><cpu>&a;</cpu>', '<cpu mode="x"/>'],
+)
+def test_unreadable(
+    content: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / 'bad.xml').write_text(content)
     (tmp_path / 'host.xml').write_text(host())
     for guest, target in (('bad', 'host'), ('host', 'bad'), ('absent', 'host')):
-        assert command('compare', '--guest', f'{tmp_path}/{guest}.xml', '--host', f'{tmp_path}/{target}.xml') == 255
+        assert (
+            command(
+                'compare',
+                '--guest',
+                f'{tmp_path}/{guest}.xml',
+                '--host',
+                f'{tmp_path}/{target}.xml',
+            )
+            == 255
+        )
         shown = capsys.readouterr()
         assert shown.out == ''
         assert len(shown.err.splitlines()) == 1
@@ -225,7 +322,9 @@ def test_unreadable(content: str, tmp_path: pathlib.Path, capsys: pytest.Capture
 
 def test_bytes_that_are_no_text(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'bad.xml').write_bytes(b'\xff\xfe<\x00')
-    assert command('compare', '--guest', f'{tmp_path}/bad.xml', '--host', f'{tmp_path}/bad.xml') == 255
+    assert (
+        command('compare', '--guest', f'{tmp_path}/bad.xml', '--host', f'{tmp_path}/bad.xml') == 255
+    )
     assert 'Traceback' not in capsys.readouterr().err
 
 
@@ -243,17 +342,29 @@ def test_what_the_command_line_does_not_understand(capsys: pytest.CaptureFixture
     assert command('compare', '--help') == 0
 
 
-def test_a_command_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                                           tmp_path: pathlib.Path) -> None:
+def test_a_command_that_cannot_be_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
     import importlib.metadata
 
-    monkeypatch.setattr(main.Commands, 'load_commands', lambda self, namespace: self.commands.update(
-        broken=importlib.metadata.EntryPoint('broken', 'nova_migcheck.cli.broken:Broken', 'nova_migcheck.cli'),
-        compare=importlib.metadata.EntryPoint('compare', 'nova_migcheck.cli.compare:Compare', 'nova_migcheck.cli')))
+    monkeypatch.setattr(
+        main.Commands,
+        'load_commands',
+        lambda self, namespace: self.commands.update(
+            broken=importlib.metadata.EntryPoint(
+                'broken', 'nova_migcheck.cli.broken:Broken', 'nova_migcheck.cli'
+            ),
+            compare=importlib.metadata.EntryPoint(
+                'compare', 'nova_migcheck.cli.compare:Compare', 'nova_migcheck.cli'
+            ),
+        ),
+    )
     assert command('broken') == 255
     assert 'Traceback' not in capsys.readouterr().err
     (tmp_path / 'host.xml').write_text(host())
-    assert command('compare', '--guest', f'{tmp_path}/host.xml', '--host', f'{tmp_path}/host.xml') == 0
+    assert (
+        command('compare', '--guest', f'{tmp_path}/host.xml', '--host', f'{tmp_path}/host.xml') == 0
+    )
 
 
 def write(tmp_path: pathlib.Path, **documents: str) -> list[str]:
@@ -263,20 +374,32 @@ def write(tmp_path: pathlib.Path, **documents: str) -> list[str]:
 
 
 def test_baseline(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = write(tmp_path, a=host(feature('avx512f') + feature('invtsc') + feature('arch-capabilities')),
-                  b=host(feature('arch-capabilities') + feature('osxsave')))
+    files = write(
+        tmp_path,
+        a=host(feature('avx512f') + feature('invtsc') + feature('arch-capabilities')),
+        b=host(feature('arch-capabilities') + feature('osxsave')),
+    )
     assert command('baseline', *files) == 0
     assert capsys.readouterr().out.splitlines() == [
-        '[libvirt]', 'cpu_mode = custom', 'cpu_models = Big', 'cpu_model_extra_flags = arch-capabilities',
-        f'# {files[0]} loses avx512f', f'# {files[1]} loses nothing']
+        '[libvirt]',
+        'cpu_mode = custom',
+        'cpu_models = Big',
+        'cpu_model_extra_flags = arch-capabilities',
+        f'# {files[0]} loses avx512f',
+        f'# {files[1]} loses nothing',
+    ]
     assert command('baseline', '-f', 'json', *files) == 0
     assert valid('baseline', json.loads(capsys.readouterr().out)) == {
-        'cpu_mode': 'custom', 'cpu_models': 'Big', 'cpu_model_extra_flags': ['arch-capabilities'],
-        'lost': {files[0]: ['avx512f'], files[1]: []}}
+        'cpu_mode': 'custom',
+        'cpu_models': 'Big',
+        'cpu_model_extra_flags': ['arch-capabilities'],
+        'lost': {files[0]: ['avx512f'], files[1]: []},
+    }
 
 
-def test_baseline_takes_a_model_that_every_host_has_wholly(tmp_path: pathlib.Path,
-                                                           capsys: pytest.CaptureFixture[str]) -> None:
+def test_baseline_takes_a_model_that_every_host_has_wholly(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = write(tmp_path, a=host(), b=host(feature('avx', 'disable')))
     assert command('baseline', *files) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -100,23 +100,51 @@ def spelled(cpu: str, added: object = None, asked: object = None) -> set[str]:
 
 def test_the_names_in_a_definition() -> None:
     """What not every libvirt knows of its model and of features, whatever is said of them."""
-    every = '<cpu mode="custom"><model>{}</model>' + features(*(f'{policy} {policy}-new' for policy in cpuxml.POLICIES), 'require avx') + '</cpu>'
+    every = (
+        '<cpu mode="custom"><model>{}</model>'
+        + features(*(f'{policy} {policy}-new' for policy in cpuxml.POLICIES), 'require avx')
+        + '</cpu>'
+    )
     assert spelled(every.format('486')) == {f'{policy}-new' for policy in cpuxml.POLICIES}
     assert guest(domain(every.format('486'))).spelled == spelled(every.format('486'))
-    assert spelled('<cpu mode="custom"><model>Haswell</model>' + features('disable arch-facilities', 'require cqm') + '</cpu>') == set()
+    assert (
+        spelled(
+            '<cpu mode="custom"><model>Haswell</model>'
+            + features('disable arch-facilities', 'require cqm')
+            + '</cpu>'
+        )
+        == set()
+    )
     # Of a host-passthrough guest too; it names no model of its own.
-    assert spelled('<cpu mode="host-passthrough">' + features('disable fred', 'disable avx') + '</cpu>') == {'fred'}
+    assert spelled(
+        '<cpu mode="host-passthrough">' + features('disable fred', 'disable avx') + '</cpu>'
+    ) == {'fred'}
     assert guest(domain('<cpu mode="host-passthrough"/>')).spelled == set()
     # What belongs to the model, whoever knows that knows; of one that nobody can expand all counts.
     MODELS['Newer'] = {'fpu', 'fred', 'lam'}
-    assert spelled('<cpu mode="custom"><model>Newer</model>' + features('disable fred', 'disable sm3') + '</cpu>') == {'Newer', 'sm3'}
-    assert spelled('<cpu mode="custom"><model>Unheard</model>' + features('disable fred') + '</cpu>') == {'Unheard', 'fred'}
-    assert guest(f"<domain type='kvm'><os><type arch='aarch64'/></os>{every.format('486')}</domain>").spelled == set()
+    assert spelled(
+        '<cpu mode="custom"><model>Newer</model>'
+        + features('disable fred', 'disable sm3')
+        + '</cpu>'
+    ) == {'Newer', 'sm3'}
+    assert spelled(
+        '<cpu mode="custom"><model>Unheard</model>' + features('disable fred') + '</cpu>'
+    ) == {'Unheard', 'fred'}
+    assert (
+        guest(
+            f"<domain type='kvm'><os><type arch='aarch64'/></os>{every.format('486')}</domain>"
+        ).spelled
+        == set()
+    )
 
 
 def test_what_libvirt_leaves_out_of_what_it_sends() -> None:
     """Features that were added to a model later, unless the guest was asked for with them."""
-    cpu = '<cpu mode="custom"><model>{}</model>' + features('disable vmx-ept', 'require vmx-vpid', 'disable fred') + '</cpu>'
+    cpu = (
+        '<cpu mode="custom"><model>{}</model>'
+        + features('disable vmx-ept', 'require vmx-vpid', 'disable fred')
+        + '</cpu>'
+    )
     asked: list[str] = []
 
     def ask() -> frozenset[str]:
@@ -129,14 +157,21 @@ def test_what_libvirt_leaves_out_of_what_it_sends() -> None:
     assert spelled(cpu.format('486'), added, ask) and not asked
     assert spelled(cpu.format('Haswell'), added, ask) == {'fred', 'vmx-vpid'} and asked
     # Where the files are not there: all of VMX, but of a model with a version.
-    assert spelled(cpu.format('Haswell')) == spelled(cpu.format('Haswell'), lambda model: None) == {'fred'}
+    assert (
+        spelled(cpu.format('Haswell'))
+        == spelled(cpu.format('Haswell'), lambda model: None)
+        == {'fred'}
+    )
     assert spelled(cpu.format('Haswell-v2')) == {'Haswell-v2', 'fred', 'vmx-ept', 'vmx-vpid'}
 
 
 def test_a_host() -> None:
-    xml = ('<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name="host-passthrough" supported="yes"/>'
-           '<mode name="host-model" supported="yes"><model>Haswell</model><vendor>Intel</vendor>'
-           + features('require invtsc', 'disable hle') + '</mode></cpu></domainCapabilities>')
+    xml = (
+        '<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name="host-passthrough" supported="yes"/>'
+        '<mode name="host-model" supported="yes"><model>Haswell</model><vendor>Intel</vendor>'
+        + features('require invtsc', 'disable hle')
+        + '</mode></cpu></domainCapabilities>'
+    )
     definition = cpuxml.parse_definition(xml)
     found = cpuguest.host(definition, expand)
     assert found.features == {'fpu', 'avx2', 'rtm', 'invtsc'}
@@ -148,39 +183,70 @@ def test_a_host() -> None:
 
 
 def test_capabilities() -> None:
-    xml = ("<capabilities><host><cpu><arch>x86_64</arch><model>486</model><vendor>AMD</vendor>"
-           "<counter name='tsc' frequency='2445406000' scaling='{}'/><feature name='avx2'/></cpu></host></capabilities>")
+    xml = (
+        "<capabilities><host><cpu><arch>x86_64</arch><model>486</model><vendor>AMD</vendor>"
+        "<counter name='tsc' frequency='2445406000' scaling='{}'/><feature name='avx2'/></cpu></host></capabilities>"
+    )
     found = cpuguest.host(cpuxml.parse_definition(xml.format('yes')), expand)
     assert (found.tsc_hz, found.tsc_scaling) == (2445406000, True)
     assert found.features == {'fpu', 'vme', 'pse', 'avx2'}
     assert cpuxml.parse_definition(xml.format('')).tsc_scaling is None
 
 
-@pytest.mark.parametrize(('xml', 'why'), [
-    ('hello', 'not XML'),
-    ('', 'not XML'),
-    ('<a/>', '<a> is none of'),
-    ('<cpu><feature/></cpu>', 'no name'),
-    ('<cpu><feature name="avx" policy="maybe"/></cpu>', 'policy'),
-    ('<cpu><feature name="avx"/><feature name="avx"/></cpu>', 'twice'),
-    ('<cpu mode="what"/>', 'mode'),
-    ('<cpu match="what"/>', 'match'),
-    ('<!DOCTYPE cpu [<!ENTITY a "b">]><cpu/>', 'entities'),
-    ('<capabilities/>', 'no <cpu>'),
-    ('<domain><clock><timer name="tsc" frequency="fast"/></clock></domain>', 'TSC'),
-    ('<cpu>' + ' ' * cpuxml.MAX_XML + '</cpu>', 'larger'),
-])
+@pytest.mark.parametrize(
+    ('xml', 'why'),
+    [
+        ('hello', 'not XML'),
+        ('', 'not XML'),
+        ('<a/>', '<a> is none of'),
+        ('<cpu><feature/></cpu>', 'no name'),
+        ('<cpu><feature name="avx" policy="maybe"/></cpu>', 'policy'),
+        ('<cpu><feature name="avx"/><feature name="avx"/></cpu>', 'twice'),
+        ('<cpu mode="what"/>', 'mode'),
+        ('<cpu match="what"/>', 'match'),
+        ('<!DOCTYPE cpu [<!ENTITY a "b">]><cpu/>', 'entities'),
+        ('<capabilities/>', 'no <cpu>'),
+        ('<domain><clock><timer name="tsc" frequency="fast"/></clock></domain>', 'TSC'),
+        ('<cpu>' + ' ' * cpuxml.MAX_XML + '</cpu>', 'larger'),
+    ],
+)
 def test_unreadable(xml: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         cpuxml.parse_definition(xml)
 
 
 @ON_A_BUSY_MACHINE
-@given(st.text(alphabet='<>/="\' abcpumodelfrq&;![]-\x00é', max_size=200) | st.builds(
-    lambda *parts: ''.join(parts), *[st.sampled_from([
-        '<cpu>', '</cpu>', '<domain type="kvm">', '</domain>', '<model>486</model>', '<feature name="avx"/>', '<os>', '</os>',
-        "<type arch='x'/>", '<vendor/>', '<cpu mode="custom"/>', '<!DOCTYPE x>', '&#0;', '<mode name="host-model" supported="yes"/>',
-        '<domainCapabilities>', '</domainCapabilities>', '<capabilities><host>', '</host></capabilities>'])] * 6))
+@given(
+    st.text(alphabet='<>/="\' abcpumodelfrq&;![]-\x00é', max_size=200)
+    | st.builds(
+        lambda *parts: ''.join(parts),
+        *[
+            st.sampled_from(
+                [
+                    '<cpu>',
+                    '</cpu>',
+                    '<domain type="kvm">',
+                    '</domain>',
+                    '<model>486</model>',
+                    '<feature name="avx"/>',
+                    '<os>',
+                    '</os>',
+                    "<type arch='x'/>",
+                    '<vendor/>',
+                    '<cpu mode="custom"/>',
+                    '<!DOCTYPE x>',
+                    '&#0;',
+                    '<mode name="host-model" supported="yes"/>',
+                    '<domainCapabilities>',
+                    '</domainCapabilities>',
+                    '<capabilities><host>',
+                    '</host></capabilities>',
+                ]
+            )
+        ]
+        * 6,
+    )
+)
 def test_hostile_xml(xml: str) -> None:
     try:
         definition = cpuxml.parse_definition(xml)
@@ -191,8 +257,10 @@ def test_hostile_xml(xml: str) -> None:
 
 
 @ON_A_BUSY_MACHINE
-@given(st.frozensets(st.sampled_from(['fpu', 'vme', 'pse', 'avx2', 'sse4.1', 'a&b', 'c"d'])),
-       st.sampled_from([None, 'Intel', 'A<M']))
+@given(
+    st.frozensets(st.sampled_from(['fpu', 'vme', 'pse', 'avx2', 'sse4.1', 'a&b', 'c"d'])),
+    st.sampled_from([None, 'Intel', 'A<M']),
+)
 def test_guest_to_xml_is_read_back(names: frozenset[str], vendor: str | None) -> None:
     cpu = Cpu('x86_64', 'kvm', vendor, None, names)
     back = guest(cpuxml.guest_to_xml(cpu), None)
@@ -208,11 +276,15 @@ def test_what_most_guests_have() -> None:
     assert GuestCpus.gather(HOST, {}) == GuestCpus(default)
     found = GuestCpus.gather(HOST, {'a': default, 'b': older, 'c': older, 'd': None})
     assert found == GuestCpus(default, {'b': older, 'c': older, 'd': None})
-    assert found.to_dict(HOST) == {'groups': [{'cpu': older.to_dict(), 'who': ['b', 'c']}], 'unsaid': ['d']}
+    assert found.to_dict(HOST) == {
+        'groups': [{'cpu': older.to_dict(), 'who': ['b', 'c']}],
+        'unsaid': ['d'],
+    }
     assert GuestCpus.from_dict(found.to_dict(HOST), HOST) == found
     # Configured to have a model of their own, or nobody as foretold: what most have.
-    assert GuestCpus.gather(HOST, {'a': custom, 'b': custom, 'c': default}, from_host=False) == GuestCpus(
-        custom, {'c': default})
+    assert GuestCpus.gather(
+        HOST, {'a': custom, 'b': custom, 'c': default}, from_host=False
+    ) == GuestCpus(custom, {'c': default})
     assert GuestCpus(custom).to_dict(HOST) == {'default': custom.to_dict()}
     assert GuestCpus.from_dict({'default': custom.to_dict()}, HOST) == GuestCpus(custom)
     assert GuestCpus.gather(HOST, {'a': custom, 'b': custom, 'c': older}).default == custom
@@ -222,18 +294,42 @@ def test_what_most_guests_have() -> None:
     assert nothing.to_dict(HOST) == {'default': None, 'unsaid': ['d']}
     assert GuestCpus.from_dict(nothing.to_dict(HOST), HOST) == nothing
     # A guest of another type says nothing of what guests here have.
-    assert GuestCpus.gather(HOST, {'a': dataclasses.replace(custom, virt='qemu')}).default == default
-    # Those that are as foretold but for the names in their definitions come before those that are more.
+    assert (
+        GuestCpus.gather(HOST, {'a': dataclasses.replace(custom, virt='qemu')}).default == default
+    )
+    # A guest that differs only in the names in its definition counts as foretold.
     spelling = dataclasses.replace(default, spelled=frozenset({'fred'}))
-    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older}) == GuestCpus(spelling, {'b': older, 'c': older})
-    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older, 'd': default}).default == default
-    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older}, from_host=False).default == older
+    assert GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older}) == GuestCpus(
+        spelling, {'b': older, 'c': older}
+    )
+    assert (
+        GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older, 'd': default}).default
+        == default
+    )
+    assert (
+        GuestCpus.gather(HOST, {'a': spelling, 'b': older, 'c': older}, from_host=False).default
+        == older
+    )
     # Who described it, and the model's name, make no other CPU.
-    assert GuestCpus.gather(HOST, {'a': dataclasses.replace(default, model='x', libvirt=1)}).named == {}
+    assert (
+        GuestCpus.gather(HOST, {'a': dataclasses.replace(default, model='x', libvirt=1)}).named
+        == {}
+    )
 
 
-@pytest.mark.parametrize('value', [None, [], {'default': 1}, {'groups': 1}, {'groups': [1]}, {'groups': [{'who': ['a']}]},
-                                   {'groups': [{'cpu': HOST.to_dict(), 'who': [1]}]}, {'unsaid': 'a'}])
+@pytest.mark.parametrize(
+    'value',
+    [
+        None,
+        [],
+        {'default': 1},
+        {'groups': 1},
+        {'groups': [1]},
+        {'groups': [{'who': ['a']}]},
+        {'groups': [{'cpu': HOST.to_dict(), 'who': [1]}]},
+        {'unsaid': 'a'},
+    ],
+)
 def test_what_is_no_guests(value: object) -> None:
     with pytest.raises(ValueError):
         GuestCpus.from_dict(value, HOST)
@@ -241,16 +337,24 @@ def test_what_is_no_guests(value: object) -> None:
 
 def test_the_files_of_libvirt(tmp_path: object) -> None:
     import pathlib
+
     directory = pathlib.Path(str(tmp_path))
     (directory / 'index.xml').write_text(
         "<cpus><arch name='x86'><include filename='f.xml'/><group name='g'><include filename='m.xml'/></group>"
-        "<include filename='n.xml'/></arch></cpus>")
-    (directory / 'f.xml').write_text("<cpus><feature name='fpu'/><feature name='pni'><alias name='sse3'/></feature></cpus>")
-    (directory / 'm.xml').write_text("<cpus><model name='older'><feature name='fpu'/><feature name='mpx'/></model>"
-                                     "<model name='old'><model name='older'/><feature name='mpx' removed='yes'/></model></cpus>")
-    (directory / 'n.xml').write_text("<cpus><model name='new'><model name='old'/><vendor name='Intel'/>"
-                                     "<feature name='pni'/><feature name='hle' removed='yes'/>"
-                                     "<feature name='vmx-ept' added='yes'/></model></cpus>")
+        "<include filename='n.xml'/></arch></cpus>"
+    )
+    (directory / 'f.xml').write_text(
+        "<cpus><feature name='fpu'/><feature name='pni'><alias name='sse3'/></feature></cpus>"
+    )
+    (directory / 'm.xml').write_text(
+        "<cpus><model name='older'><feature name='fpu'/><feature name='mpx'/></model>"
+        "<model name='old'><model name='older'/><feature name='mpx' removed='yes'/></model></cpus>"
+    )
+    (directory / 'n.xml').write_text(
+        "<cpus><model name='new'><model name='old'/><vendor name='Intel'/>"
+        "<feature name='pni'/><feature name='hle' removed='yes'/>"
+        "<feature name='vmx-ept' added='yes'/></model></cpus>"
+    )
     cpu_map = CpuMap(directory)
     assert cpu_map.models('x86_64') == ['older', 'old', 'new']
     assert cpu_map.expand('new', 'x86_64') == {'fpu', 'pni'}
@@ -260,15 +364,29 @@ def test_the_files_of_libvirt(tmp_path: object) -> None:
     (directory / 'x86_features.xml').write_text((directory / 'f.xml').read_text())
     (directory / 'x86_new.xml').write_text((directory / 'n.xml').read_text())
     assert cpu_map.features() == {'fpu', 'pni'}
-    assert (cpu_map.added('new'), cpu_map.added('old'), cpu_map.added('../x86_new')) == ({'vmx-ept'}, None, None)
+    assert (cpu_map.added('new'), cpu_map.added('old'), cpu_map.added('../x86_new')) == (
+        {'vmx-ept'},
+        None,
+        None,
+    )
     assert (cpu_map.vendor('new', 'x86_64'), cpu_map.vendor('old', 'x86_64')) == ('Intel', None)
     with pytest.raises(cpuguest.UnknownModel, match='does not know the x86_64 CPU model Skylake'):
         cpu_map.expand('Skylake', 'x86_64')
     # Up to libvirt 10.9 all models are compared by these files, since then those that are marked.
-    assert [cpu_map.decides(name, 'x86_64') for name in ('old', 'new', 'unknown')] == [True, True, False]
-    (directory / 'n.xml').write_text((directory / 'n.xml').read_text().replace("<vendor", "<check partial='compat'/><vendor"))
+    assert [cpu_map.decides(name, 'x86_64') for name in ('old', 'new', 'unknown')] == [
+        True,
+        True,
+        False,
+    ]
+    (directory / 'n.xml').write_text(
+        (directory / 'n.xml').read_text().replace("<vendor", "<check partial='compat'/><vendor")
+    )
     marked = CpuMap(directory)
-    assert [marked.decides(name, 'x86_64') for name in ('old', 'new', 'unknown')] == [False, True, False]
+    assert [marked.decides(name, 'x86_64') for name in ('old', 'new', 'unknown')] == [
+        False,
+        True,
+        False,
+    ]
     absent = CpuMap(directory / 'absent')
     assert not absent.decides('486', 'x86_64')
     assert absent.names('x86_64') == frozenset()

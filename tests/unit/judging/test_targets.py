@@ -200,12 +200,15 @@ def _sifted_as_alone(those, policies):
 
 
 names = st.frozensets(st.sampled_from(['fpu', 'sse2', 'avx', 'avx2', 'vmx', 'arch-capabilities', 'of-no-libvirt']))
-spelled = st.sampled_from([frozenset(), frozenset(), frozenset({'EPYC-v4'}), frozenset({'xfd', 'fred'}), frozenset({'of-no-libvirt'})])
+spelled = st.sampled_from([frozenset(), frozenset(), frozenset({'EPYC-v4'}),
+                           frozenset({'xfd', 'fred'}), frozenset({'of-no-libvirt'})])
+maps = st.sampled_from([None, 'd5d1ca76fa15', 'ac47ffaab720', '0123456789ab'])
 cpus = st.builds(Cpu, st.sampled_from(['x86_64', 'x86_64', 'i686', 'aarch64']), st.sampled_from(['kvm', 'kvm', 'qemu']),
                  st.sampled_from([None, 'Intel', 'AMD']), st.sampled_from(['one', 'other']), names,
                  st.sampled_from([None, None, 2_000_000_000, 2_000_100_000, 3_000_000_000]), st.sampled_from([None, True, False]),
-                 st.sampled_from([None, 6_000_000, 9_000_000, 9_000_000, 11_003_000]), hidden=names, forbids=st.just(frozenset()) | names,
-                 at_most=st.none() | names, spelled=spelled, cpu_map=st.sampled_from([None, 'd5d1ca76fa15', 'ac47ffaab720', '0123456789ab']))
+                 st.sampled_from([None, 6_000_000, 9_000_000, 9_000_000, 11_003_000]), hidden=names,
+                 forbids=st.just(frozenset()) | names, at_most=st.none() | names,
+                 spelled=spelled, cpu_map=maps)
 
 
 @hypothesis.settings(deadline=None)
@@ -224,10 +227,15 @@ def test_the_short_ways_to_a_verdict_end_where_the_long_one_does(guests, given):
 
 
 def test_a_guest_with_names_that_a_host_does_not_know():
-    old, new = (dataclasses.replace(CPU, libvirt=libvirt, cpu_map=cpu_map)
-                for libvirt, cpu_map in ((9_000_000, 'd5d1ca76fa15'), (11_003_000, 'ac47ffaab720')))
-    guest = Guest(dataclasses.replace(CPU, model='EPYC-v4', spelled=frozenset({'EPYC-v4'}),
-                                      libvirt=11_003_000))
+    old, new = (
+        dataclasses.replace(CPU, libvirt=libvirt, cpu_map=cpu_map)
+        for libvirt, cpu_map in ((9_000_000, 'd5d1ca76fa15'), (11_003_000, 'ac47ffaab720'))
+    )
+    guest = Guest(
+        dataclasses.replace(
+            CPU, model='EPYC-v4', spelled=frozenset({'EPYC-v4'}), libvirt=11_003_000
+        )
+    )
     memory = targets.Memory()
     for _ in range(2):
         one = judge(guest=guest, memory=memory)

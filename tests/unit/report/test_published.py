@@ -247,11 +247,16 @@ SPELLING = dataclasses.replace(HOST, spelled=frozenset({'EPYC-v4', 'fred'}), cpu
 def test_the_names_in_a_guest_s_definition_cost_nothing_where_they_are_the_host_s():
     alike = guest_by_default(SPELLING)
     less = dataclasses.replace(alike, features=alike.features - {'avx'})
-    groups = {'same names': less, 'none': dataclasses.replace(less, spelled=frozenset()),
-              'others': dataclasses.replace(less, spelled=frozenset({'lam'}))}
+    groups = {
+        'same names': less,
+        'none': dataclasses.replace(less, spelled=frozenset()),
+        'others': dataclasses.replace(less, spelled=frozenset({'lam'})),
+    }
     written = {}
     for name, cpu in groups.items():
-        said = dataclasses.replace(FULL, cpu=SPELLING, default_guest=None, groups=(Group(cpu, (report.shorten(UUID),)),))
+        said = dataclasses.replace(
+            FULL, cpu=SPELLING, default_guest=None, groups=(Group(cpu, (report.shorten(UUID),)),)
+        )
         written[name] = published.write(said)[published.MAIN]
         assert published.read({published.MAIN: written[name]}) == said
         assert published.read({published.MAIN: written[name]}).guest(UUID) == cpu
@@ -259,16 +264,32 @@ def test_the_names_in_a_guest_s_definition_cost_nothing_where_they_are_the_host_
     assert len(written['others']) - len(written['same names']) == len(",'spelled':'lam'")
     # All hosts whose libvirt knows the same, and whose CPUs are alike, are of one kind.
     assert kind({published.MAIN: written['none']}) == kind({published.MAIN: written['others']})
-    assert kind(published.write(dataclasses.replace(FULL, cpu=SPELLING))) != kind(published.write(
-        dataclasses.replace(FULL, cpu=dataclasses.replace(SPELLING, cpu_map='d5d1ca76fa15'))))
+    assert kind(published.write(dataclasses.replace(FULL, cpu=SPELLING))) != kind(
+        published.write(
+            dataclasses.replace(FULL, cpu=dataclasses.replace(SPELLING, cpu_map='d5d1ca76fa15'))
+        )
+    )
 
 
 def test_a_report_of_the_version_before_knows_no_names():
     """Nor has its reader to: what it does not know in a CPU it passes over."""
     texts = published.write(FULL)
-    assert 'spelled' not in texts[published.MAIN] and published.read(texts).guest(UUID).spelled == frozenset()
+    assert (
+        'spelled' not in texts[published.MAIN]
+        and published.read(texts).guest(UUID).spelled == frozenset()
+    )
     assert published.read(texts).cpu.cpu_map is None
-    more = published.write(dataclasses.replace(FULL, groups=(Group(dataclasses.replace(SMALLER, spelled=frozenset({'lam'})), (report.shorten(UUID),)),)))
+    more = published.write(
+        dataclasses.replace(
+            FULL,
+            groups=(
+                Group(
+                    dataclasses.replace(SMALLER, spelled=frozenset({'lam'})),
+                    (report.shorten(UUID),),
+                ),
+            ),
+        )
+    )
     newer = more[published.MAIN].replace("'spelled':'lam'", "'a-new-key':['lam']")
     assert newer != more[published.MAIN]
     assert published.read({published.MAIN: newer}).guest(UUID) == SMALLER
@@ -276,8 +297,17 @@ def test_a_report_of_the_version_before_knows_no_names():
 
 def test_the_guests_of_the_cpu_check():
     other = dataclasses.replace(SMALLER, model='Haswell')
-    gathered = GuestCpus.gather(HOST, {UUID: other, UUID.replace('2f', '3f'): None, UUID.replace('2f', '4f'): guest_by_default(HOST)})
-    built = report.build(1_764_000_000, [], {'cpu': HOST.to_dict(), 'guests': gathered.to_dict(HOST)}, BUILT_IN)
+    gathered = GuestCpus.gather(
+        HOST,
+        {
+            UUID: other,
+            UUID.replace('2f', '3f'): None,
+            UUID.replace('2f', '4f'): guest_by_default(HOST),
+        },
+    )
+    built = report.build(
+        1_764_000_000, [], {'cpu': HOST.to_dict(), 'guests': gathered.to_dict(HOST)}, BUILT_IN
+    )
     back = published.read(published.write(built))
     assert back.guest(UUID) == other
     assert back.guest(UUID.replace('2f', '3f')) is None
@@ -285,10 +315,13 @@ def test_the_guests_of_the_cpu_check():
     assert back.findings == ()
 
 
-@pytest.mark.parametrize('broken', [
-    lambda main: main.replace('endpoint/volumes=failure', '-'),
-    lambda main: main.replace("'f':[{", "'f':[{'check':'cpu','outcome':'failure'},{"),
-])
+@pytest.mark.parametrize(
+    'broken',
+    [
+        lambda main: main.replace('endpoint/volumes=failure', '-'),
+        lambda main: main.replace("'f':[{", "'f':[{'check':'cpu','outcome':'failure'},{"),
+    ],
+)
 def test_a_host_that_does_not_say_what_its_kind_says_is_not_believed(broken):
     texts = published.write(FULL)
     assert broken(texts[published.MAIN]) != texts[published.MAIN]
