@@ -39,8 +39,8 @@ class LibvirtError(Exception):
 
 
 class Domain:
-    def __init__(self, number: int, cpu_xml: str) -> None:
-        self.number, self.cpu_xml, self.read = number, cpu_xml, 0
+    def __init__(self, number: int, cpu_xml: str, asked: str = '') -> None:
+        self.number, self.cpu_xml, self.asked, self.read = number, cpu_xml, asked, 0
         self.uuid = f'00000000-0000-4000-8000-{number:012}'
 
     def ID(self) -> int:
@@ -50,9 +50,9 @@ class Domain:
         return self.uuid
 
     def XMLDesc(self, flags: int) -> str:
-        assert flags in (0, 8)
         self.read += 1
-        return f"<domain type='kvm'><os><type arch='x86_64'>hvm</type></os>{self.cpu_xml}</domain>"
+        cpu_xml = {0: self.cpu_xml, 8: self.asked}[flags]
+        return f"<domain type='kvm'><os><type arch='x86_64'>hvm</type></os>{cpu_xml}</domain>"
 
 
 class Connection:
@@ -363,16 +363,13 @@ def test_the_names_in_the_guests_definitions(connection: Connection, cpu_map: pa
         + '</mode></cpu></domainCapabilities>'
     )
     as_the_host = HOST_MODEL.replace('</cpu>', feature('disable', 'fred') + '</cpu>')
+    asked = CUSTOM.replace('</cpu>', feature('disable', 'vmx-ept') + '</cpu>')
+    more = feature('disable', 'lam') + feature('disable', 'vmx-vpid') + '</cpu>'
     connection.domains = [
         Domain(1, as_the_host),
         Domain(2, HOST_MODEL),
         Domain(3, as_the_host),
-        Domain(
-            4,
-            CUSTOM.replace(
-                '</cpu>', feature('disable', 'lam') + feature('disable', 'vmx-ept') + '</cpu>'
-            ),
-        ),
+        Domain(4, asked.replace('</cpu>', more), asked),
     ]
     facts, _, memory = run()
     assert facts['cpu']['spelled'] == 'fred'
@@ -553,8 +550,13 @@ def test_a_yes_that_is_not_believed(libvirt: int, published: Any, outcome: str) 
 def test_a_yes_is_believed_when_the_hypervisor_gives_more_by_now_or_does_not_say() -> None:
     provided = dataclasses.replace(GUEST, features=frozenset({'fpu'}))
     less = dataclasses.replace(GUEST, features=frozenset({'fpu', 'avx2'}))
+    # A feature of which this libvirt cannot tell whether the host has it.
+    nameless = dataclasses.replace(
+        GUEST, features=frozenset({'fpu', 'brand-new'}), libvirt=99_000_000
+    )
     for answers, guest in (
         ({}, less),
+        ({}, nameless),
         ({'getDomainCapabilities': LibvirtError(38, 'gone')}, GUEST),
     ):
         assert hypervisor.ask_and_count(

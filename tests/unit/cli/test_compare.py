@@ -286,6 +286,9 @@ def test_a_definition_that_requires_more_than_its_model(compare: Any) -> None:
         )[0]
         == 1
     )
+    missing = offering('Small', features=feature('sse2', 'disable'))
+    running = DOMAIN.replace('Big', 'Small').replace('<vendor>Intel</vendor>', '').format('')
+    assert (compare(bare('Small'), missing)[0], compare(running, missing)[0]) == (0, 1)
     # Not usable, and libvirt does not say why: the map, where it knows it.
     unsaid = offering('Small', 'Newer-v1').replace("usable='yes'", "usable='no'")
     assert (
