@@ -14,19 +14,19 @@ from nova_migcheck.cpu.definition import ALWAYS_FROM_KVM, NOT_BY_DEFAULT
 
 
 def guest_by_default(host: Cpu) -> Cpu:
-    """What a guest has here that takes the host's CPU (host-model, host-passthrough) and changes nothing.
+    """Return the CPU of a guest that takes the host's (host-model, host-passthrough) unchanged.
 
     It is less than the host provides: QEMU leaves out what it cannot migrate.
     """
     dropped = NOT_BY_DEFAULT | (ALWAYS_FROM_KVM if host.virt == 'kvm' else frozenset())
-    return dataclasses.replace(host, features=host.features - dropped, hidden=frozenset(), tsc_hz=None,
-                               tsc_scaling=None, cpu_map=None)
+    return dataclasses.replace(host, features=host.features - dropped, hidden=frozenset(),
+                               tsc_hz=None, tsc_scaling=None, cpu_map=None)
 
 
 def fingerprint(cpu: Cpu) -> str:
-    """16 hexadecimal digits that are the same for two CPUs between which no comparison makes a difference."""
-    said = json.dumps(_key(cpu).to_dict(), sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """Return 16 hexadecimal digits that are alike for CPUs that every comparison treats alike."""
+    text = json.dumps(_key(cpu).to_dict(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def pack(guest: Cpu, host: Optional[Cpu]) -> dict[str, Any]:
 
 
 def unpack(packed: Any, host: Optional[Cpu]) -> Cpu:
-    """Read what :func:`pack` wrote, also before there was ``spelled``.
+    """Read what :func:`pack` wrote, also by a version without ``spelled``.
 
-    :raises Exception: of any class, when it is not that
+    :raises Exception: of any class, for anything else
     """
     packed = dict(packed)
     if 'features' not in packed:
         if host is None:
-            raise ValueError('a guest is described by a host that is not')
+            raise ValueError('a guest refers to the CPU of its host, which is missing')
         more, less = packed.pop('+').split(), packed.pop('-').split()
         packed['features'] = ' '.join((host.features | set(more)) - set(less))
         packed.setdefault('spelled', ' '.join(host.spelled))
@@ -65,49 +65,52 @@ def unpack(packed: Any, host: Optional[Cpu]) -> Cpu:
 class GuestCpus:
     """The CPU of every guest of a host.
 
-    :param default: of each guest that is not named, None when nothing tells
-    :param named: UUID -> its CPU, None for one that could not be told
+    :param default: of each guest that is not named, None if unknown
+    :param named: UUID -> its CPU, None if unknown
     """
 
     default: Optional[Cpu]
     named: Mapping[str, Optional[Cpu]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def gather(cls, host: Cpu, guests: Mapping[str, Optional[Cpu]], from_host: bool = True) -> GuestCpus:
+    def gather(cls, host: Cpu, guests: Mapping[str, Optional[Cpu]],
+               from_host: bool = True) -> GuestCpus:
         """Find the default.
 
-        It is also what a guest is taken to have that started after the report, so for guests that take the host's CPU
-        it is the one foretold from the host, unless no guest has that; else the CPU that most guests have. Of guests that do not take
-        it, and none of which is there yet, nothing can be foretold.
+        A guest that started after the report is assumed to have the default, too. So if guests
+        take the host's CPU, the default is derived from the host, unless no guest has that. In
+        other cases it is the CPU that most guests have. Without any guest, it is then unknown.
 
-        :param guests: UUID -> CPU of each running guest, None where it could not be told
-        :param from_host: whether guests are configured to take the host's CPU, and nothing added to it or taken away
+        :param guests: UUID -> CPU of each running guest, None if unknown
+        :param from_host: whether guests are configured to take the host's CPU unchanged
         """
-        foretold = guest_by_default(host)
-        default: Optional[Cpu] = foretold
-        counts = collections.Counter(_key(cpu) for cpu in guests.values()
-                                     if cpu is not None and (cpu.arch, cpu.virt) == (host.arch, host.virt))
+        expected = guest_by_default(host)
+        default: Optional[Cpu] = expected
+        counts = collections.Counter(
+            _key(cpu) for cpu in guests.values()
+            if cpu is not None and (cpu.arch, cpu.virt) == (host.arch, host.virt))
         if not counts and not from_host:
             default = None
-        elif counts and not (from_host and _key(foretold) in counts):
-            # A guest that differs only in the names in its definition counts as foretold.
-            alike = [key for key in counts if from_host and _key(foretold) == dataclasses.replace(
-                key, spelled=foretold.spelled)]
-            # The same of equals in each round.
+        elif counts and not (from_host and _key(expected) in counts):
+            # A guest that differs only in the names in its definition counts as expected.
+            alike = [key for key in counts if from_host and _key(expected) == dataclasses.replace(
+                key, spelled=expected.spelled)]
+            # Break ties in the same way in each round.
             most = min(alike or counts, key=lambda key: (
                 -counts[key], sorted(key.features), str(key.vendor), sorted(key.spelled)))
             default = next(cpu for cpu in guests.values() if cpu is not None and _key(cpu) == most)
         usual = _key(default) if default is not None else None
-        return cls(default, {uuid: cpu for uuid, cpu in guests.items() if cpu is None or _key(cpu) != usual})
+        return cls(default, {uuid: cpu for uuid, cpu in guests.items()
+                             if cpu is None or _key(cpu) != usual})
 
     def to_dict(self, host: Cpu) -> dict[str, Any]:
-        """JSON, whose size does not grow with guests that are like the others::
+        """Return JSON. Its size does not depend on the number of guests that have the default::
 
-            {"default": CPU,          # null when nothing tells; absent when it is guest_by_default(host)
-             "groups": [{"cpu": CPU, "who": [UUID, ...]}, ...],   # absent when there are none
-             "unsaid": [UUID, ...]}   # guests whose CPU is not known; absent when there are none
+            {"default": CPU,          # null if unknown; absent if it is guest_by_default(host)
+             "groups": [{"cpu": CPU, "who": [UUID, ...]}, ...],   # absent if there are none
+             "unsaid": [UUID, ...]}   # guests whose CPU is unknown; absent if there are none
 
-        A ``CPU`` is what :meth:`nova_migcheck.cpu.Cpu.to_dict` gives.
+        A ``CPU`` is what :meth:`nova_migcheck.cpu.Cpu.to_dict` returns.
         """
         value: dict[str, Any] = {}
         if self.default is None:
@@ -120,16 +123,16 @@ class GuestCpus:
                 groups.setdefault(cpu, []).append(uuid)
         if groups:
             value['groups'] = [{'cpu': cpu.to_dict(), 'who': who} for cpu, who in groups.items()]
-        unsaid = sorted(uuid for uuid, cpu in self.named.items() if cpu is None)
-        if unsaid:
-            value['unsaid'] = unsaid
+        unknown = sorted(uuid for uuid, cpu in self.named.items() if cpu is None)
+        if unknown:
+            value['unsaid'] = unknown
         return value
 
     @classmethod
     def from_dict(cls, value: Any, host: Cpu) -> GuestCpus:
         """Read what :meth:`to_dict` wrote.
 
-        :raises ValueError: when it is not that
+        :raises ValueError: for anything else
         """
         if not isinstance(value, Mapping):
             raise ValueError('guests are a JSON object')
@@ -158,5 +161,5 @@ def _uuids(value: Any) -> list[str]:
 
 
 def _key(cpu: Cpu) -> Cpu:
-    """What makes two CPUs the same: not who described them, and not the model's name where the features tell all."""
+    """Return what decides whether two CPUs are alike: on x86 the features, not the model's name."""
     return dataclasses.replace(cpu, model=None if cpu.arch in X86 else cpu.model, libvirt=None)

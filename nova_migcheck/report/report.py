@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one host says about itself: its findings that are not ok, and facts with which other hosts are compared."""
+"""What one host reports: findings that are not ok, and facts to compare hosts by."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nova_migcheck.report.past import Past
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Guests of one host whose CPU is not what that host gives by default.
+    """Guests of one host whose CPU is not its default.
 
-    :param cpu: what they use, None when it could not be told
+    :param cpu: what they use, None if unknown
     :param who: the first 12 hexadecimal digits of each instance's UUID
     """
 
@@ -32,16 +32,17 @@ class Report:
 
     :param time: when its checks ended, in seconds since the epoch
     :param findings: those that are not ok
-    :param cpu: what its hypervisor provides, None when it could not say
-    :param default_guest: the CPU of a guest that no group names, None when it is what the host gives by itself (``guest_by_default``)
+    :param cpu: what its hypervisor provides, None if unknown
+    :param default_guest: the CPU of a guest that is in no group, None if it is
+        ``guest_by_default``
     :param groups: guests with another CPU
-    :param common: fact -> what of it is alike on many hosts, which is what hosts are compared by
+    :param common: fact -> what of it is alike on many hosts, which is compared with other hosts'
     :param own: fact -> what of it differs on every host
-    :param needs: of its guests, besides the CPU
-    :param dropped: what did not fit, and ``guests`` when nothing tells what a guest has that no group names
-    :param counted: when its guests were counted, in seconds since the epoch; None when that was with the rest, at ``time``
+    :param needs: what its guests need besides the CPU
+    :param dropped: what did not fit, and ``guests`` if the CPU of a guest in no group is unknown
+    :param counted: when its guests were counted, in seconds since the epoch; None if at ``time``
     :param migrations: the last few live migrations from and to it, oldest first
-    :param site: :attr:`common` as it was published; '' when this report was not read
+    :param site: :attr:`common` as it was published; '' if this report was not read
     """
 
     time: int
@@ -67,7 +68,7 @@ class Report:
         return {name: self.fact(name) for name in sorted(self.common.keys() | self.own.keys())}
 
     def guest(self, instance_uuid: str) -> Optional[Cpu]:
-        """The CPU that this host's guest uses, None when the report cannot tell."""
+        """Return the CPU that this host's guest uses, None if the report does not contain it."""
         short = shorten(instance_uuid)
         for group in self.groups:
             if short in group.who:
@@ -79,9 +80,10 @@ class Report:
         return self.default_guest
 
     def knows(self, arrived: float, now: float, migcheck: Any) -> bool:
-        """Whether what :meth:`guest` says of a guest still holds.
+        """Return whether the result of :meth:`guest` holds for a guest.
 
-        A guest that came after the guests were counted has the CPU of the host where it was started, which nobody here knows.
+        A guest that came after the guests were counted has the CPU of the host where it started,
+        which is unknown here.
 
         :param arrived: when the guest came to this host, in seconds since the epoch
         :param migcheck: ``CONF.migcheck``, or what ``conf.register`` has read of it
@@ -91,13 +93,13 @@ class Report:
 
     @property
     def summary(self) -> str:
-        """All of the findings that a decision rests on, in a word that is the same on every host in the same state."""
+        """Return what decisions use of the findings, as a word that is alike on similar hosts."""
         return summarise(self.findings)
 
 
 def summarise(findings: tuple[Finding, ...]) -> str:
-    """``address=failure,endpoint/volumes=warning``, sorted; ``-`` for none."""
-    words = {f'{f.check}/{f.scope}={f.outcome}' if f.scope else f'{f.check}={f.outcome}' for f in findings}
+    """Return a word like ``address=failure,endpoint/volumes=warning``; ``-`` for no findings."""
+    words = {f'{f.check}{f"/{f.scope}" if f.scope else ""}={f.outcome}' for f in findings}
     return ','.join(sorted(words)).replace(' ', '_') or '-'
 
 
@@ -108,41 +110,50 @@ def build(time: float, findings: list[Finding], facts: Mapping[str, Any],
     :param time: seconds since the epoch
     :param facts: name -> value, as the checks published them
     :param registry: of the checks that ran
-    :param counted: when the ``guests`` were counted, None: in this round
+    :param counted: when the ``guests`` were counted; None if in this round
     """
-    told = [f for f in findings if f.outcome is not Outcome.OK]
-    cpu = default = None
-    groups: tuple[Group, ...] = ()
-    # A check that was killed between the two has not said that its guests have the CPU which this host gives by itself.
-    dropped = ('guests',) if facts.get('cpu') is not None and 'guests' not in facts else ()
-    try:
-        if facts.get('cpu') is not None:
-            cpu = Cpu.from_dict(facts['cpu'])
-            guests = GuestCpus.from_dict(facts.get('guests') or {}, cpu)
-            default = guests.default if guests.default != guest_by_default(cpu) else None
-            if guests.default is None:
-                dropped = ('guests',)
-            who: dict[Optional[Cpu], list[str]] = {}
-            for uuid, guest in guests.named.items():
-                who.setdefault(guest, []).append(shorten(uuid))
-            groups = tuple(Group(guest, tuple(sorted(uuids))) for guest, uuids in who.items())
-    except (ValueError, TypeError, KeyError, AttributeError) as e:
-        told.append(Finding('cpu', Outcome.UNKNOWN, 'cpu',
-                            f'the check published no usable CPU: {e}', '',
-                            'this is a bug in the check', code='fact-malformed'))
+    kept = [f for f in findings if f.outcome is not Outcome.OK]
+    values = _guests(facts, kept)
     common: dict[str, dict[str, Any]] = {}
     own: dict[str, dict[str, Any]] = {}
     for name in sorted(facts.keys() - {'cpu', 'guests', 'needs'}):
         if name not in registry.offers or not isinstance(facts[name], dict):
             why = ('is no JSON object' if name in registry.offers
                    else 'is declared by none of the enabled checks')
-            told.append(Finding('report', Outcome.UNKNOWN, name, f'this fact {why}; it is not published',
-                                '', 'this is a bug in the check that yields it: see its OFFERS',
-                                code='fact-malformed'))
+            kept.append(Finding(
+                'report', Outcome.UNKNOWN, name, f'this fact {why}; it is not published', '',
+                'this is a bug in the check that yields it: see its OFFERS', code='fact-malformed'))
             continue
         for part, fact in zip((common, own), registry.split(name, facts[name])):
             if fact:
                 part[name] = fact
-    needs = Needs.from_json(facts.get('needs'))
-    return Report(int(time), tuple(told), cpu, default, groups, common, own, needs, dropped,
-                  None if counted is None else int(counted))
+    return Report(int(time), tuple(kept), common=common, own=own,
+                  needs=Needs.from_json(facts.get('needs')),
+                  counted=None if counted is None else int(counted), **values)
+
+
+def _guests(facts: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
+    """Return the fields of a report about the CPUs of the host and its guests.
+
+    :param findings: a fact that is malformed adds one
+    """
+    if facts.get('cpu') is None:
+        return {}
+    unknown = {'dropped': ('guests',)}
+    try:
+        cpu = Cpu.from_dict(facts['cpu'])
+        guests = GuestCpus.from_dict(facts.get('guests') or {}, cpu)
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        findings.append(Finding(
+            'cpu', Outcome.UNKNOWN, 'cpu', f'the check published no usable CPU: {e}', '',
+            'this is a bug in the check', code='fact-malformed'))
+        return unknown if 'guests' not in facts else {}
+    who: dict[Optional[Cpu], list[str]] = {}
+    for uuid, guest in guests.named.items():
+        who.setdefault(guest, []).append(shorten(uuid))
+    usual = guest_by_default(cpu)
+    return {
+        'cpu': cpu, 'default_guest': guests.default if guests.default != usual else None,
+        'groups': tuple(Group(guest, tuple(sorted(uuids))) for guest, uuids in who.items()),
+        # A check that was killed before it had read the guests has not published them.
+        **(unknown if guests.default is None or 'guests' not in facts else {})}

@@ -26,9 +26,9 @@ def other_version(version, texts):
 def with_more(texts):
     """The same report by a later release that says more within this version."""
     main = texts[published.MAIN]
-    head, own = main[:main.index('{')], json.loads(published._change_quotes(main[main.index('{'):]))
+    head, own = main[:main.index('{')], json.loads(published._exchange_quotes(main[main.index('{'):]))
     more = json.dumps({**own, 'later': {'a': [1]}, 'f': [{**f, 'later': 1} for f in own.get('f', ())]})
-    return {**texts, published.MAIN: head + published._change_quotes(more), 'migcheck_later': '1 {}'}
+    return {**texts, published.MAIN: head + published._exchange_quotes(more), 'migcheck_later': '1 {}'}
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats
 texts = st.one_of(
     st.text(max_size=200), st.none(), st.integers(), st.binary(max_size=50), json_values,
     st.builds(lambda head, rest: f'1 1764000000 {head} {json.dumps(rest)}', st.text(max_size=10), json_values),
-    st.builds(lambda key, rest: of(COMMON, published._change_quotes(json.dumps({key: rest})))[published.MAIN],
+    st.builds(lambda key, rest: of(COMMON, published._exchange_quotes(json.dumps({key: rest})))[published.MAIN],
               st.sampled_from(['f', 'guests', 'default', 'migration', 'storage', 'dropped', 'tsc_hz', 'past']), json_values),
     st.builds(lambda cpu, rest: of(packed(f'{json.dumps(cpu)}\n{json.dumps(rest)}'.encode()))[published.MAIN], json_values, json_values),
     st.builds(lambda summary: of(COMMON, summary=summary)[published.MAIN], st.text(max_size=20)),
