@@ -242,6 +242,18 @@ with the same reason are listed together. The other hosts are named without a re
 at most 40 of them, else counted. The default keeps the log readable when a thousand hosts are
 rejected for different reasons. ``nova-migcheck explain`` lists all of them.
 """),
+    cfg.IntOpt(
+        'last_resort_hosts',
+        default=3,
+        min=0,
+        help="""
+Maximum number of hosts that nova-scheduler lets through for one live migration although their
+reports reject them, if no other host is left. Only hosts are let through whose faults may have been
+repaired since the report (address, storage, endpoint, certificate, clock), but not if their CPU
+or machine types do not fit. Their own nova-compute runs the checks again, and accepts the server
+or refuses it with its own reason. So a host is a target as soon as it is repaired, and a request
+for one host ends with the reason of that host. 0 lets none through.
+"""),
     cfg.StrOpt(
         'nova_cpu_check',
         default='keep',

@@ -79,16 +79,15 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         except BaseException as e:
             return self._gave_up(e, filter_obj_list, spec_obj)
         try:
-            kept, rejected = self._judge_all(hosts, spec_obj, self._options.mode == 'enforce')
+            kept, counts = self._judge_all(hosts, spec_obj, self._options.mode == 'enforce')
         except BaseException as e:
             return self._gave_up(e, hosts, spec_obj)
-        if kept or not rejected:
+        if kept or not counts:
             return kept
-        counts = ', '.join(f'{check}: {len(of_check)}'
-                           for check, of_check in sorted(rejected.items()))
+        texts = ', '.join(f'{check}: {count}' for check, count in counts.items())
         plural = 's' if len(hosts) > 1 else ''
         raise exception.NoValidHost(
-            reason=f'migcheck rejected {len(hosts)} host{plural} ({counts})')
+            reason=f'migcheck rejected {len(hosts)} host{plural} ({texts})')
 
     def _gave_up(self, error: BaseException, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         """Log an error of this package, and return the hosts that ``on_error`` leaves."""
@@ -100,8 +99,8 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         return [] if reject else hosts
 
     def _judge_all(self, hosts: list[Any], spec_obj: Any,
-                   enforce: bool) -> tuple[list[Any], dict[str, list[Any]]]:
-        """Return the hosts to keep, and the rejected hosts by check."""
+                   enforce: bool) -> tuple[list[Any], dict[str, int]]:
+        """Return the hosts to keep, and if there are none, how many each check rejects."""
         move, source = self._move(spec_obj) if hosts else (None, None)
         if move is None:
             return hosts, {}
@@ -115,7 +114,27 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid, enforce, limit)
         if LOG.isEnabledFor(logging.DEBUG):
             _log_warnings(judge_one, hosts, move, spec_obj.instance_uuid, limit)
-        return (kept, rejected) if enforce else (hosts, {})
+        if not enforce:
+            return hosts, {}
+        if not kept and move.kind == moves.LIVE:
+            kept = self._last_resort(judge_one, hosts, spec_obj)
+        return kept, {} if kept else judge_one.counts(hosts)
+
+    def _last_resort(self, judge_one: targets.Judge, hosts: list[Any], spec_obj: Any) -> list[Any]:
+        """Return the rejected hosts to ask themselves, because no other host is left.
+
+        A report is up to two minutes old, and the fault may have been repaired since. The
+        nova-compute of each host checks it again, and refuses if the fault is still there. Nova
+        then ignores that host and asks the scheduler for another, so what it ignores besides the
+        source counts as asked.
+        """
+        left = self._options.last_resort_hosts - (len(set(spec_obj.ignore_hosts)) - 1)
+        asked = [host for host in hosts if judge_one.may_be_repaired(host)][:max(0, left)]
+        if asked:
+            LOG.info('No host is left as target for instance %s. In case they were repaired since '
+                     'their last reports, these hosts may check themselves again and decide: %s',
+                     spec_obj.instance_uuid, hostranges.fold([host.host for host in asked]))
+        return asked
 
     def _move(self, spec_obj: Any) -> tuple[Optional[moves.Move], Optional[Report]]:
         """Return the move that this request is for, and the source's report.

@@ -31,6 +31,7 @@ class AddressCheck(Check):
     """Check the names, addresses and interfaces of this host."""
 
     NAME = 'address'
+    TRANSIENT = ('address',)
     WHEN = 'host'
     CODES: ClassVar[Mapping[str, str]] = {
         'address-localhost': "libvirt's name of this host is localhost: it refuses migrations.",

@@ -73,6 +73,9 @@ class Check(abc.ABC):
     #: The code of each kind of finding that is not ``ok``, and what it means in a few words. A code
     #: begins with the name of the check, and never gets another meaning.
     CODES: ClassVar[Mapping[str, str]] = {}
+    #: The check names of those of its findings whose cause may be gone a moment later, when nobody
+    #: has restarted a guest or libvirt: an address, a mount, an endpoint.
+    TRANSIENT: ClassVar[Sequence[str]] = ()
     #: The facts that it publishes.
     OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options it needs to log in. Their values never leave the process.

@@ -20,6 +20,7 @@ class EndpointCheck(Check):
     """
 
     NAME = 'endpoint'
+    TRANSIENT = ('endpoint', 'clock')
     WHEN = 'host'
     CODES: ClassVar[Mapping[str, str]] = {
         'clock-no-server': 'No server reported its time.',

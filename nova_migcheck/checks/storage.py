@@ -38,6 +38,7 @@ class StorageCheck(Check):
     """Check ``[DEFAULT] instances_path`` and ``[libvirt] images_type`` of this host."""
 
     NAME = 'storage'
+    TRANSIENT = ('storage',)
     CODES: ClassVar[Mapping[str, str]] = {
         'storage-full': 'The instances directory is full.',
         'storage-local': 'The instances directory is local and should be shared.',

@@ -38,6 +38,7 @@ class TlsCheck(Check):
     """Check the server certificates of libvirt (scheme ``tls``) and of QEMU (native TLS)."""
 
     NAME = 'tls'
+    TRANSIENT = ('tls',)
     WHEN = 'host'
     CODES: ClassVar[Mapping[str, str]] = tlsfiles.codes(NAME)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {

@@ -12,12 +12,13 @@ from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck.aftermath.watch import Watch
+from nova_migcheck.checks import loading
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.population import fingerprint
 from nova_migcheck.deadline import Bounded, Call
-from nova_migcheck.judging.verdict import Guest, between, judge
+from nova_migcheck.judging.verdict import Guest, Verdict, between, judge
 from nova_migcheck.novadb import moves
 from nova_migcheck.policies import Policies
 from nova_migcheck.report import published
@@ -76,7 +77,22 @@ class Destination:
         """
         stats = src_compute_info.get('stats') if isinstance(src_compute_info, dict) else None
         source = read_report(stats, 'the source', instance)
+        begun = time.monotonic()
         target = self._reporter.fresh(self._conf.migcheck.recheck_after)
+        verdict, found = self._judge(context, instance, source, target)
+        transient = loading.of(self._policies.checks).transient
+        if any(finding.check in transient for finding in verdict.rejections):
+            # A fault that was seen before this decision may have been repaired since.
+            target = self._reporter.fresh(time.monotonic() - begun)
+            verdict, found = self._judge(context, instance, source, target)
+        self._refusals.enforce(context, instance, self._conf.host, verdict)
+        self._watch.remember_findings(instance.uuid, self._conf.host,
+                                      verdict.rejections + verdict.warnings)
+        return found
+
+    def _judge(self, context: Any, instance: Any, source: Optional[Report],
+               target: Optional[Report]) -> tuple[Verdict, Optional[Compared]]:
+        """Return the verdict on this host, and what was found about the CPU of the guest."""
         now = time.time()
         cpu, compared = self._compare_cpu(context, instance, source, target, now)
         known = source is not None and source.knows(0, now, self._conf.migcheck)
@@ -84,12 +100,9 @@ class Destination:
         guest = Guest(cpu, self._needs(context, instance, source, target),
                       requirements=requirements)
         verdict = judge(guest, source, target, now, self._policies, compared, self._conf.host)
-        self._refusals.enforce(context, instance, self._conf.host, verdict)
-        self._watch.remember_findings(instance.uuid, self._conf.host,
-                                      verdict.rejections + verdict.warnings)
         if cpu is None or compared is None:
-            return None
-        return Compared(context, cpu, compared)
+            return verdict, None
+        return verdict, Compared(context, cpu, compared)
 
     def _compare_cpu(self, context: Any, instance: Any, source: Optional[Report],
                      target: Optional[Report], now: float

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional, Sequence
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck.checks import loading
 from nova_migcheck.finding import Finding
 from nova_migcheck.judging.verdict import (
     Guest,
@@ -186,6 +187,19 @@ class Judge:
             else:
                 kept.append(host)
         return kept, rejected
+
+    def counts(self, hosts: Sequence[Any]) -> dict[str, int]:
+        """Return how many of these hosts each check rejects; a host may count for several."""
+        checks = collections.Counter(
+            check for host in hosts
+            for check in {finding.check for finding in self.verdict(host.stats).rejections})
+        return dict(sorted(checks.items()))
+
+    def may_be_repaired(self, host: Any) -> bool:
+        """Return whether all that rejects a host may have been repaired since it reported."""
+        transient = loading.of(self._policies.checks).transient
+        return all(finding.check in transient or finding.code == 'report-stale'
+                   for finding in self.verdict(host.stats).rejections)
 
     def verdict(self, stats: Any) -> Verdict:
         """Return the verdict on a host, without the texts of its own findings."""

@@ -67,6 +67,82 @@ class TestStrictPolicies:
         assert 'it has published no report' in why(cloud, 'compute3')
         assert 'its report is 36' in why(cloud, 'compute4')
 
+    def test_a_host_with_a_stale_report_decides_itself_where_no_other_is_left(self, cloud):
+        server = cloud.server('compute1')
+        make_older(cloud, 'compute2', 3600)
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+
+
+class TestLastResort:
+    """Hosts that only faults reject which may be gone by now decide themselves, if no other is left."""
+
+    def test_a_requested_host_refuses_with_its_own_reason(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        cloud.say('compute2', unreachable)
+        cloud.check('compute2')
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert 'connection refused' in migration.refusals['compute2']
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+        assert cloud.log.lines('INFO [nova_migcheck.scheduler]', 'No host is left', 'compute2')
+
+    def test_a_repaired_host_is_a_target_before_its_next_report(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        for host in HOSTS[1:]:
+            cloud.say(host, unreachable)
+        cloud.check(*HOSTS[1:])
+        cloud.say('compute2')
+        migration = cloud.live_migrate(server, 'compute2')
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+
+    def test_a_repaired_host_is_a_target_by_the_forced_way(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        cloud.say('compute2', unreachable)
+        cloud.check('compute2')
+        cloud.say('compute2')
+        migration = cloud.live_migrate(server, 'compute2', force=True)
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+
+    def test_the_one_repaired_host_of_several_is_found(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        for host in HOSTS[1:]:
+            cloud.say(host, unreachable)
+        cloud.check(*HOSTS[1:])
+        cloud.say('compute3')
+        cloud.set('migcheck', 'last_resort_hosts', '4')
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host) == ('completed', 'compute3'), migration.texts
+
+    def test_no_more_than_so_many_in_all_retries_of_a_request(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        for host in HOSTS[1:]:
+            cloud.say(host, unreachable)
+        cloud.check(*HOSTS[1:])
+        cloud.set('migcheck', 'last_resort_hosts', '2')
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert migration.message == 'No valid host was found. migcheck rejected 2 hosts (endpoint: 2)'
+        assert len(migration.refusals) == sum(host.was_asked() for host in cloud.hosts.values()) == 2
+        assert cloud.allocated_on(server) == {'compute1'}
+
+    def test_never_a_host_whose_cpu_does_not_fit(self, cloud):
+        server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
+        cloud.check('compute2')
+        migration = cloud.live_migrate(server, 'compute2')
+        assert migration.message == 'No valid host was found. migcheck rejected 1 host (cpu: 1)'
+        assert not cloud.hosts['compute2'].was_asked()
+
+    def test_not_while_another_host_is_left(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        for host in HOSTS[1:4]:
+            cloud.say(host, unreachable)
+        cloud.check(*HOSTS[1:])
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host) == ('completed', 'compute5')
+        assert not any(cloud.hosts[host].was_asked() for host in HOSTS[1:4])
+
 
 class TestEnforce:
     def test_unsafe_targets_are_never_asked(self, cloud, unreachable):
@@ -96,6 +172,7 @@ class TestEnforce:
         for host in HOSTS[2:]:
             cloud.say(host, unreachable)
         cloud.check(*HOSTS[1:])
+        cloud.set('migcheck', 'last_resort_hosts', '0')
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
         assert migration.message == 'No valid host was found. migcheck rejected 4 hosts (cpu: 1, endpoint: 3)'
@@ -104,13 +181,15 @@ class TestEnforce:
         assert cloud.allocated_on(server) == {'compute1'}
         assert cloud.allocated_on(cloud.migrations(server)[0].uuid) == set()
 
-    def test_a_requested_host_is_judged_too(self, cloud, unreachable):
+    def test_a_host_that_two_checks_reject_counts_for_both(self, cloud, unreachable):
         server = cloud.server('compute1')
+        cloud.hosts['compute2'].hypervisor.cpu = Cpu().without('hle', 'rtm')
         cloud.say('compute2', unreachable)
         cloud.check('compute2')
         migration = cloud.live_migrate(server, 'compute2')
-        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
-        assert migration.message == 'No valid host was found. migcheck rejected 1 host (endpoint: 1)'
+        assert migration.message == 'No valid host was found. migcheck rejected 1 host (cpu: 1, endpoint: 1)'
+        assert not cloud.hosts['compute2'].was_asked()
+
 
     def test_what_is_no_failure_of_this_server_rejects_nothing(self, cloud):
         server = cloud.server('compute1')

@@ -155,7 +155,8 @@ def test_s2_a_mount_whose_server_died(look):
 ])
 def test_s3_read_only(look, work, shell):
     said = look(shell)
-    assert said.outcomes == ['failure'] and f'{work}/instances is mounted read-only' in said.findings[0].detail
+    assert said.outcomes == ['failure'] and 'is mounted read-only' in said.findings[0].detail
+    assert said.findings[0].subject == f'{work}/instances'
     assert not verdict(said, said, ()).accepted
 
 

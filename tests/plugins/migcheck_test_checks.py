@@ -12,6 +12,7 @@ from typing import Any, Iterator, Mapping
 
 from nova_migcheck.checks.address import AddressCheck
 from nova_migcheck.checks.base import Check, Fact, Offer, Result, Settings
+from nova_migcheck.checks.endpoint import EndpointCheck
 from nova_migcheck.checks.storage import StorageCheck
 from nova_migcheck.finding import Finding
 
@@ -32,6 +33,7 @@ class Scripted(Check):
     """Says of a host what ``HOST.json`` says: ``findings`` (of any check's name) and ``facts``."""
 
     NAME = 'scripted'
+    TRANSIENT = (*AddressCheck.TRANSIENT, *EndpointCheck.TRANSIENT, *StorageCheck.TRANSIENT)
     OFFERS = (*AddressCheck.OFFERS, *StorageCheck.OFFERS, Offer('scripted'))
 
     @staticmethod
