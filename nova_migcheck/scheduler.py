@@ -17,7 +17,7 @@ from nova_migcheck import conf as confs
 from nova_migcheck import hostranges
 from nova_migcheck.deadline import is_exit
 from nova_migcheck.finding import Finding
-from nova_migcheck.judging import targets
+from nova_migcheck.judging import common, targets
 from nova_migcheck.novadb import moves
 from nova_migcheck.policies import REJECT, Policies
 from nova_migcheck.report import published
@@ -31,6 +31,8 @@ NAMESPACE = 'nova_migcheck.scheduler_filters'
 # A log line names at most this many rejected hosts besides those with a reason. Above it, the line
 # has only their number.
 MAX_NAMED = 40
+# If no host is left, the reasons of at most this many are compared.
+MAX_COMPARED = 100
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:
@@ -84,10 +86,9 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             return self._gave_up(e, hosts, spec_obj)
         if kept or not counts:
             return kept
-        texts = ', '.join(f'{check}: {count}' for check, count in counts.items())
         plural = 's' if len(hosts) > 1 else ''
         raise exception.NoValidHost(
-            reason=f'migcheck rejected {len(hosts)} host{plural} ({texts})')
+            reason=f'migcheck rejected {len(hosts)} host{plural} ({counts})')
 
     def _gave_up(self, error: BaseException, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         """Log an error of this package, and return the hosts that ``on_error`` leaves."""
@@ -99,11 +100,11 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         return [] if reject else hosts
 
     def _judge_all(self, hosts: list[Any], spec_obj: Any,
-                   enforce: bool) -> tuple[list[Any], dict[str, int]]:
+                   enforce: bool) -> tuple[list[Any], str]:
         """Return the hosts to keep, and if there are none, how many each check rejects."""
         move, source = self._move(spec_obj) if hosts else (None, None)
         if move is None:
-            return hosts, {}
+            return hosts, ''
         now = time.time()
         guest = targets.guest(spec_obj.instance_uuid, source, move.arrived, now, self._options,
                               targets.needs(spec_obj), move.kind == moves.LIVE)
@@ -114,11 +115,16 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             _log_rejected(judge_one, rejected, move, spec_obj.instance_uuid, enforce, limit)
         if LOG.isEnabledFor(logging.DEBUG):
             _log_warnings(judge_one, hosts, move, spec_obj.instance_uuid, limit)
-        if not enforce:
-            return hosts, {}
-        if not kept and move.kind == moves.LIVE:
+        if not enforce or kept:
+            return kept if enforce else hosts, ''
+        service = common.shared(
+            [judge_one.in_full(host.stats).rejections for host in hosts[:MAX_COMPARED]], source)
+        if service:
+            LOG.warning('No target is left for instance %s. %s', spec_obj.instance_uuid, service)
+        if move.kind == moves.LIVE:
             kept = self._last_resort(judge_one, hosts, spec_obj)
-        return kept, {} if kept else judge_one.counts(hosts)
+        counts = ', '.join(f'{check}: {count}' for check, count in judge_one.counts(hosts).items())
+        return kept, '; '.join(filter(None, (counts, service)))
 
     def _last_resort(self, judge_one: targets.Judge, hosts: list[Any], spec_obj: Any) -> list[Any]:
         """Return the rejected hosts to ask themselves, because no other host is left.

@@ -11,13 +11,14 @@ from nova_migcheck.cli.columns import Findings, Migrations
 from nova_migcheck.cli.fleetlisting import EXIT_OF_STATE, FleetListing
 from nova_migcheck.cli.shown import Candidate
 from nova_migcheck.finding import printable
-from nova_migcheck.judging import targets
+from nova_migcheck.judging import common, targets
 from nova_migcheck.judging.matrix import alike, state
 from nova_migcheck.judging.verdict import Verdict
 from nova_migcheck.policies import Policies
 
 if TYPE_CHECKING:
     from nova_migcheck.novadb import fleet
+    from nova_migcheck.report.report import Report
 
 BEYOND = ("Judged by the hosts' published reports, as in the scheduler's filter. Not considered: "
           "Nova's other filters and weights, free resources and placement, aggregates, server "
@@ -62,6 +63,11 @@ class Explain(FleetListing):
             others = 0 if parsed_args.host else len(found.hosts) - len(hosts)
             self.say(_sentence(server, others))
             self.say(BEYOND)
+            rejections = [each.verdict.rejections for each in candidates
+                          if not each.verdict.accepted]
+            service = common.shared(rejections, _source(server, found))
+            if service:
+                self.say(f'{service}.')
         if self.drawn(parsed_args):
             from nova_migcheck.cli import overview
             overview.explained(self.app.stdout, candidates)
@@ -103,6 +109,11 @@ def _hosts(found: fleet.Fleet, server: fleet.Server, name: Optional[str]) -> lis
     return named
 
 
+def _source(server: fleet.Server, found: fleet.Fleet) -> Optional[Report]:
+    return next((host.report for host in found.hosts
+                 if host.name == server.host and host.cell == server.cell), None)
+
+
 def _nested_row(each: Candidate) -> tuple[Any, ...]:
     report = each.host.report
     return (each.host.name, each.host.cell, each.host.service, each.word,
@@ -117,8 +128,7 @@ def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[fleet.Host],
     :param migcheck: ``CONF.migcheck``
     :param now: seconds since the epoch
     """
-    source = next((host.report for host in found.hosts
-                   if host.name == server.host and host.cell == server.cell), None)
+    source = _source(server, found)
     guest = targets.guest(server.uuid, source, server.arrived, now, migcheck, server.needs)
     judge_one = targets.Judge(Policies.from_conf(migcheck), guest, source, now)
     return [(host, Verdict() if host.name == server.host else judge_one.in_full(host.stats))

@@ -85,7 +85,7 @@ class Destination:
             # A fault that was seen before this decision may have been repaired since.
             target = self._reporter.fresh(time.monotonic() - begun)
             verdict, found = self._judge(context, instance, source, target)
-        self._refusals.enforce(context, instance, self._conf.host, verdict)
+        self._refusals.enforce(context, instance, self._conf.host, verdict, source)
         self._watch.remember_findings(instance.uuid, self._conf.host,
                                       verdict.rejections + verdict.warnings)
         return found

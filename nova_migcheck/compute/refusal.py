@@ -9,14 +9,16 @@ row. Members see the names of events but not their hosts: the name holds a diges
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Optional
 
 from nova import exception, objects, utils
 from oslo_log import log as logging
 
 from nova_migcheck.compute.fence import fenced
 from nova_migcheck.deadline import Call
+from nova_migcheck.judging import common
 from nova_migcheck.judging.verdict import Verdict
+from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger('nova_migcheck.hook')
 
@@ -36,17 +38,20 @@ class Refusals:
     def __init__(self, conf: Any) -> None:
         self._conf = conf
 
-    def enforce(self, context: Any, instance: Any, target: str, verdict: Verdict) -> None:
+    def enforce(self, context: Any, instance: Any, target: str, verdict: Verdict,
+                source: Optional[Report] = None) -> None:
         """Log a verdict; when it rejects, record its event and raise.
 
         :param target: the host that was judged
+        :param source: the report of the source, where it may have the same fault
         :raises nova.exception.MigrationPreCheckError: for a rejection in ``mode = enforce``
         """
         for finding in verdict.warnings:
             LOG.warning('Live migration to %s: %s', target, finding, instance=instance)
         if verdict.accepted:
             return
-        text = reason(verdict, target)
+        service = common.shared([verdict.rejections], source)
+        text = '; '.join(filter(None, (service, reason(verdict, target))))
         if self._conf.migcheck.mode != 'enforce':
             LOG.warning('Live migration to %s would be refused ([migcheck] mode = %s): %s',
                         target, self._conf.migcheck.mode, text, instance=instance)

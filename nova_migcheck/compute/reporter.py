@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
 import time
 from typing import Any, Mapping, Optional
@@ -28,6 +29,9 @@ LOG = logging.getLogger('nova_migcheck.reporter')
 # Seconds that stop() waits for the thread. Its child is killed first, so it ends at once unless the
 # kernel holds the child.
 STOP = 3.0
+
+# How much the interval between two rounds varies, as a part of it.
+_VARIES = 0.1
 
 
 class Reporter:
@@ -119,6 +123,8 @@ class Reporter:
 
     def _loop(self) -> None:
         try:
+            # Hosts that were restarted together must not ask the services at the same time.
+            self._stop.wait(random.uniform(0, self._conf.migcheck.check_interval))
             while not self._stop.is_set():
                 begun = time.monotonic()
                 try:
@@ -133,8 +139,9 @@ class Reporter:
                         raise
                     LOG.exception('nova-migcheck could not run its checks; this host reports '
                                   'nothing new')
-                left = self._conf.migcheck.check_interval - (time.monotonic() - begun)
-                self._stop.wait(max(1.0, left))
+                interval = (self._conf.migcheck.check_interval
+                            * random.uniform(1 - _VARIES, 1 + _VARIES))
+                self._stop.wait(max(1.0, interval - (time.monotonic() - begun)))
         finally:
             self._ended.set()
 

@@ -122,9 +122,23 @@ class TestLastResort:
         cloud.set('migcheck', 'last_resort_hosts', '2')
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
-        assert migration.message == 'No valid host was found. migcheck rejected 2 hosts (endpoint: 2)'
+        assert migration.message.startswith('No valid host was found. migcheck rejected 2 hosts (endpoint: 2; ')
         assert len(migration.refusals) == sum(host.was_asked() for host in cloud.hosts.values()) == 2
         assert cloud.allocated_on(server) == {'compute1'}
+
+    def test_a_fault_that_all_have_is_said_to_be_one_of_the_service(self, cloud, unreachable):
+        server = cloud.server('compute1')
+        for host in HOSTS:
+            cloud.say(host, unreachable)
+        cloud.check()
+        cloud.set('migcheck', 'last_resort_hosts', '1')
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert migration.message.startswith('No valid host was found. migcheck rejected 3 hosts (endpoint: 3; '
+                                            'endpoint: the same on the source and on 3 of 3 targets: this is the service')
+        (reason,) = migration.refusals.values()
+        assert reason.startswith('endpoint: the same on the source: this is the service, not the host; endpoint: http')
+        assert cloud.log.lines('WARNING', 'nova_migcheck.scheduler', 'on the source and on 4 of 4 targets')
 
     def test_never_a_host_whose_cpu_does_not_fit(self, cloud):
         server = cloud.server('compute1')

@@ -77,10 +77,11 @@ class TestStart:
         assert 'Value for option on_stale' in line and "found 'refuse'" in line and 'nova.conf' in line
 
     def test_nothing_is_left_when_nova_compute_stops(self, no_cloud):
-        cloud = Cloud({'compute1': Cpu()}, conf={'migcheck': {'checks': 'hangs,cpu', 'round_deadline': '300'}})
+        cloud = Cloud({'compute1': Cpu()}, conf={'migcheck': {
+            'checks': 'hangs,cpu', 'round_deadline': '300', 'check_interval': '10'}})
         cloud.setUp()
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not children() and time.monotonic() < deadline:
                 time.sleep(0.05)  # a process's birth is no event that another one can wait for
             assert children()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thread that keeps a host's report. Its rounds are made up here; real ones are in test_runner.py and the attacks."""
 import logging
+import random
 import threading
 import time
 import types
@@ -65,6 +66,11 @@ def keeper(rounds):
         'address': runner.Loaded('address', Some, 'x:Some'), 'gone': runner.Loaded('gone', error='no')})
     yield keeper
     keeper.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_delay(monkeypatch):
+    monkeypatch.setattr(reporter.random, 'uniform', lambda low, high: low)
 
 
 def test_before_the_first_round_nothing_is_published(keeper):
@@ -195,3 +201,24 @@ def test_a_change_is_logged_once_when_it_begins_and_once_when_it_ends(keeper, ro
     keeper.fresh(0)
     lines = [r.getMessage() for r in caplog.records if 'as a migration target' in r.getMessage()]
     assert len(lines) == 2 and 'no longer' in lines[1] and 'resolves to 127.0.1.1' in lines[0]
+
+
+def test_hosts_that_start_together_do_not_check_themselves_together(keeper, rounds, monkeypatch):
+    delays = []
+
+    def wait(seconds):
+        delays.append(seconds)
+        if len(delays) == 4:
+            keeper._stop.set()
+    monkeypatch.setattr(reporter.random, 'uniform', random.Random(7).uniform)
+    monkeypatch.setattr(keeper._stop, 'wait', wait)
+    keeper._loop()
+    first, *others = delays
+    assert 0 < first < 60 and len(rounds.told) == 3
+    assert all(50 < delay <= 66 for delay in others) and len(set(others)) == 3
+
+
+def test_a_decision_does_not_wait_for_the_first_round_of_the_thread(keeper, rounds, monkeypatch):
+    monkeypatch.setattr(reporter.random, 'uniform', lambda low, high: 3600)
+    keeper.start()
+    assert keeper.fresh(60) is not None and len(rounds.told) == 1
