@@ -12,6 +12,8 @@ from tests.peer.arguments import SUITES
 
 # A class of tests that says this concerns us, whatever else it tests.
 _CONCERNS_US = re.compile(r'live.?migrat', re.IGNORECASE)
+# Of such a class the tests that are named for it: others of the larger ones boot and resize.
+_BY_NAME = r'(?i)live_?migrat|graceful_shutdown'
 # 2025.1 and before do not have it.
 _SHUTDOWN = 'functional/test_graceful_shutdown.py'
 
@@ -67,7 +69,9 @@ def suites(site_packages: pathlib.Path) -> list[Suite]:
         'unit.virt.drivers': modules('unit/virt/test_virt_drivers.py'),
         'unit.scheduler': modules('unit/scheduler'),
     }
-    return [Suite(name, name.startswith('unit'), names[name]) for name in SUITES]
+    only = {'functional': _BY_NAME}
+    return [Suite(name, name.startswith('unit'), names[name], only.get(name, ''))
+            for name in SUITES]
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:

@@ -127,9 +127,10 @@ def hurry() -> None:
 def main() -> None:
     path, mode, only, *names = sys.argv[1:]
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    # The first patches the whole process, or forbids that. The second changes functions of Nova
-    # before anything that uses them is imported.
-    importlib.import_module('nova.tests.unit')
+    # The package of the tests patches the whole process, or forbids that: before anything else of
+    # Nova is imported. The second changes functions of Nova before anything uses them.
+    functional = any(name.startswith('nova.tests.functional') for name in names)
+    importlib.import_module('nova.tests.functional' if functional else 'nova.tests.unit')
     importlib.import_module('nova.test')
     swap = None
     if mode != 'stock':
