@@ -30,6 +30,9 @@ LOG = logging.getLogger('nova_migcheck.reporter')
 # kernel holds the child.
 STOP = 3.0
 
+# Seconds within which the first round begins.
+FIRST = 60.0
+
 # How much the interval between two rounds varies, as a part of it.
 _VARIES = 0.1
 
@@ -124,7 +127,7 @@ class Reporter:
     def _loop(self) -> None:
         try:
             # Hosts that were restarted together must not ask the services at the same time.
-            self._stop.wait(random.uniform(0, self._conf.migcheck.check_interval))
+            self._stop.wait(random.uniform(0, min(FIRST, self._conf.migcheck.check_interval)))
             while not self._stop.is_set():
                 begun = time.monotonic()
                 try:

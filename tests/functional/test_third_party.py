@@ -32,7 +32,8 @@ def test_the_check_of_the_documentation_runs_and_its_policy_holds(conf):
     with open('/proc/sys/vm/nr_hugepages') as pages:
         count = int(pages.read())
     origin = '/proc/sys/vm/nr_hugepages'
-    failure = Finding('hugepages', Outcome.FAILURE, 'huge pages', 'none are reserved', origin, 'sysctl vm.nr_hugepages=1024')
+    failure = Finding('hugepages', Outcome.FAILURE, 'huge pages', 'none are reserved', origin, 'sysctl vm.nr_hugepages=1024',
+                      code='hugepages-none')
     assert found.findings == [Finding('hugepages', Outcome.OK, 'huge pages', f'{count} are reserved', origin) if count else failure]
     assert Policies.from_conf(conf.migcheck).of(failure) == 'warn'
 

@@ -25,7 +25,7 @@ from nova import context as nova_context
 from nova.virt import driver as virt_driver
 from nova.virt import virtapi
 
-from nova_migcheck.compute import destination
+from nova_migcheck.compute import destination, reporter
 from nova_migcheck.compute.fence import fenced
 from nova_migcheck.report import published
 from tests.functional.attack import Heart, left, left_after
@@ -82,6 +82,7 @@ def main(nova_conf, pid, number):
     nova.conf.neutron.register_dynamic_opts(CONF)
     objects.register_all()
     driver = virt_driver.load_compute_driver(virtapi.VirtAPI())
+    reporter.FIRST = 0.0
     driver.init_host('compute1')
     # From here on a round is run when it is asked for.
     while not driver._migcheck.reporter.texts():

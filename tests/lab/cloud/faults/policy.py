@@ -37,7 +37,8 @@ class N2(_Reports):
     noticed = ()
 
     def set(self) -> None:
-        self._scheduler(on_stale='reject', stale_after=self.limit)
+        # It is well: as a last resort it would be asked itself, and accept.
+        self._scheduler(on_stale='reject', stale_after=self.limit, last_resort_hosts=0)
         self.configure(self.target, {'migcheck': {'check_interval': 3600}} if self.cloud.plugin else {})
 
     def ready(self) -> None:
