@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``./run peer``: Nova's own tests without the plugin and with it.
 
-Each suite runs in a process of its own, as many at a time as there are processors.
+Each suite runs in a process of its own, three at a time on two processors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.peer.suites import Suite, suites
 _SHOWN = 12
 
 
-def both(novas: list[Nova], named: Collection[str]) -> list[Pair]:
+def both(novas: list[Nova], named: Collection[str], everything: bool) -> list[Pair]:
     """Run the suites that are named of each release on both sides."""
     def told(nova: Nova, suite: Suite, plugin: bool) -> Ran:
         ran = run(nova, suite, plugin)
@@ -33,9 +33,11 @@ def both(novas: list[Nova], named: Collection[str]) -> list[Pair]:
               f'{table.counts(ran)} in {ran.seconds:.0f} s, {ran.cpu_seconds:.0f} s of CPU',
               flush=True)
         return ran
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Each waits for a third of its time.
+    with concurrent.futures.ThreadPoolExecutor((os.cpu_count() or 1) * 3 // 2) as pool:
         begun = [(nova, suite, [pool.submit(told, nova, suite, side) for side in (False, True)])
-                 for nova in novas for suite in suites(nova.site_packages) if suite.name in named]
+                 for nova in novas for suite in suites(nova.site_packages, everything)
+                 if suite.name in named]
         pairs = [Pair(nova, suite, *(side.result() for side in sides))
                  for nova, suite, sides in begun]
         list(pool.map(lambda pair: pair.repeat(EXPLAINED), pairs))
@@ -74,7 +76,7 @@ def main() -> int:
     novas = [Nova(release, pathlib.Path(nova_releases.venv(release))) for release in given.releases]
     for nova in novas:
         samples.install(nova)
-    status = report(both(novas, given.suites))
+    status = report(both(novas, given.suites, given.all))
     print(f'{(time.monotonic() - begun) / 60:.0f} minutes')
     return status
 

@@ -25,4 +25,7 @@ def parser() -> argparse.ArgumentParser:
                       help=f'of Nova: by default {" and ".join(_RELEASES)}')
     told.add_argument('--suite', nargs='+', dest='suites', metavar='SUITE', choices=SUITES,
                       default=SUITES, help=f'of {", ".join(SUITES)}: by default all')
+    told.add_argument('--all', action='store_true',
+                      help='run every test of a suite, not only those that are named for what the '
+                      'plugin takes part in')
     return told

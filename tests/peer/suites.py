@@ -12,8 +12,13 @@ from tests.peer.arguments import SUITES
 
 # A class of tests that says this concerns us, whatever else it tests.
 _CONCERNS_US = re.compile(r'live.?migrat', re.IGNORECASE)
-# Of such a class the tests that are named for it: others of the larger ones boot and resize.
-_BY_NAME = r'(?i)live_?migrat|graceful_shutdown'
+# What is run of the larger suites: tests that are named for what our driver and filter take part
+# in. The others boot, resize and count devices, and all of them take two hours more.
+_BY_NAME = {
+    'functional.libvirt': r'(?i)migrat|evacuat|vgpu|uefi|machine_?type|traits|rt_servers|reshape',
+    'functional': r'(?i)live_?migrat|graceful_shutdown',
+    'functional.notification': r'(?i)live_migration|test_instance|compute_task|libvirt|service',
+}
 # 2025.1 and before do not have it.
 _SHUTDOWN = 'functional/test_graceful_shutdown.py'
 
@@ -46,8 +51,11 @@ SHORT = (
 )
 
 
-def suites(site_packages: pathlib.Path) -> list[Suite]:
-    """List all of them."""
+def suites(site_packages: pathlib.Path, everything: bool) -> list[Suite]:
+    """List all of them.
+
+    :param everything: whether to run all tests in them
+    """
     tests = site_packages / 'nova/tests'
 
     def modules(path: str) -> tuple[str, ...]:
@@ -69,9 +77,8 @@ def suites(site_packages: pathlib.Path) -> list[Suite]:
         'unit.virt.drivers': modules('unit/virt/test_virt_drivers.py'),
         'unit.scheduler': modules('unit/scheduler'),
     }
-    only = {'functional': _BY_NAME}
-    return [Suite(name, name.startswith('unit'), names[name], only.get(name, ''))
-            for name in SUITES]
+    return [Suite(name, name.startswith('unit'), names[name],
+                  '' if everything else _BY_NAME.get(name, '')) for name in SUITES]
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
