@@ -9,14 +9,16 @@ from typing import Any, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a check is told. Plain values: a check runs in a process that knows no nova.
+    """What a check is given. Plain values: a check runs in a process without nova.
 
     :param host: ``[DEFAULT] host``, this host's name in Nova
-    :param options: group -> option -> value, only those that the check asked for in its ``OPTIONS``
+    :param options: group -> option -> value, only those that its ``OPTIONS`` list
     :param files: ``group.option`` -> the file that set it; absent for a default
     :param timeout: seconds that any one wait of the check may take
     :param memory: what the check gave as :class:`Keep` in its last round, else None
     :param guests: for the check that reads the guests: check that has needs -> its entry point
+    :param thorough: False in a round that no decision waits for. Then a check may rely on an
+        earlier round for what was well, to spare the services
     :param target: for a check of ``WHEN = 'path'``: the facts of the target, its ``host``, and the
         address at which Nova will ``connect`` to it
     """
@@ -28,6 +30,7 @@ class Settings:
     memory: Any = None
     target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     guests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    thorough: bool = True
 
     def get(self, group: str, option: str, default: Any = None) -> Any:
         """Return the value of an option, or ``default`` when Nova does not set or know it."""

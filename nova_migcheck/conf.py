@@ -333,6 +333,20 @@ fetch it. The endpoints in the catalog are checked in every round, and if one is
 catalog is fetched at once. The default saves keystone a login per minute, host and user, each of
 which takes about 0.1 s of its CPU. 0 logs in every round.
 """),
+    cfg.IntOpt(
+        'probe_interval',
+        default=300,
+        min=0,
+        help="""
+Seconds for which a round of checks relies on an earlier one for each endpoint that was well. Each
+endpoint is due at its own time. One that was not well is checked in every round, and the target of
+a migration checks all of them again before it decides. The default keeps 1,000 hosts from sending
+100 requests a second. 0 checks all endpoints in every round.
+
+Related options:
+
+* ``recheck_after``
+"""),
     cfg.FloatOpt(
         'clock_skew_limit',
         default=5.0,

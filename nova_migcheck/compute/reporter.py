@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import threading
 import time
@@ -59,8 +60,9 @@ class Reporter:
         self._report: Optional[Report] = None
         self._publishing = threading.Lock()
         self._texts: dict[str, str] = {}
-        # When the last round ended on the monotonic clock, and the mount table at its beginning.
-        self._at = 0.0
+        # When the last thorough round ended on the monotonic clock, and the mount table at its
+        # beginning.
+        self._at = -math.inf
         self._mounts = b''
         # Held by whoever runs a round, so that a decision waits for the round under way.
         self._running = threading.Lock()
@@ -99,8 +101,8 @@ class Reporter:
     def fresh(self, max_age: float) -> Optional[Report]:
         """Return a report that was made within ``max_age`` seconds.
 
-        The checks run again first when the last one is older, or when something was mounted or
-        unmounted since. Decisions that come together share one round, and wait for one at most.
+        The checks run again first when the last thorough round is older, or when something was
+        mounted or unmounted since. Decisions that come together share one round, and wait for one at most.
 
         :returns: None when there is no report at all
         """
@@ -111,7 +113,7 @@ class Reporter:
             try:
                 # Another decision, or the thread, may have run the round that we waited for.
                 if self._at < asked and not self._is_fresh(max_age):
-                    self._round()
+                    self._round(thorough=True)
             finally:
                 self._running.release()
         return self._report
@@ -133,7 +135,7 @@ class Reporter:
                 try:
                     if self._running.acquire(timeout=self._longest_round()):
                         try:
-                            self._round()
+                            self._round(thorough=False)
                         finally:
                             self._running.release()
                 except BaseException as e:
@@ -148,12 +150,17 @@ class Reporter:
         finally:
             self._ended.set()
 
-    def _round(self) -> None:
+    def _round(self, thorough: bool) -> None:
+        """Run the checks and publish the report.
+
+        :param thorough: whether a decision waits for it
+        """
         table = mounts.table()
         settings = {}
         for name, loaded in self._checks.items():
             if loaded.check is not None:
-                settings[name] = self._reader.read(loaded.check, self._memory.get(name))
+                settings[name] = dataclasses.replace(
+                    self._reader.read(loaded.check, self._memory.get(name)), thorough=thorough)
                 if loaded.check.READS_GUESTS:
                     settings[name] = dataclasses.replace(settings[name], guests={
                         one: self._checks[one].entry for one in self._registry.needing})
@@ -168,7 +175,8 @@ class Reporter:
         now = time.time()
         counted = None if guests_age is None else now - guests_age
         self._publish(reports.build(now, findings, facts, self._registry, counted))
-        self._at, self._mounts = time.monotonic(), table
+        if thorough:
+            self._at, self._mounts = time.monotonic(), table
         LOG.debug('Checked this host in %.2f s: %s', outcome.seconds,
                   self._report.summary if self._report else '')
 

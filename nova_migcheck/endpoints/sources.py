@@ -54,7 +54,8 @@ OPTIONS = {
                  'barbican_region_name', 'verify_ssl', 'verify_ssl_path'],
     'vault': ['vault_url', 'ssl_ca_crt_file'],
     'service_user': ['send_service_user_token'],
-    'migcheck': ['extra_endpoints', 'required_services', 'clock_skew_limit', 'catalog_interval'],
+    'migcheck': ['extra_endpoints', 'required_services', 'clock_skew_limit', 'catalog_interval',
+                 'probe_interval'],
 }
 
 

@@ -8,6 +8,7 @@ resolver is abandoned. The threads are daemons, and end with the process of the 
 from __future__ import annotations
 
 import queue
+import random
 import socket
 import threading
 import time
@@ -35,6 +36,9 @@ _ELSEWHERE = 3
 # a warning for each client that leaves after the greeting, and nothing for one that only connects.
 # Nova's own heartbeats notice a broker that stops answering.
 _GREETED_SELDOM = ('amqp', 'amqps')
+
+# How much ``probe_interval`` varies, as a part of it.
+_VARIES = 0.2
 
 # Options that do not affect authentication.
 _NOT_LOGIN = frozenset({
@@ -68,6 +72,7 @@ class Survey:
         memory = settings.memory if isinstance(settings.memory, Mapping) else {}
         self._cached = self._read_catalogs(memory.get('catalogs'))
         self._greeted = self._young(memory.get('greeted'))
+        self._well = {} if settings.thorough else _not_due(memory.get('well'))
         self.picture = Picture(seconds=settings.timeout)
 
     def run(self) -> Picture:
@@ -96,7 +101,23 @@ class Survey:
                     key = f'{target.url} {address}'
                     greeted[key] = self._greeted.get(key, time.time())
         return {'catalogs': {group: one.to_json() for group, one in catalogs.items()},
-                'greeted': greeted}
+                'greeted': greeted, 'well': self._remember_well()}
+
+    def _remember_well(self) -> dict[str, Any]:
+        """Return the answers of the targets without any fault, and when each is due again.
+
+        The time varies, so that the targets of many hosts are not all asked at the same time.
+        """
+        interval = self._settings.get('migcheck', 'probe_interval', 300)
+        well = {}
+        for target, answers in self.picture.answers.items():
+            if any(answer.fault for answer in answers.values()):
+                continue
+            key = repr(target)
+            due = time.time() + interval * random.uniform(1 - _VARIES, 1 + _VARIES)
+            well[key] = self._well.get(key) or {
+                'due': due, 'answers': [answer.well_to_json() for answer in answers.values()]}
+        return well
 
     # -- waiting
 
@@ -154,6 +175,11 @@ class Survey:
         if target in self._asked:
             return
         self._asked[target] = time.monotonic()
+        well = self._well.get(repr(target))
+        if well is not None:
+            answers = [Answer.well_from_json(value) for value in well['answers']]
+            self.picture.answers[target] = {answer.address: answer for answer in answers}
+            return
         try:
             host, _port = target.host, target.port
             proxy = web.proxy_for(target.url) if target.scheme in probe.WEB else ''
@@ -317,3 +343,11 @@ class Survey:
                     key[2], Fault.NO_ANSWER, waited)
             elif key[0] == 'login':
                 self.picture.logins[key[1]] = TimeoutError(waited)
+
+
+def _not_due(well: Any) -> dict[str, Any]:
+    """Return the targets that were well and need not be asked again yet."""
+    if not isinstance(well, Mapping):
+        return {}
+    now = time.time()
+    return {key: one for key, one in well.items() if now < one['due']}

@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import ipaddress
 import urllib.parse
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Sequence
 
 from nova_migcheck.finding import without_credentials
 
@@ -131,6 +131,16 @@ class Answer:
     status: int = 0
     skew: Optional[float] = None
     proxy: str = ''
+
+    def well_to_json(self) -> list[Any]:
+        """Return an answer without fault, for a later round."""
+        return [self.address, self.detail, self.status, self.skew, self.proxy]
+
+    @classmethod
+    def well_from_json(cls, value: Sequence[Any]) -> Answer:
+        """Read what :meth:`well_to_json` returned."""
+        address, detail, status, skew, proxy = value
+        return cls(address, None, detail, status, skew, proxy)
 
 
 def is_address(host: str) -> bool:

@@ -100,7 +100,7 @@ class Host:
             reporter = self.driver._migcheck.reporter
             # Not fresh(): it is content with a round that was already under way.
             with per_host.running_for(self), reporter._running:
-                reporter._round()
+                reporter._round(thorough=True)
 
     def texts(self) -> dict[str, str]:
         """What it will publish next. Nothing where the plugin is not."""

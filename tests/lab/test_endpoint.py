@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional
 
@@ -82,9 +83,11 @@ class Host(NamedTuple):
         conf.set_override('probe_timeout', timeout, group='migcheck')
         return Reader(conf).read(EndpointCheck, memory=memory)
 
-    def look(self, nova_conf: str, memory: Any = None, timeout: float = 5.0) -> Round:
+    def look(self, nova_conf: str, memory: Any = None, timeout: float = 5.0,
+             thorough: bool = True) -> Round:
         """A round in a process forked from one that has its imports done."""
-        settings = self.settings(nova_conf, memory, timeout)
+        settings = dataclasses.replace(
+            self.settings(nova_conf, memory, timeout), thorough=thorough)
         results, seconds = inside.run(
             self.island.pid, 'nova_migcheck.checks.endpoint:EndpointCheck', settings
         )
@@ -438,6 +441,49 @@ class TestCatalog:
         with servers.Web(host.island, VIP, 5000):
             seen = host.look(self.CONF.replace(CONTROLLER, VIP))
         seen.only_failure('login', '[placement]')
+
+
+class TestProbeInterval:
+    """What was well is asked seldom, unless a decision waits for the answer."""
+
+    CONF = f'[migcheck]\nextra_endpoints = http://{VIP}:8000,http://{SPARE}:8000\n'
+
+    def test_what_was_well_is_not_asked_by_a_background_round(self, host: Host) -> None:
+        with servers.Web(host.island, VIP, 8000), servers.Web(host.island, SPARE, 8000):
+            memory = host.look(self.CONF).keep
+        quiet = host.look(self.CONF, memory, thorough=False)
+        assert not quiet.of(Outcome.WARNING)
+        assert [f.subject for f in quiet.of(Outcome.OK) if ':8000' in f.subject] == [
+            f'http://{VIP}:8000', f'http://{SPARE}:8000']
+        assert quiet.keep['well'] == memory['well']
+
+    def test_a_decision_asks_all(self, host: Host) -> None:
+        with servers.Web(host.island, VIP, 8000), servers.Web(host.island, SPARE, 8000):
+            memory = host.look(self.CONF).keep
+        assert len(host.look(self.CONF, memory).of(Outcome.WARNING)) == 2
+
+    def test_each_is_asked_again_at_its_own_time(self, host: Host) -> None:
+        with servers.Web(host.island, VIP, 8000), servers.Web(host.island, SPARE, 8000):
+            memory = host.look(self.CONF).keep
+        ours, other = (next(one for key, one in memory['well'].items() if address in key)
+                       for address in (VIP, SPARE))
+        assert 200 < ours['due'] - time.time() <= 360 and ours['due'] != other['due']
+        ours['due'] = time.time() - 1
+        [dead] = host.look(self.CONF, memory, thorough=False).of(Outcome.WARNING)
+        assert VIP in dead.subject
+
+    def test_what_was_not_well_is_asked_in_each_round(self, host: Host) -> None:
+        with servers.Web(host.island, SPARE, 8000):
+            memory = host.look(self.CONF).keep
+            with servers.Web(host.island, VIP, 8000):
+                repaired = host.look(self.CONF, memory, thorough=False)
+        assert not repaired.of(Outcome.WARNING)
+
+    def test_an_interval_of_none(self, host: Host) -> None:
+        conf = f'{self.CONF}probe_interval = 0\n'
+        with servers.Web(host.island, VIP, 8000), servers.Web(host.island, SPARE, 8000):
+            memory = host.look(conf).keep
+        assert len(host.look(conf, memory, thorough=False).of(Outcome.WARNING)) == 2
 
 
 class TestMessageQueue:

@@ -180,7 +180,8 @@ class ComputeNode(fixtures.Fixture):
 
     def configure(self) -> None:
         """Write nova.conf."""
-        plugin = {'migcheck': {'check_interval': 10, 'migration_networks': '10.77.0.0/24'}} if self.plugin else {}
+        plugin = {'migcheck': {'check_interval': 10, 'probe_interval': 0,
+                               'migration_networks': '10.77.0.0/24'}} if self.plugin else {}
         configuration.compute(self.conf, self.name, self.management, self.plugin, {
             'DEFAULT': {'reserved_host_memory_mb': 512 if self.number == PREFERRED else 4096},
             'libvirt': {'virt_type': self.virt_type, 'cpu_mode': 'host-model', 'live_migration_inbound_addr': f'{self.name}-mig'},

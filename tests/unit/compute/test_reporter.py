@@ -81,7 +81,8 @@ def test_the_thread_checks_and_what_it_found_is_published(keeper, rounds):
     rounds.findings = [BAD]
     keeper.start()
     assert rounds.ran.acquire(timeout=20)
-    assert keeper.fresh(3600).findings == (BAD,)
+    while not keeper.texts():
+        time.sleep(0.01)
     assert published.read(keeper.texts()).findings == (BAD,)
     assert list(rounds.told[0][0]) == ['address', 'gone'] and rounds.told[0][1] == 5.0
 
@@ -222,3 +223,13 @@ def test_a_decision_does_not_wait_for_the_first_round_of_the_thread(keeper, roun
     monkeypatch.setattr(reporter.random, 'uniform', lambda low, high: 3600)
     keeper.start()
     assert keeper.fresh(60) is not None and len(rounds.told) == 1
+
+
+def test_a_round_of_the_thread_is_not_fresh_enough_for_a_decision(keeper, rounds, monkeypatch):
+    monkeypatch.setattr(keeper._stop, 'wait', lambda seconds: keeper._stop.set() if rounds.told else None)
+    keeper._loop()
+    keeper._stop.clear()
+    assert len(rounds.told) == 1 and not rounds.told[0][0]['address'].thorough
+    keeper.fresh(60)
+    keeper.fresh(60)
+    assert [settings['address'].thorough for settings, _deadline in rounds.told] == [False, True]
