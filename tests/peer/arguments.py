@@ -28,4 +28,6 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--all', action='store_true',
                       help='run every test of a suite, not only those that are named for what the '
                       'plugin takes part in')
+    told.add_argument('--quick', action='store_true',
+                      help='run a test without the plugin only if it fails with it')
     return told

@@ -95,6 +95,11 @@ class Ran:
     cpu_seconds: float
 
 
+def assumed(ran: Ran) -> Ran:
+    """Return what the same tests come to without the plugin, if all of them pass."""
+    return Ran(dict.fromkeys(ran.tests, Test('passed')), 0.0, 0.0)
+
+
 def run(nova: Nova, suite: Suite, plugin: bool) -> Ran:
     """Run a suite in a process of its own; what a process that hangs or dies leaves, in another.
 

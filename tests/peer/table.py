@@ -14,7 +14,9 @@ from tests.peer.running import Ran
 def outcomes(pairs: Iterable[Pair]) -> str:
     """Show what passed, failed and was skipped, without the plugin and with it."""
     return _rst(('release', 'suite', 'without', 'seconds', 'with', 'seconds'), [
-        (pair.nova.release, pair.suite.name, counts(pair.stock), f'{pair.stock.seconds:.0f}',
+        (pair.nova.release, pair.suite.name,
+         *((counts(pair.stock), f'{pair.stock.seconds:.0f}') if pair.stock.seconds
+           else (f'not run but {len(pair.again)}', '')),
          counts(pair.plugin), f'{pair.plugin.seconds:.0f}') for pair in pairs])
 
 
