@@ -362,6 +362,11 @@ def test_cold_migration_address_is_a_warning(hosts: TwoHosts) -> None:
         assert address in warning.detail and words in warning.detail and 'migration_inbound_addr' in warning.origin
 
 
+def test_an_address_that_both_options_have_is_reported_once(hosts: TwoHosts) -> None:
+    found = hosts.address(migration_inbound_addr='10.66.0.99', live_migration_inbound_addr='10.66.0.99')
+    assert [f.outcome for f in found.findings if f.outcome is not Outcome.OK] == [Outcome.FAILURE]
+
+
 def test_full_host_is_cheap(hosts: TwoHosts) -> None:
     """2,000 guests' tap devices, each with a link-local address."""
     namespaces.taps(hosts.target, 2000)

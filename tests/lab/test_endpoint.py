@@ -668,6 +668,17 @@ class TestOneCause:
         )
         assert 'keystone catalog' in found.origin
 
+    def test_a_stale_vip_over_https(self, host: Host, authority: servers.Authority) -> None:
+        """At the other address the certificate is for another name, which does not matter here."""
+        host.island.hosts.add(f'{CONTROLLER} api.cloud')
+        context = authority.issue('somebody.else').context
+        conf = (f'[placement]\nendpoint_override = https://{NOBODY}:8780\ncafile = {authority.file}\n'
+                f'[neutron]\nendpoint_override = http://api.cloud:9696\n')
+        with servers.Web(host.island, CONTROLLER, 9696), \
+                servers.Web(host.island, CONTROLLER, 8780, context=context):
+            seen = host.look(conf)
+        seen.only_failure(f'https://{NOBODY}:8780', 'the same service answers at', 'stale')
+
     def test_cut_off(self, host: Host) -> None:
         conf = self.CONF.replace(VIP, DARK).replace(SPARE, NOBODY)
         seen = host.look(conf, timeout=1.5)

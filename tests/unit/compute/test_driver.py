@@ -166,7 +166,7 @@ def test_the_source_refuses_when_both_do(driver, nova_calls):
 
 
 def test_a_destination_that_refuses_does_not_ask_nova(driver, nova_calls):
-    plug(driver, decide=None, **{})
+    plug(driver)
     driver._migcheck.destination = Part(
         driver.log, decide=exception.MigrationPreCheckError(reason='of ours'))
     with pytest.raises(exception.MigrationPreCheckError, match='of ours'):

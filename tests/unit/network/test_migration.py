@@ -56,6 +56,20 @@ def test_target_outside_of_the_listed_networks() -> None:
         assert word in str(found)
 
 
+def test_source_outside_of_the_networks_that_the_target_lists() -> None:
+    found, = networks.compare(host('a', networks=['10.66.0.0/24'], interface='mgmt0'),
+                              host('b', option_networks=['10.77.0.0/24']))
+    assert found.outcome is Outcome.FAILURE and found.detail.startswith('a migrates over 10.66')
+    assert found.origin == '[migcheck] migration_networks of b'
+
+
+def test_hosts_without_a_name() -> None:
+    for source, target, text in (({'networks': ['10.66.0.0/24']}, {'option_networks': BOTH}, 'the source'),
+                                 ({'option_networks': BOTH}, {'networks': ['10.66.0.0/24']}, 'the target')):
+        found, = networks.compare(host('', **source), host('', **target))
+        assert found.detail.startswith(f'{text} migrates over 10.66.0.0/24 on mig0')
+
+
 @pytest.mark.parametrize('guessed, outcome', [({}, Outcome.FAILURE), (GUESSED, Outcome.WARNING)])
 def test_mtu(guessed: dict, outcome: Outcome) -> None:
     found, = networks.compare(host('a'), host('b', mtu=9000, **guessed))

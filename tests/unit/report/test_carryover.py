@@ -95,6 +95,16 @@ def test_a_fact_is_forgotten_with_its_age(after):
     assert after(*rounds, (301, one('cpu', ended=False)))[1] == {}
 
 
+def test_what_still_counts_is_said_by_its_own_check(after):
+    """And not in an unknown finding of another check, nor in one of its own that is not unknown."""
+    other = Finding('cpu', Outcome.UNKNOWN, 'cpu', 'libvirt does not answer')
+    warning = Finding('storage', Outcome.WARNING, '/x', 'is full')
+    killed = one('storage', [other, warning], ended=False)
+    findings = after((0, one('storage', storage={'images': 'rbd'})), (60, killed))[0]
+    assert [f.check for f in findings if '60 s ago still counts: storage' in f.detail] == ['storage']
+    assert other in findings and warning in findings
+
+
 def test_one_check_says_nothing_about_another(after):
     both = Round(0.0, [DEAD, KILLED], outputs={'storage': CheckOutput([], {}, True), 'endpoint': CheckOutput([], {}, False)})
     before = Round(0.0, [DEAD], outputs={'storage': CheckOutput([Finding('storage', Outcome.FAILURE, '/x')], {}, True),
