@@ -29,7 +29,7 @@ X86 = ('x86_64', 'i686')
 _WORD = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}')
 _MAX_FEATURES = 2000
 _MAX_HZ = 10 ** 12
-# A reason names at most this many features that a libvirt does not know. Nova keeps 255 bytes of it.
+# A reason names at most this many unknown features, because Nova keeps only 255 bytes of it.
 _SHOWN = 5
 
 
@@ -105,7 +105,8 @@ class Cpu:
         return cls(arch=_word(value, 'arch'), virt=_word(value, 'virt'),
                    vendor=_optional_word(value, 'vendor'), model=_optional_word(value, 'model'),
                    features=_names(value, 'features'),
-                   tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ), tsc_scaling=_flag(value, 'tsc_scaling'),
+                   tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ),
+                   tsc_scaling=_flag(value, 'tsc_scaling'),
                    libvirt=_integer(value, 'libvirt', 10 ** 9),
                    hidden=_optional_names(value, 'hidden') or frozenset(),
                    forbids=_optional_names(value, 'forbids') or frozenset(),
@@ -164,7 +165,7 @@ def hides(names: Iterable[str]) -> str:
 
 
 def unreadable(names: Collection[str], guest: Cpu, libvirt: Optional[int]) -> Comparison:
-    """Return the comparison with a host whose libvirt does not know names in the guest's definition.
+    """Return the comparison with a host whose libvirt does not know names of the guest.
 
     The definition travels with the guest, and that libvirt refuses it, even if a feature is only
     disabled: "unknown CPU feature: NAME" (src/cpu/cpu_x86.c, virCPUx86ValidateFeatures), "Unknown
@@ -249,7 +250,7 @@ def _unknown(reason: str) -> Comparison:
 
 
 def _not_read(guest: Cpu, host: Cpu) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names in the guest's definition that the host's libvirt does not, or may not, know.
+    """Return the guest's names that the host's libvirt does not know, and those it may not know.
 
     A name that is newer than the table is in neither.
     """

@@ -293,7 +293,7 @@ def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
         return ()
     if 'does not provide required features' in message:
         return tuple(sorted(cpunames.canonical(found)))
-    # Other messages list features too: those that the guest forbids or that a strict match excludes.
+    # Other messages list features too: those that the guest forbids, or the strict match excludes.
     if isinstance(guest, Cpu) and cpunames.canonical(found) <= guest.features - guest.forbids:
         return tuple(sorted(cpunames.canonical(found)))
     return ()
