@@ -104,13 +104,12 @@ class Cpu:
             raise ValueError('a CPU is a JSON object')
         return cls(arch=_word(value, 'arch'), virt=_word(value, 'virt'),
                    vendor=_optional_word(value, 'vendor'), model=_optional_word(value, 'model'),
-                   features=_names(value, 'features'),
+                   features=_names(value, 'features'), at_most=_optional_names(value, 'at_most'),
                    tsc_hz=_integer(value, 'tsc_hz', _MAX_HZ),
                    tsc_scaling=_flag(value, 'tsc_scaling'),
                    libvirt=_integer(value, 'libvirt', 10 ** 9),
                    hidden=_optional_names(value, 'hidden') or frozenset(),
                    forbids=_optional_names(value, 'forbids') or frozenset(),
-                   at_most=_optional_names(value, 'at_most'),
                    spelled=_optional_names(value, 'spelled') or frozenset(),
                    cpu_map=_optional_word(value, 'cpu_map'))
 
