@@ -117,7 +117,7 @@ def expander(conn: Any) -> cpuguest.Expand:
 
     It does not use ``baselineHypervisorCPU``, which returns only what the host itself provides.
     """
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def expand(model: str, arch: str) -> frozenset[str]:
         models = [cpuxml.host_to_xml(arch, model)]
         try:

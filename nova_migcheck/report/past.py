@@ -73,16 +73,19 @@ class Past:
         """
         if not isinstance(value, list) or len(value) < 10:
             return None
-        time, direction, instance, peer, ended, *numbers, interface, text = value[:10]
+        (time, direction, instance, peer, ended, milliseconds, downtime, data, interface,
+         text) = value[:10]
         words = (direction, instance, peer, ended, interface, text)
         if not _is_number(time) or not all(isinstance(word, str) for word in words):
             return None
         if direction not in (IN, OUT) or ended not in _ENDS:
             return None
+        numbers = (milliseconds, downtime, data)
         if not all(number is None or _is_number(number) for number in numbers):
             return None
         return cls(time, direction, printable(instance[:12]), printable(peer[:_NAME]), ended,
-                   *numbers, printable(interface[:_NAME]), printable(text[:_TEXT]))
+                   milliseconds, downtime, data, printable(interface[:_NAME]),
+                   printable(text[:_TEXT]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON that a command prints."""
