@@ -123,12 +123,6 @@ def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str,
     return True if since is not None and libvirt >= since else None
 
 
-def known_to(libvirt: int, name: str, described_by: Optional[int],
-             cpu_map: Optional[str] = None) -> bool:
-    """Return whether a libvirt certainly knows a name, see :func:`knows`."""
-    return knows(libvirt, cpu_map, name, described_by) is True
-
-
 def is_listed(name: str) -> bool:
     """Return whether one of :data:`RELEASES` knows a name."""
     return name in _SINCE

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
-from typing import Any, Hashable, Iterator, Optional, Protocol, Sequence
+from typing import Any, Hashable, Iterator, Mapping, Optional, Sequence
 
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.judging.targets import Judge
@@ -40,20 +41,33 @@ class State(str, enum.Enum):
                 State.APART: ''}[self]
 
 
-class Host(Protocol):
-    """A host; :class:`nova_migcheck.novadb.fleet.Host` is one."""
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One compute host.
+
+    :param cell: name of its cell
+    :param stats: ``ComputeNode.stats``
+    :param service: the state of its nova-compute: ``up``, ``down``, ``disabled``, or ``none`` if it
+        has none
+    """
+
+    name: str
+    cell: str
+    stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    service: str = 'up'
+
+    @functools.cached_property
+    def report(self) -> Optional[Report]:
+        """Return the published report, or None if there is none or it cannot be read."""
+        try:
+            return published.read(self.stats)
+        except published.Unreadable:
+            return None
 
     @property
-    def name(self) -> str: ...
-
-    @property
-    def cell(self) -> str: ...
-
-    @property
-    def stats(self) -> Any: ...
-
-    @property
-    def report(self) -> Optional[Report]: ...
+    def unreadable(self) -> bool:
+        """Return whether it has published a report that this version cannot read."""
+        return self.report is None and self.stats.get(published.MAIN) is not None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,35 +9,10 @@ since.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping, NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Optional
 
 from nova_migcheck.finding import Finding, Outcome
-
-
-class CheckOutput(Protocol):
-    """The output of one check; ``rounds.runner`` has the class."""
-
-    @property
-    def findings(self) -> list[Finding]: ...
-
-    @property
-    def facts(self) -> dict[str, Any]: ...
-
-    @property
-    def ended(self) -> bool: ...
-
-
-class Round(Protocol):
-    """A round of checks; ``rounds.runner`` has the class."""
-
-    @property
-    def findings(self) -> list[Finding]: ...
-
-    @property
-    def facts(self) -> dict[str, Any]: ...
-
-    @property
-    def outputs(self) -> Mapping[str, CheckOutput]: ...
+from nova_migcheck.rounds.runner import CheckOutput, Round
 
 
 class _Result(NamedTuple):
