@@ -3,8 +3,8 @@
 
 The rooms, from the ground up. A room imports only those that stand above it here.
 
-``finding``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``, ``processes``,
-``certificates``
+``finding``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``,
+``processes``, ``certificates``
     The ground: values and tools that know nothing of the rest.
 ``cpu``, ``network``, ``storage``, ``endpoints``, ``libvirtd``
     The subjects. They know no check and no Nova.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-migcheck compare``: would a guest run on a host? Offline, from what libvirt printed of them."""
+"""Compare the CPU of a guest with a host, offline, from XML that libvirt has printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXIT = {cpu.COMPATIBLE: main.OK, cpu.INCOMPATIBLE: main.FAILURE, cpu.UNKNOWN: m
 
 
 class Names(columns.FormattableColumn):
-    """A list of names: one line for people, a list for machines."""
+    """A list of names: one line for people, a list for programs."""
 
     def human_readable(self) -> str:
         return ', '.join(self._value)
@@ -31,37 +31,41 @@ class Names(columns.FormattableColumn):
 
 
 class Compare(show.ShowOne):
-    """Whether a guest's CPU can run on a host, and which features the host lacks.
+    """Show whether a guest's CPU can run on a host, and which features the host lacks.
 
-    Both are XML as libvirt prints them: a <cpu> element, a <domain> (virsh dumpxml), <domainCapabilities> (virsh
-    domcapabilities) or <capabilities> (virsh capabilities).
+    Both files contain XML as libvirt prints it: a <cpu> element, a <domain> (virsh dumpxml),
+    <domainCapabilities> (virsh domcapabilities) or <capabilities> (virsh capabilities).
     """
 
-    EXAMPLES = (('compare --guest guest.xml --host target.xml', '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the '
-                                                                'target'),)
+    EXAMPLES = (('compare --guest guest.xml --host target.xml',
+                 '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the target'),)
 
     @property
     def formatter_namespace(self) -> str:
         return listing.ONE
 
     def get_epilog(self) -> str:
-        """The example, and what the exit code says."""
-        return listing.epilog(self.EXAMPLES, '0 compatible, 1 incompatible, 2 it cannot be told, 255 a file is not readable.')
+        """Return the example, and the meaning of the exit codes."""
+        return listing.epilog(self.EXAMPLES, '0 compatible, 1 incompatible, 2 unknown, '
+                                             '255 a file cannot be read.')
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.formatter_class = listing.help_formatter(parser.formatter_class)
         parser.add_argument('--guest', metavar='FILE', required=True,
-                            help='the CPU of the guest, best the <domain> of the running guest')
+                            help='the CPU of the guest, preferably the <domain> of the running '
+                                 'guest')
         parser.add_argument('--host', metavar='FILE', required=True,
-                            help='the CPU of the target, best its <domainCapabilities>')
+                            help='the CPU of the target, preferably its <domainCapabilities>')
         add_cpu_map(parser)
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        found = compare_files(parsed_args.guest, parsed_args.host, CpuMap(parsed_args.cpu_map))
-        self._exit_code = _EXIT[found.outcome]
-        return ('outcome', 'missing', 'reason'), (found.outcome, Names(found.missing), found.reason)
+    def take_action(self,
+                    parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        result = compare_files(parsed_args.guest, parsed_args.host, CpuMap(parsed_args.cpu_map))
+        self._exit_code = _EXIT[result.outcome]
+        values = result.outcome, Names(result.missing), result.reason
+        return ('outcome', 'missing', 'reason'), values
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         super().run(parsed_args)
@@ -69,16 +73,17 @@ class Compare(show.ShowOne):
 
 
 def add_cpu_map(parser: argparse.ArgumentParser) -> None:
-    """The option ``--cpu-map``."""
+    """Add the option ``--cpu-map``."""
     parser.add_argument('--cpu-map', metavar='DIR',
-                        help="libvirt's CPU models; default $NOVA_MIGCHECK_CPU_MAP or /usr/share/libvirt/cpu_map")
+                        help="libvirt's CPU models; default $NOVA_MIGCHECK_CPU_MAP or "
+                             '/usr/share/libvirt/cpu_map')
 
 
 def read_definition(path: str) -> cpuxml.Definition:
-    """The CPU in a file.
+    """Read the CPU in a file.
 
-    :raises cpuxml.Undefined: when it is libvirt's, and says nothing of a CPU
-    :raises ValueError: when it is not, or cannot be read, naming the file
+    :raises cpuxml.Undefined: if the file is libvirt's, but the features do not follow from it
+    :raises ValueError: if it is not libvirt's, or cannot be read; the text names the file
     """
     try:
         with open(path, encoding='utf-8') as file:
@@ -94,11 +99,11 @@ def read_definition(path: str) -> cpuxml.Definition:
 def compare_files(guest_path: str, host_path: str, cpu_map: CpuMap) -> cpu.Comparison:
     """Compare the CPUs in two files.
 
-    :raises ValueError: for a file that holds none
+    :raises ValueError: if a file contains no CPU
     """
     undefined = []
     definitions = []
-    for path in (guest_path, host_path):  # both are read, so that a bad file is named whatever the other one is
+    for path in (guest_path, host_path):  # both, so that each bad file is reported
         try:
             definitions.append(read_definition(path))
         except cpuxml.Undefined as error:
@@ -111,42 +116,47 @@ def compare_files(guest_path: str, host_path: str, cpu_map: CpuMap) -> cpu.Compa
 def compare_definitions(guest: cpuxml.Definition, host: cpuxml.Definition,
                         cpu_map: CpuMap) -> cpu.Comparison:
     """Compare a guest's CPU with a host's."""
-    # A <cpu> element names neither the architecture nor what runs it: then it is what the other one says.
+    # A <cpu> element contains neither architecture nor virt type: use those of the other file.
     arch, virt = guest.arch or host.arch or 'x86_64', guest.virt or host.virt or 'kvm'
     guest = dataclasses.replace(guest, arch=arch, virt=virt)
     host = dataclasses.replace(host, arch=host.arch or arch, virt=host.virt or virt)
     try:
         if (guest.arch, guest.virt) == (host.arch, host.virt) and guest.arch in cpu.X86:
-            said = offered.model(guest, host, cpu_map)
-            if said is None or said.compatible:
-                said = offered.names(guest, host, cpu_map) or said
-            if said is not None:
-                return said
+            result = offered.model(guest, host, cpu_map)
+            if result is None or result.compatible:
+                result = offered.names(guest, host, cpu_map) or result
+            if result is not None:
+                return result
         uses, gives = cpuguest.guest(guest, cpu_map.expand), cpuguest.host(host, cpu_map.expand)
     except (cpuxml.Undefined, cpuguest.UnknownModel) as error:
         return cpu.Comparison(cpu.UNKNOWN, reason=str(error.args[0]))
-    uses = dataclasses.replace(uses, spelled=frozenset())  # which is judged here
+    uses = dataclasses.replace(uses, spelled=frozenset())  # these names are compared below
     known = _knows(host, gives, cpu_map)
-    found = cpu.compare(uses, gives, known)
-    strange = sorted(name for name in guest.all_named if not known(name))
-    # Where the host's models tell its release, the names were compared with what that knows.
-    unsaid = not cpunames.known_with(model.name for model in host.models)
-    if found.compatible and strange and unsaid and uses.arch in cpu.X86:
-        return cpu.Comparison(cpu.UNKNOWN, reason=f'has a libvirt that does not know {", ".join(strange)}, which the '
-                                                  "guest's definition names")
-    if host.document == 'capabilities' and found.outcome != cpu.UNKNOWN:
-        note = "this is the host's raw CPU, which differs from what its hypervisor provides: prefer domainCapabilities"
-        return dataclasses.replace(found, reason='; '.join(filter(None, (found.reason, note))))
-    return found
+    result = cpu.compare(uses, gives, known)
+    unknown = sorted(name for name in guest.all_named if not known(name))
+    # If the host's models show its release, the names were compared with those of that release.
+    compared = bool(cpunames.known_with(model.name for model in host.models))
+    if result.compatible and unknown and not compared and uses.arch in cpu.X86:
+        reason = (f'has a libvirt that may not know {", ".join(unknown)}, which '
+                  "the guest's definition names")
+        return cpu.Comparison(cpu.UNKNOWN, reason=reason)
+    if host.document == 'capabilities' and result.outcome != cpu.UNKNOWN:
+        note = ("this is the host's raw CPU, which differs from what its hypervisor provides: use "
+                'domainCapabilities')
+        return dataclasses.replace(result, reason='; '.join(filter(None, (result.reason, note))))
+    return result
 
 
 def _knows(host: cpuxml.Definition, gives: cpu.Cpu, cpu_map: CpuMap) -> Callable[[str], bool]:
-    """Whether the host's libvirt knows a name: it does when the libvirt here does, or when the host's document says it."""
+    """Return a function that returns whether the host's libvirt knows a name.
+
+    It does if the libvirt here knows it, or if the host's document contains it.
+    """
     here = cpunames.canonical(cpu_map.names(gives.arch))
-    said = cpunames.canonical(name for name, _ in host.features) | gives.features
-    vmx = any(name.startswith('vmx-') for name in said)  # a libvirt that knows one knows them all
+    listed = host.all_named | gives.features
+    vmx = any(name.startswith('vmx-') for name in listed)  # a libvirt that knows one knows them all
 
     def known(name: str) -> bool:
-        return not here or name in here or name in said or (vmx and name.startswith('vmx-'))
+        return not here or name in here or name in listed or (vmx and name.startswith('vmx-'))
 
     return known

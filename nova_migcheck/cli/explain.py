@@ -12,7 +12,7 @@ from nova_migcheck.cli.fleetlisting import EXIT_OF_STATE, FleetListing
 from nova_migcheck.cli.shown import Candidate
 from nova_migcheck.finding import printable
 from nova_migcheck.judging import common, targets
-from nova_migcheck.judging.matrix import alike, state
+from nova_migcheck.judging.matrix import Host, alike, state
 from nova_migcheck.judging.verdict import Verdict
 from nova_migcheck.policies import Policies
 
@@ -91,7 +91,7 @@ def _sentence(server: fleet.Server, others: int) -> str:
     return f'{text}, in cell {cell}; hosts of other cells ({others}) are no targets.'
 
 
-def _hosts(found: fleet.Fleet, server: fleet.Server, name: Optional[str]) -> list[fleet.Host]:
+def _hosts(found: fleet.Fleet, server: fleet.Server, name: Optional[str]) -> list[Host]:
     """Return the hosts of the server's cell, or only the one with this name.
 
     :raises nova_migcheck.novadb.fleet.Unavailable: when that is unknown, or in another cell
@@ -121,8 +121,8 @@ def _nested_row(each: Candidate) -> tuple[Any, ...]:
             Migrations(report.migrations if report else ()))
 
 
-def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[fleet.Host], migcheck: Any,
-          now: float) -> list[tuple[fleet.Host, Verdict]]:
+def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[Host], migcheck: Any,
+          now: float) -> list[tuple[Host, Verdict]]:
     """Return the verdict of the scheduler's filter for each host. The source's is empty.
 
     :param migcheck: ``CONF.migcheck``

@@ -111,7 +111,7 @@ def _table(matrix: Matrix) -> list[dict[str, Any]]:
         if own.rejections or (count and not accepted):
             worst = State.REJECTED
         rows.append({
-            'name': host.name, 'cell': host.cell, 'service': getattr(host, 'service', ''),
+            'name': host.name, 'cell': host.cell, 'service': host.service,
             'report': _report(matrix, number), 'accepted': accepted, 'sources': count,
             'state': str(worst), 'sign': worst.sign,
             'reasons': [{

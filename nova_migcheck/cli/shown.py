@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import TYPE_CHECKING, Mapping, Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 from nova_migcheck.finding import Outcome, worst
-from nova_migcheck.judging.matrix import State
+from nova_migcheck.judging.matrix import Host, State
 from nova_migcheck.judging.verdict import Verdict, is_fresh
-
-if TYPE_CHECKING:
-    from nova_migcheck.novadb import fleet
 
 FRESH, STALE, MISSING, UNREADABLE = 'fresh', 'stale', 'missing', 'unreadable'
 SOURCE = 'source'
@@ -27,7 +24,7 @@ class HostStatus:
     :param checks: check -> its worst outcome
     """
 
-    host: fleet.Host
+    host: Host
     report: str
     seconds: Optional[float]
     checks: Mapping[str, Outcome]
@@ -50,7 +47,7 @@ class HostStatus:
         return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))
 
 
-def status(host: fleet.Host, checks: Sequence[str], now: float, stale_after: float) -> HostStatus:
+def status(host: Host, checks: Sequence[str], now: float, stale_after: float) -> HostStatus:
     """Return the status of a host.
 
     :param checks: names of the checks to show
@@ -73,7 +70,7 @@ class Candidate:
     :param alike: the verdict without the details that differ between otherwise equal hosts
     """
 
-    host: fleet.Host
+    host: Host
     state: Optional[State]
     verdict: Verdict
     alike: Verdict

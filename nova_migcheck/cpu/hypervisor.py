@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPUs, asked of a libvirt connection: what its hypervisor provides, what a guest has, and libvirt's own comparison.
+"""Ask libvirt what its hypervisor provides, what a guest has, and for its own comparison.
 
-Every function takes the connection and calls nothing but its methods, so that Nova's own connection will do, whose
-methods are wrapped for eventlet. ``libvirt`` itself is not imported: its errors are known by their ``get_error_code``.
+Every function takes the connection and calls nothing but its methods. So it also works with Nova's
+own connection, whose methods are wrapped for eventlet. ``libvirt`` itself is not imported: its
+errors are recognized by their ``get_error_code``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.models import CpuMap
 
-# Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags, virCPUCompareResult, virErrorNumber.
+# Numbers of libvirt's ABI: virConnectBaselineCPUFlags, virConnectCompareCPUFlags,
+# virCPUCompareResult, virErrorNumber.
 _EXPAND_FEATURES = 1
 _FAIL_INCOMPATIBLE = 1
 _COMPARE_INCOMPATIBLE, _COMPARE_IDENTICAL, _COMPARE_SUPERSET = 0, 1, 2
@@ -40,20 +42,20 @@ _QEMU_10_1 = 10_001_000  # as virConnectGetVersion counts
 _FEATURE = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 # libvirt's src/qemu/qemu_domain.c, qemuDomainCheckCPU().
 _BY_USABILITY = 10_010_000
-# Names that a libvirt does not know and that are found out, one a question.
+# At most this many names that a libvirt does not know are determined: each takes a call.
 _MOST_UNKNOWN = 8
 
 
 class CannotSay(Exception):
-    """libvirt cannot tell what was asked. The text says why."""
+    """Raised if libvirt cannot answer. The text says why."""
 
 
 def host_cpu(conn: Any, virt_type: str) -> Cpu:
-    """What the hypervisor of the connection provides to guests of ``virt_type`` (``kvm`` or ``qemu``).
+    """Return what the hypervisor provides to guests of ``virt_type`` (``kvm`` or ``qemu``).
 
-    It is the domain capabilities' host-model, expanded. The raw host CPU of the capabilities, which Nova reports,
-    differs from it in both directions. Takes about 3 ms; at the first call after libvirtd started, which probes QEMU,
-    seconds.
+    This is the expanded host-model of the domain capabilities. The raw host CPU of the
+    capabilities, which Nova reports, differs from it in both directions. A call takes about 3 ms.
+    The first one after libvirtd has started takes seconds, because libvirtd probes QEMU.
 
     :raises CannotSay: with the reason
     """
@@ -62,16 +64,18 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
         version = conn.getLibVersion()
         arch = raw.arch or 'x86_64'
         try:
-            definition = cpuxml.parse_definition(conn.getDomainCapabilities(None, arch, None, virt_type, 0))
+            definition = cpuxml.parse_definition(
+                conn.getDomainCapabilities(None, arch, None, virt_type, 0))
         except cpuxml.Undefined as error:
             if arch in X86 or arch == 's390x':
                 raise CannotSay(str(error)) from None
             # On Arm libvirt knows the host's own CPU only.
-            return Cpu(arch=arch, virt=virt_type, vendor=raw.vendor, model=raw.model, libvirt=version,
-                       features=raw.named('require'))
+            return Cpu(arch=arch, virt=virt_type, vendor=raw.vendor, model=raw.model,
+                       libvirt=version, features=raw.named('require'))
         try:
-            features = _required(conn.baselineHypervisorCPU(None, arch, None, virt_type,
-                                                            [cpuxml.as_custom(definition)], _EXPAND_FEATURES))
+            custom = [cpuxml.as_custom(definition)]
+            features = _required(conn.baselineHypervisorCPU(
+                None, arch, None, virt_type, custom, _EXPAND_FEATURES))
         except Exception as error:
             if _code(error) != _ERR_NO_SUPPORT:
                 raise
@@ -82,21 +86,21 @@ def host_cpu(conn: Any, virt_type: str) -> Cpu:
     except (CannotSay, cpuguest.UnknownModel, cpuxml.Undefined) as error:
         raise CannotSay(str(error)) from None
     except ValueError as error:
-        raise CannotSay(f'libvirt answered something unexpected: {error}') from None
+        raise CannotSay(f'unexpected answer of libvirt: {error}') from None
     except Exception as error:
         raise CannotSay(_why(error)) from None
-    return Cpu(arch=arch, virt=virt_type, vendor=definition.vendor, model=definition.model, features=features,
-               tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version,
+    return Cpu(arch=arch, virt=virt_type, vendor=definition.vendor, model=definition.model,
+               features=features, tsc_hz=raw.tsc_hz, tsc_scaling=raw.tsc_scaling, libvirt=version,
                hidden=_hidden(conn, virt_type, definition.vendor) - features,
                spelled=spelled, cpu_map=_cpu_map(conn) if arch in X86 else None)
 
 
 def _cpu_map(conn: Any) -> Optional[str]:
-    """Return the digest of the names that this libvirt knows, None when that cannot be told.
+    """Return the digest of the names that this libvirt knows, or None if it cannot be determined.
 
-    It is asked for the names of models, in 0.5 ms. It does not tell those of features, which are
-    read from the files of its package. If nova-compute has another release's files, in a container,
-    both together have a digest that no release has.
+    libvirt lists the names of models, in 0.5 ms. It does not list those of features, which are
+    read from the files of its package. If nova-compute has the files of another release, in a
+    container, the digest is none of the known ones.
     """
     ask = getattr(conn, 'getCPUModelNames', None)  # some stand-ins for a connection lack it
     try:
@@ -109,37 +113,36 @@ def _cpu_map(conn: Any) -> Optional[str]:
 
 
 def expander(conn: Any) -> cpuguest.Expand:
-    """``expand(model, arch)`` that asks this libvirt, once for each model.
+    """Return ``expand(model, arch)``, which asks this libvirt once for each model.
 
-    Not ``baselineHypervisorCPU``, which would leave only what the host itself provides.
+    It does not use ``baselineHypervisorCPU``, which returns only what the host itself provides.
     """
-    known: dict[tuple[str, str], frozenset[str]] = {}
-
+    @functools.cache
     def expand(model: str, arch: str) -> frozenset[str]:
-        if (model, arch) not in known:
-            wanted = cpuxml.host_to_xml(arch, model)
-            try:
-                if arch == 's390x':  # no models without the hypervisor there, and it does not intersect a single one
-                    answer = conn.baselineHypervisorCPU(None, arch, None, 'kvm', [wanted], _EXPAND_FEATURES)
-                else:
-                    answer = conn.baselineCPU([wanted], _EXPAND_FEATURES)
-            except Exception as error:
-                raise cpuguest.UnknownModel(f'libvirt cannot tell what the CPU model {model} is: {_why(error)}') from None
-            known[model, arch] = _required(answer)
-        return known[model, arch]
+        models = [cpuxml.host_to_xml(arch, model)]
+        try:
+            if arch == 's390x':  # baselineCPU knows no models there
+                return _required(conn.baselineHypervisorCPU(
+                    None, arch, None, 'kvm', models, _EXPAND_FEATURES))
+            return _required(conn.baselineCPU(models, _EXPAND_FEATURES))
+        except Exception as error:
+            raise cpuguest.UnknownModel(
+                f'libvirt cannot expand the CPU model {model}: {_why(error)}') from None
 
     return expand
 
 
 def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.Expand] = None,
               asked: Optional[Callable[[], Optional[str]]] = None) -> Cpu:
-    """The CPU of a running guest.
+    """Return the CPU of a running guest.
 
-    :param domain_xml: its live XML, ``XMLDesc(0)``: ``VIR_DOMAIN_XML_MIGRATABLE`` leaves out what was disabled live
+    :param domain_xml: its live XML, ``XMLDesc(0)``; that of ``VIR_DOMAIN_XML_MIGRATABLE`` lacks
+        what was disabled when it started
     :param host: the host that it runs on, from :func:`host_cpu`
-    :param expand: from :func:`expander`; pass one to ask for each model once only
-    :param asked: gives the XML with which it was asked for, ``XMLDesc(VIR_DOMAIN_XML_MIGRATABLE)``,
-        None when it has just ended; called only where that matters (see ``definition.spelled``)
+    :param expand: from :func:`expander`; pass one to ask for each model only once
+    :param asked: returns the XML with which the guest was requested,
+        ``XMLDesc(VIR_DOMAIN_XML_MIGRATABLE)``, None if it has just ended; called only if that
+        matters (see ``definition.spelled``)
     :raises CannotSay: with the reason
     """
     try:
@@ -147,9 +150,10 @@ def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.E
         if definition.virt is not None and definition.virt != host.virt:
             host = host_cpu(conn, definition.virt)
         if definition.mode == 'custom' and definition.arch not in (*X86, 's390x', None):
-            # Arm: no models that libvirt could expand; the name of the model and what is added to it is all there is.
-            return Cpu(arch=definition.arch or host.arch, virt=definition.virt or host.virt, vendor=definition.vendor,
-                       model=definition.model, features=definition.named('require'), libvirt=host.libvirt)
+            # Arm: libvirt cannot expand the models. Only the names can be compared.
+            return Cpu(arch=definition.arch or host.arch, virt=definition.virt or host.virt,
+                       vendor=definition.vendor, model=definition.model,
+                       features=definition.named('require'), libvirt=host.libvirt)
         return cpuguest.guest(definition, expand or expander(conn), host, host.libvirt,
                               CpuMap().added, functools.partial(_named, asked) if asked else None)
     except (ValueError, LookupError) as error:
@@ -164,9 +168,9 @@ def _named(asked: Callable[[], Optional[str]]) -> frozenset[str]:
 def unknown_names(conn: Any, guest: Cpu) -> frozenset[str]:
     """Return the names in a guest's definition that this libvirt does not know.
 
-    libvirt complains of one at a time, so it is asked until it is content, or has named eight. The
-    question is not the guest's own definition: libvirt 11.3 does not look at the features of a model
-    with ``-vN``, nor at features that are disabled in a model that QEMU calls usable.
+    libvirt reports one name at a time, so it is asked again until it accepts the rest or has
+    reported eight. It is not asked about the guest's own definition: libvirt 11.3 looks neither at
+    the features of a model with ``-vN``, nor at features that are disabled in a usable model.
     """
     features = sorted(guest.spelled - {guest.model})
     found: set[str] = set()
@@ -182,7 +186,7 @@ def unknown_names(conn: Any, guest: Cpu) -> frozenset[str]:
 
 
 def _unknown_name(conn: Any, guest: Cpu, xml: str, names: set[str]) -> set[str]:
-    """Return the one of ``names`` that libvirt complains of."""
+    """Return the one of ``names`` that libvirt reports as unknown."""
     try:
         conn.compareHypervisorCPU(None, _emulated(guest.arch), None, guest.virt, xml, 0)
     except Exception as error:
@@ -199,7 +203,7 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
     :param guest: a :class:`Cpu`, or a ``<cpu>`` element
     :param virt: ``kvm`` or ``qemu``; needed with an element
     :param arch: of the guest; without it the host's
-    :returns: with ``missing`` from libvirt's message; UNKNOWN when libvirt cannot tell
+    :returns: with ``missing`` from libvirt's message; UNKNOWN if libvirt cannot compare
     """
     if isinstance(guest, Cpu):
         unknown = unknown_names(conn, guest) if guest.arch in X86 else None
@@ -216,65 +220,69 @@ def ask_hypervisor(conn: Any, guest: Union[Cpu, str], virt: Optional[str] = None
         except Exception as error:
             if _code(error) != _ERR_NO_SUPPORT:
                 raise
-            how = ' (compared with the raw CPU of the host: its libvirt cannot compare with the hypervisor)'
+            how = (' (compared with the raw CPU of the host, since its libvirt cannot compare with '
+                   'the hypervisor)')
             answer = conn.compareCPU(xml, _FAIL_INCOMPATIBLE)
     except Exception as error:
         if _code(error) == _ERR_CPU_INCOMPATIBLE:
             return _unless_hidden(conn, guest, _incompatible(error, guest, how))
         return Comparison(UNKNOWN, reason=f'libvirt cannot compare: {_why(error)}{how}')
-    if answer == _COMPARE_INCOMPATIBLE:  # it should have raised, and named the features
-        return Comparison(INCOMPATIBLE, reason=f'is incompatible by the word of its libvirt, which names nothing{how}')
+    if answer == _COMPARE_INCOMPATIBLE:  # with the flag, libvirt should have raised an error
+        return Comparison(INCOMPATIBLE, reason='is incompatible according to its libvirt, which '
+                                               f'did not say why{how}')
     if answer in (_COMPARE_IDENTICAL, _COMPARE_SUPERSET):
         return Comparison(COMPATIBLE, reason=how.strip(' ()'))
     return Comparison(UNKNOWN, reason=f'libvirt answered {answer}{how}')
 
 
 def ask_and_count(conn: Any, guest: Cpu, provided: Optional[Cpu]) -> Comparison:
-    """Ask the hypervisor, and let the comparison of features have the word against a yes that is not believed.
+    """Ask the hypervisor; if it accepts the guest, also compare the features.
 
     Since 10.10 compareHypervisorCPU looks at neither features nor vendor if QEMU calls the model
-    usable and no feature is required by name, and compares newer models by what blocks them. For nine
-    guests with features that the target's QEMU had switched off, libvirt 11.3 accepted the live
-    <cpu>, and all nine migrations failed. :func:`ask_hypervisor` puts another question, the oldest
-    model with each feature required, and the answer was right for all nine. No guest is known that
-    would be accepted wrongly by it, but features that are certainly missing have the word.
+    usable and no feature is required by name, and compares newer models by what blocks them. For
+    nine guests with features that the target's QEMU had switched off, libvirt 11.3 accepted the
+    live <cpu>, and all nine migrations failed. :func:`ask_hypervisor` asks about the oldest model
+    with each feature required, and the answer was right for all nine. It is not known to accept any
+    guest wrongly, but features that are certainly missing decide.
 
-    :param provided: what the hypervisor provides, as it was published; asked anew before it counts
+    :param provided: what the hypervisor provides, as published; read again before it decides
     """
-    asked = ask_hypervisor(conn, guest, guest.virt)
-    if not asked.compatible or provided is None or conn.getLibVersion() < _BY_USABILITY:
-        return asked
-    # libvirt was asked about the names, whatever was published of what it knows.
+    answer = ask_hypervisor(conn, guest, guest.virt)
+    if not answer.compatible or provided is None or conn.getLibVersion() < _BY_USABILITY:
+        return answer
+    # libvirt has accepted the names, whatever names were published.
     guest = dataclasses.replace(guest, spelled=frozenset())
     if compare(guest, provided).outcome != INCOMPATIBLE:
-        return asked
+        return answer
     try:
-        counted = compare(guest, host_cpu(conn, guest.virt))
+        compared = compare(guest, host_cpu(conn, guest.virt))
     except CannotSay:
-        return asked
-    return counted if counted.outcome == INCOMPATIBLE else asked
+        return answer
+    return compared if compared.outcome == INCOMPATIBLE else answer
 
 
 def _emulated(arch: Optional[str]) -> Optional[str]:
-    # One CPU, and the emulator for i686 alone is often not installed.
+    # The CPU is the same, and the emulator for i686 is often not installed.
     return 'x86_64' if arch == 'i686' else arch
 
 
 def _incompatible(error: Exception, guest: Union[Cpu, str], how: str) -> Comparison:
-    """libvirt's message as a comparison. It is translated into libvirtd's language, the names in it are not."""
+    """Convert libvirt's message, which is in libvirtd's language; the names in it are not."""
     message = str(getattr(error, 'get_str2', lambda: '')() or _why(error))
     missing = _missing(message, guest)
     reason = lacks(missing) if missing else f'is incompatible: {message}'
     return Comparison(INCOMPATIBLE, missing, reason + how)
 
 
-def _unless_hidden(conn: Any, guest: Union[Cpu, str], found: Comparison) -> Comparison:
-    vendor, virt = (guest.vendor, guest.virt) if isinstance(guest, Cpu) else (None, None)
-    if not found.missing or not frozenset(found.missing) <= cpunames.ARCH_CAPABILITIES:
-        return found
-    if not frozenset(found.missing) <= _hidden(conn, virt, vendor):
-        return found
-    return Comparison(UNKNOWN, reason=hides(found.missing))
+def _unless_hidden(conn: Any, guest: Union[Cpu, str], result: Comparison) -> Comparison:
+    if not result.missing or not isinstance(guest, Cpu):
+        return result
+    # Looked at first, because _hidden() asks libvirt.
+    if not cpunames.ARCH_CAPABILITIES.issuperset(result.missing):
+        return result
+    if not _hidden(conn, guest.virt, guest.vendor).issuperset(result.missing):
+        return result
+    return Comparison(UNKNOWN, reason=hides(result.missing))
 
 
 def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
@@ -285,17 +293,18 @@ def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
         return ()
     if 'does not provide required features' in message:
         return tuple(sorted(cpunames.canonical(found)))
-    # Other messages list features too: those that the guest forbids, those that a strict match has too many.
+    # Other messages list features too: those that the guest forbids, or the strict match excludes.
     if isinstance(guest, Cpu) and cpunames.canonical(found) <= guest.features - guest.forbids:
         return tuple(sorted(cpunames.canonical(found)))
     return ()
 
 
 def _hidden(conn: Any, virt: Optional[str], vendor: Optional[str]) -> frozenset[str]:
-    """What the hypervisor gives to a guest that has it, and does not show.
+    """Return what the hypervisor gives to a guest that has it, but does not report.
 
-    QEMU 10.1 stopped to enable by itself, on AMD, what belongs to Intel's arch-capabilities register. KVM still
-    emulates it (libvirt's release notes, 12.5.0), but neither domain capabilities nor compareHypervisorCPU tell.
+    QEMU 10.1 stopped enabling the features of Intel's arch-capabilities register by default on AMD.
+    KVM still emulates them (libvirt's release notes, 12.5.0), but neither domain capabilities nor
+    compareHypervisorCPU show that.
     """
     if virt != 'kvm' or vendor not in _AMD or conn.getVersion() < _QEMU_10_1:
         return frozenset()
@@ -303,14 +312,14 @@ def _hidden(conn: Any, virt: Optional[str], vendor: Optional[str]) -> frozenset[
 
 
 def _required(xml: str) -> frozenset[str]:
-    """The features that an expanded ``<cpu>`` has. It lists those of its model that the host lacks too, as disabled."""
+    """Return the features of an expanded ``<cpu>``, which also lists disabled ones."""
     return cpuxml.parse_definition(xml).named('require', 'force')
 
 
 def _code(error: Exception) -> Optional[int]:
-    """The code of a ``libvirtError``.
+    """Return the code of a ``libvirtError``.
 
-    :raises Exception: ``error`` itself when it is anything else, which is a bug and not libvirt's answer
+    :raises Exception: ``error`` itself if it is anything else, because it then is a bug
     """
     get_error_code = getattr(error, 'get_error_code', None)
     if get_error_code is None:

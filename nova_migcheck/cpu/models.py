@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's CPU models, read from its own files, for use where no libvirtd can be asked."""
+"""Read libvirt's CPU models from its own files, for use without a libvirtd."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from nova_migcheck.cpu.definition import UnknownModel
 #: Where distributions put them; ``NOVA_MIGCHECK_CPU_MAP`` names another directory.
 DIRECTORY = '/usr/share/libvirt/cpu_map'
 
-_FAMILIES = {'x86_64': 'x86', 'i686': 'x86', 'aarch64': 'arm', 'armv7l': 'arm', 'ppc64': 'ppc64', 'ppc64le': 'ppc64'}
+_FAMILIES = {'x86_64': 'x86', 'i686': 'x86', 'aarch64': 'arm', 'armv7l': 'arm', 'ppc64': 'ppc64',
+             'ppc64le': 'ppc64'}
 
 
 class CpuMap:
     """The CPU models of the libvirt that these files belong to.
 
-    :param directory: with ``index.xml``; by default ``$NOVA_MIGCHECK_CPU_MAP``, else :data:`DIRECTORY`
+    :param directory: with ``index.xml``; by default ``$NOVA_MIGCHECK_CPU_MAP`` or
+        :data:`DIRECTORY`
     """
 
     def __init__(self, directory: Union[str, pathlib.Path, None] = None) -> None:
-        self.directory = pathlib.Path(directory or os.environ.get('NOVA_MIGCHECK_CPU_MAP') or DIRECTORY)
+        self.directory = pathlib.Path(
+            directory or os.environ.get('NOVA_MIGCHECK_CPU_MAP') or DIRECTORY)
         self._families: dict[str, tuple[dict[str, ElementTree.Element], frozenset[str]]] = {}
 
     def models(self, arch: str) -> list[str]:
-        """Names of the models.
+        """Return the names of the models.
 
-        :raises OSError: when the files are not there
+        :raises OSError: if there are no such files
         """
         return list(self._read(arch)[0])
 
     def names(self, arch: str) -> frozenset[str]:
-        """Every feature that this libvirt has a name for. Empty when the files are not there."""
+        """Return every feature that this libvirt has a name for, none if there are no files."""
         try:
             return self._read(arch)[1]
         except OSError:
@@ -45,7 +48,7 @@ class CpuMap:
 
         Reads one file in 2 ms. All of them take 30 ms.
 
-        :raises OSError: when the file is not there
+        :raises OSError: if there is no such file
         """
         root = self._root('x86_features.xml')
         return frozenset(element.get('name', '') for element in root if element.tag == 'feature')
@@ -53,11 +56,11 @@ class CpuMap:
     def added(self, model: str) -> Optional[frozenset[str]]:
         """Read the features that were added to an x86 model later.
 
-        libvirt leaves them out of the CPU that it sends with a migration, unless the guest was asked
-        for with them, because an older libvirt may not know them (src/qemu/qemu_domain.c,
+        libvirt leaves them out of the CPU that it sends with a migration, unless the guest was
+        requested with them, because an older libvirt may not know them (src/qemu/qemu_domain.c,
         qemuDomainMakeCPUMigratable, since 10.2.0).
 
-        :returns: None when there is no such file
+        :returns: None if there is no such file
         """
         try:
             found = [_marked(element, 'added') for element in self._root(f'x86_{model}.xml')
@@ -67,7 +70,7 @@ class CpuMap:
         return found[0] if found else None
 
     def decides(self, model: str, arch: str) -> bool:
-        """Tell whether libvirt compares definitions of this model by these files, and not by QEMU.
+        """Return whether libvirt compares definitions of this model by these files, not by QEMU.
 
         Up to 10.9 it does so for all models, and since then for those that are marked.
         """
@@ -81,28 +84,28 @@ class CpuMap:
         return not marked or models[model].find("check[@partial='compat']") is not None
 
     def expand(self, model: str, arch: str) -> frozenset[str]:
-        """The features of a model.
+        """Return the features of a model.
 
-        :raises UnknownModel: for a model that is not in the files, and when there are none
+        :raises UnknownModel: if the model is not in the files, or there are none
         """
         try:
             models = self._read(arch)[0]
         except OSError as error:
-            raise UnknownModel(f'CPU model {model} cannot be looked up: no CPU models of libvirt at {self.directory} '
-                               f'({error.strerror or error})') from None
+            raise UnknownModel(f'CPU model {model} cannot be looked up: no CPU models of libvirt '
+                               f'at {self.directory} ({error.strerror or error})') from None
         if model not in models:
-            raise UnknownModel(f'the libvirt whose models are in {self.directory} does not know the {arch} CPU model '
-                               f'{model}')
+            raise UnknownModel(f'the libvirt whose models are in {self.directory} does not know '
+                               f'the {arch} CPU model {model}')
         features: frozenset[str] = frozenset()
         parent = models[model].find('model')
         if parent is not None and parent.get('name') in models and parent.get('name') != model:
             name = str(parent.get('name'))
             features = self.expand(name, arch) - _marked(models[name], 'removed')
-        # What is marked belongs to QEMU's model of that name, of today or of before; not to libvirt's.
+        # Marked features belong to QEMU's model of that name, now or formerly, not to libvirt's.
         return features | (_marked(models[model]) - _marked(models[model], 'removed', 'added'))
 
     def vendor(self, model: str, arch: str) -> Optional[str]:
-        """The vendor of a model, None when it has none or is not known."""
+        """Return the vendor of a model, or None if it has none or is unknown."""
         try:
             element = self._read(arch)[0].get(model)
         except OSError:
@@ -133,7 +136,6 @@ class CpuMap:
                     yield element
 
     def _root(self, filename: str) -> ElementTree.Element:
-        """:raises OSError: when the file is not there, or not readable as XML"""
         try:
             return ElementTree.parse(self.directory / pathlib.PurePath(filename).name).getroot()
         except ElementTree.ParseError as error:
@@ -141,6 +143,6 @@ class CpuMap:
 
 
 def _marked(model: ElementTree.Element, *marks: str) -> frozenset[str]:
-    """The features of a model that have one of ``marks``; all of them without marks."""
+    """Return the features of a model that have one of ``marks``, or all without marks."""
     return frozenset(feature.get('name', '') for feature in model.findall('feature')
                      if not marks or any(feature.get(mark) == 'yes' for mark in marks))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of CPU features: one name for each feature, and which libvirt knew which name."""
+"""Map each CPU feature to one name, and each name to the releases of libvirt that know it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Iterable, Optional
 
 from nova_migcheck.cpu.releases import RELEASES
 
-# Other spellings -> libvirt's present name. QEMU's and Linux's spellings are those that libvirt's cpu_map lists as
-# aliases; arch-facilities was libvirt's first name of arch-capabilities.
+# Other spellings -> libvirt's present name. QEMU's and Linux's spellings are those that libvirt's
+# cpu_map lists as aliases; arch-facilities was libvirt's first name of arch-capabilities.
 ALIASES = {
     'arch-facilities': 'arch-capabilities',
     'arch_capabilities': 'arch-capabilities',
@@ -43,30 +43,30 @@ ALIASES = {
 
 #: The bits of Intel's register IA32_ARCH_CAPABILITIES, and the feature that announces it.
 ARCH_CAPABILITIES = frozenset("""
-    arch-capabilities fb-clear fbsdp-no gds-no ibrs-all its-no mds-no pbrsb-no pschange-mc-no psdp-no rdctl-no
-    rfds-clear rfds-no rsba sbdr-ssdp-no skip-l1dfl-vmentry ssb-no taa-no tsx-ctrl
+    arch-capabilities fb-clear fbsdp-no gds-no ibrs-all its-no mds-no pbrsb-no pschange-mc-no
+    psdp-no rdctl-no rfds-clear rfds-no rsba sbdr-ssdp-no skip-l1dfl-vmentry ssb-no taa-no tsx-ctrl
 """.split())
 
-# The features of VMX have names since 9.10.0 (libvirt's release notes, 10.2.0). The first of RELEASES
-# that has them is 11.3.0.
+# The features of VMX have names since 9.10.0 (libvirt's release notes, 10.2.0). The first of
+# RELEASES that has them is 11.3.0.
 _VMX, _VMX_SINCE, _VMX_FIRST = 'vmx-', 9_010_000, 11_003_000
 # The features that 7.0.0, the oldest of RELEASES, knows and 6.0.0 does not.
 _SINCE_7_0 = frozenset("""
-    amd-no-ssb amd-stibp avx512-bf16 cldemote clzero core-capability decodeassists flushbyasid fsrm ibs lbrv mds-no
-    movdir64b movdiri pause-filter pfthreshold pschange-mc-no rsba split-lock-detect svm-lock taa-no tsc-scale tsx-ctrl
-    vmcb-clean waitpkg xsaveerptr
+    amd-no-ssb amd-stibp avx512-bf16 cldemote clzero core-capability decodeassists flushbyasid fsrm
+    ibs lbrv mds-no movdir64b movdiri pause-filter pfthreshold pschange-mc-no rsba split-lock-detect
+    svm-lock taa-no tsc-scale tsx-ctrl vmcb-clean waitpkg xsaveerptr
 """.split())
 
 
 def canonical(names: Iterable[str]) -> frozenset[str]:
-    """``names`` by libvirt's present names."""
+    """Translate ``names`` to libvirt's present names."""
     return frozenset(ALIASES.get(name, name) for name in names)
 
 
 def digest(models: Iterable[str], features: Iterable[str]) -> str:
     """Return 12 hexadecimal digits, the same for two libvirts that know the same names."""
-    said = f'{" ".join(sorted(models))}\n{" ".join(sorted(features))}'
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    text = f'{" ".join(sorted(models))}\n{" ".join(sorted(features))}'
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _cumulate() -> tuple[dict[str, int], dict[str, tuple[int, frozenset[str]]], frozenset[str]]:
@@ -82,8 +82,8 @@ def _cumulate() -> tuple[dict[str, int], dict[str, tuple[int, frozenset[str]]], 
     return since, by_digest, everywhere
 
 
-# name -> first of RELEASES that knows it; digest -> (first of RELEASES with it, its names); the names
-# that each of RELEASES knows
+# Name -> first of RELEASES that knows it; digest -> (first of RELEASES with it, its names); the
+# names that each of RELEASES knows.
 _SINCE, _BY_DIGEST, _EVERYWHERE = _cumulate()
 
 
@@ -100,16 +100,17 @@ def _exactly(libvirt: Optional[int], cpu_map: Optional[str]) -> Optional[frozens
 
 def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str,
           named_by: Optional[int]) -> Optional[bool]:
-    """Tell whether a libvirt knows a name of an x86 CPU model or feature.
+    """Return whether a libvirt knows a name of an x86 CPU model or feature.
 
-    A libvirt with the digest of one of :data:`RELEASES` knows exactly the names of that release. Of
-    any other, the version tells some of what it knows. It does not tell what it does not know:
-    distributions take names from later releases.
+    A libvirt with the digest of one of :data:`RELEASES` knows exactly the names of that release.
+    Otherwise it knows at least those of its version. It may know more, because distributions take
+    names from later releases.
 
-    :param libvirt: its version, None when that is not known
-    :param cpu_map: the :func:`digest` of what it knows, None when that is not known
-    :param named_by: version of the libvirt that named it. One as new knows it: libvirt never forgets
-    :returns: None when it cannot be told
+    :param libvirt: its version, None if unknown
+    :param cpu_map: the :func:`digest` of what it knows, None if unknown
+    :param named_by: version of the libvirt that used the name. Any later one knows it too, because
+        libvirt never removes a name
+    :returns: None if it cannot be determined
     """
     exact = _exactly(libvirt, cpu_map)
     if exact is not None:
@@ -122,23 +123,17 @@ def knows(libvirt: Optional[int], cpu_map: Optional[str], name: str,
     return True if since is not None and libvirt >= since else None
 
 
-def known_to(libvirt: int, name: str, described_by: Optional[int],
-             cpu_map: Optional[str] = None) -> bool:
-    """Tell whether a libvirt certainly knows a name, see :func:`knows`."""
-    return knows(libvirt, cpu_map, name, described_by) is True
-
-
 def is_listed(name: str) -> bool:
-    """Tell whether one of :data:`RELEASES` knows a name."""
+    """Return whether one of :data:`RELEASES` knows a name."""
     return name in _SINCE
 
 
 def known_with(models: Iterable[str]) -> dict[int, frozenset[str]]:
     """Return which of :data:`RELEASES` may offer these models, and all names that each knows.
 
-    libvirt offers the models that it knows and QEMU has. Every QEMU since 6.0 has EPYC-Milan, and the
-    first version (-v1) of each model. Nothing can be told of a host with an older QEMU. Of releases
-    that know the same names, only the first is returned.
+    libvirt offers the models that it knows and QEMU has. Every QEMU since 6.0 has EPYC-Milan, and
+    the first version (-v1) of each model. Nothing can be derived for a host with an older QEMU. Of
+    releases that know the same names, only the first is returned.
     """
     offered = frozenset(models)
     found = {}
@@ -150,7 +145,7 @@ def known_with(models: Iterable[str]) -> dict[int, frozenset[str]]:
 
 
 def version_text(libvirt: Optional[int]) -> str:
-    """``9.0.0`` for 9000000."""
+    """Return ``9.0.0`` for 9000000."""
     if libvirt is None:
         return 'of unknown version'
     return f'{libvirt // 1_000_000}.{libvirt // 1000 % 1000}.{libvirt % 1000}'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare a guest with what a host's domain capabilities say themselves of models and names."""
+"""Compare a guest with the models and names in a host's domain capabilities."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nova_migcheck.cpu.xml import Definition
 
 
 def model(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comparison]:
-    """Compare by what the domain capabilities say of the guest's model.
+    """Compare according to what the domain capabilities report about the guest's model.
 
     No guest can have a model that they do not offer ("CPU model NAME is not supported by
-    hypervisor"), unless libvirt may take another one instead. For a running guest that is all:
-    its definition says what it has. For a definition that no guest runs with yet, they say whether
-    QEMU can give all of the model:
+    hypervisor"), unless libvirt may use another one instead. Nothing else is compared for a running
+    guest, because its definition lists what it has. For other definitions, the domain capabilities
+    say whether QEMU can provide all of the model:
 
-    - A usable model is accepted as long as features are only taken away from it. libvirt says so
-      since 10.10 (src/qemu/qemu_domain.c, qemuDomainCheckCPU). libvirt 9.0 says otherwise when it
-      is asked, and starts such guests.
+    - A usable model is accepted if the definition only disables features of it. libvirt accepts it
+      since 10.10 (src/qemu/qemu_domain.c, qemuDomainCheckCPU). libvirt 9.0 does not when it is
+      asked, but starts such guests.
     - If libvirt's CPU map does not decide about the model, the definition must disable each of the
       features that block it.
 
-    :returns: None where the domain capabilities do not decide
-    :raises UnknownModel: when ``cpu_map`` does not know the model of the host
+    :returns: None if the domain capabilities do not decide
+    :raises UnknownModel: if ``cpu_map`` does not know the model of the host
     """
     if not host.models or guest.model is None or guest.takes_hosts_cpu:
         return None
@@ -52,24 +52,24 @@ def model(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comp
         return Comparison(COMPATIBLE)
     reason = lacks(sorted(missing))
     if found.blockers:
-        reason += f', as its domain capabilities say of CPU model {guest.model}'
+        reason += f', according to its domain capabilities for CPU model {guest.model}'
     return Comparison(INCOMPATIBLE, tuple(sorted(missing)), reason)
 
 
 def names(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comparison]:
     """Compare the names in the guest's definition with those that the host's libvirt knows.
 
-    Domain capabilities do not tell libvirt's version, but only some releases offer their models.
+    Domain capabilities do not contain libvirt's version, but only some releases offer their models.
 
-    :returns: None where nothing is wrong, or nothing is known
+    :returns: None if nothing is wrong, or nothing is known
     """
     known = cpunames.known_with([one.name for one in host.models])
     if not known:
         return None
-    # A running guest does not tell which features it was asked for.
+    # The definition of a running guest does not show which features were requested.
     asked = None if guest.live else lambda: guest.all_named
-    said = host.all_named | {one.name for one in host.models}
-    spelled = cpuguest.spelled(guest, cpu_map.expand, asked=asked) - said
+    reported = host.all_named | {one.name for one in host.models}
+    spelled = cpuguest.spelled(guest, cpu_map.expand, asked=asked) - reported
     like = ' or '.join(cpunames.version_text(version) for version in known)
     because = f'the CPU models that it offers are those of libvirt {like}'
     unknown = spelled - frozenset[str]().union(*known.values())
@@ -78,6 +78,6 @@ def names(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comp
         return Comparison(INCOMPATIBLE, reason=f'{reason}: {because}')
     doubtful = spelled - frozenset.intersection(*known.values())
     if doubtful:
-        reason = f'does not say whether its libvirt knows {naming(doubtful, guest.model)}'
+        reason = f'does not report whether its libvirt knows {naming(doubtful, guest.model)}'
         return Comparison(UNKNOWN, reason=f'{reason} of the guest: {because}')
     return None

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every source against every target, from what the hosts have published. Pure: it is given the hosts.
+"""Judge every source against every target, from what the hosts have published. Pure.
 
-A thousand hosts make a million pairs, but few kinds of hosts. What a decision rests on falls in two: what the target says about
-itself (its findings, or that it has no report that is believed), and what two hosts say together (the guest's CPU, the networks).
-The second is judged once for each pair of kinds.
+A thousand hosts make a million pairs, but few kinds of hosts. A verdict has two parts: one depends
+on the target alone (its findings, or that it has no fresh report), the other on the pair (the
+guest's CPU, the networks). The second part is judged once for each pair of kinds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
-from typing import Any, Hashable, Iterator, Optional, Protocol, Sequence
+from typing import Any, Hashable, Iterator, Mapping, Optional, Sequence
 
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.judging.targets import Judge
@@ -22,12 +23,12 @@ from nova_migcheck.report.report import Report
 
 
 class State(str, enum.Enum):
-    """What becomes of a pair."""
+    """Whether a target accepts a source."""
 
     ACCEPTED = 'accepted'
-    WARNED = 'warned'  # accepted, with something to know
+    WARNED = 'warned'  # accepted, with a warning
     REJECTED = 'rejected'
-    APART = 'apart'  # in two of Nova's cells, between which it does not live-migrate
+    APART = 'apart'  # in different cells, between which Nova does not live-migrate
     SAME = 'same'
 
     def __str__(self) -> str:
@@ -35,24 +36,38 @@ class State(str, enum.Enum):
 
     @property
     def sign(self) -> str:
-        """One character; never the only thing that tells it."""
-        return {State.ACCEPTED: '✓', State.WARNED: '!', State.REJECTED: '✗', State.SAME: '·', State.APART: ''}[self]
+        """One character, which is never shown without another mark."""
+        return {State.ACCEPTED: '✓', State.WARNED: '!', State.REJECTED: '✗', State.SAME: '·',
+                State.APART: ''}[self]
 
 
-class Host(Protocol):
-    """What is needed of a host; :class:`nova_migcheck.novadb.fleet.Host` is one."""
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One compute host.
+
+    :param cell: name of its cell
+    :param stats: ``ComputeNode.stats``
+    :param service: the state of its nova-compute: ``up``, ``down``, ``disabled``, or ``none`` if it
+        has none
+    """
+
+    name: str
+    cell: str
+    stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    service: str = 'up'
+
+    @functools.cached_property
+    def report(self) -> Optional[Report]:
+        """Return the published report, or None if there is none or it cannot be read."""
+        try:
+            return published.read(self.stats)
+        except published.Unreadable:
+            return None
 
     @property
-    def name(self) -> str: ...
-
-    @property
-    def cell(self) -> str: ...
-
-    @property
-    def stats(self) -> Any: ...
-
-    @property
-    def report(self) -> Optional[Report]: ...
+    def unreadable(self) -> bool:
+        """Return whether it has published a report that this version cannot read."""
+        return self.report is None and self.stats.get(published.MAIN) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Row:
 
     :param host: number of the host
     :param kind: number of the kind of source
-    :param who: the first digits of their UUIDs, empty for what is started there by default
+    :param who: the first digits of their UUIDs; empty for a guest that is started there by default
     """
 
     host: int
@@ -73,9 +88,9 @@ class Row:
 class Matrix:
     """The verdicts of all pairs.
 
-    :param own: for each host, what it says about itself as a target
+    :param own: for each host, the verdict on it as a target of anything
     :param kinds: for each host, number of its kind of target
-    :param pairs: kind of source, kind of target -> what both say together
+    :param pairs: kind of source, kind of target -> the verdict on the pair
     :param now: seconds since the epoch
     """
 
@@ -88,7 +103,10 @@ class Matrix:
     stale_after: float
 
     def verdict(self, row: Row, target: int) -> Verdict:
-        """The same as the scheduler's filter comes to, but that what matters to some servers only is a warning with its scope."""
+        """Return the verdict of the scheduler's filter.
+
+        What concerns only some servers is a warning with its scope.
+        """
         return self.own[target] + self.pairs[row.kind][self.kinds[target]]
 
     def state(self, row: Row, target: int) -> State:
@@ -99,9 +117,9 @@ class Matrix:
         return state(self.verdict(row, target))
 
     def folded(self) -> Iterator[tuple[list[Row], list[int], State, Verdict]]:
-        """(sources, targets, what becomes of them, why) for each pair of groups of hosts that are alike in all, cells apart left out.
+        """Yield (sources, targets, state, verdict) for each pair of groups of equal hosts.
 
-        A host alone is not its own target.
+        Pairs in different cells, and a host with itself, are left out.
         """
         for sources, targets in itertools.product(self.source_groups(), self.target_groups()):
             if self.hosts[sources[0].host].cell != self.hosts[targets[0]].cell:
@@ -125,64 +143,77 @@ class Matrix:
 
 
 def state(verdict: Verdict) -> State:
-    """What a verdict comes to."""
+    """Return the state for a verdict."""
     if verdict.rejections:
         return State.REJECTED
     return State.WARNED if verdict.warnings else State.ACCEPTED
 
 
-def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float, servers: bool = False) -> Matrix:
+def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float,
+          servers: bool = False) -> Matrix:
     """Judge every pair.
 
     :param migcheck: ``CONF.migcheck``
     :param now: seconds since the epoch
-    :param servers: whether guests with a CPU of their own get a row of their own
+    :param servers: whether guests with another CPU than usual get a row of their own
     """
-    sources: dict[Hashable, int] = {}
-    rows = []
-    guests: list[tuple[Guest, Optional[Report]]] = []
-    for number, host in enumerate(hosts):
-        report = host.report
-        known = report is not None and report.knows(0, now, migcheck)
-        found: list[tuple[Optional[Cpu], tuple[str, ...]]] = [(report.guest('') if known and report else None, ())]
-        if servers and known and report:
-            found += [(group.cpu, group.who) for group in report.groups]
-        for cpu, who in found:
-            requirements = report.needs.usual if report else ''
-            key: Hashable = (cpu, requirements, published.site(report) if report else None)
-            if key not in sources:
-                sources[key] = len(guests)
-                guests.append((Guest(cpu, _ALL, requirements=requirements), report))
-            rows.append(Row(number, sources[key], who))
+    rows, guests = _sources(hosts, migcheck, now, servers)
     # The frequency of a TSC differs on every host, and concerns few guests.
     exact = any(guest.cpu is not None and guest.cpu.tsc_hz is not None for guest, _report in guests)
-    targets: dict[Hashable, int] = {}
-    bare: list[Optional[Report]] = []
+    numbers: dict[Hashable, int] = {}
+    targets: list[Optional[Report]] = []
     kinds = []
     own = []
-    unbelieved = Judge(policies, Guest(), None, now)
+    without_report = Judge(policies, Guest(), None, now)
     for host in hosts:
         report = host.report
         kind: Hashable = None
-        alone: Optional[Report] = None
+        target: Optional[Report] = None
         if report is None or not is_fresh(report.time, now, policies.stale_after):
-            # As the filter, for which what is too old is stale, whether or not it can be read.
-            own.append(alike(unbelieved.in_full(host.stats), report, now, policies.stale_after))
+            # As in the filter, a report that is too old is stale, whether or not it can be read.
+            verdict = without_report.in_full(host.stats)
+            own.append(alike(verdict, report, now, policies.stale_after))
         else:
-            own.append(_soften(judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now, policies)))
-            alone = dataclasses.replace(report, findings=())
+            verdict = judge(Guest(needs=_ALL), None, dataclasses.replace(report, cpu=None), now,
+                            policies)
+            own.append(_soften(verdict))
+            target = dataclasses.replace(report, findings=())
             kind = published.common(host.stats), exact and report.cpu and report.cpu.tsc_hz
-        if kind not in targets:
-            targets[kind] = len(bare)
-            bare.append(alone)
-        kinds.append(targets[kind])
-    pairs = [[Verdict() if target is None else _soften(judge(guest, source, target, now, policies)) for target in bare]
-             for guest, source in guests]
+        if kind not in numbers:
+            numbers[kind] = len(targets)
+            targets.append(target)
+        kinds.append(numbers[kind])
+    pairs = [[_soften(judge(guest, source, target, now, policies)) if target else Verdict()
+              for target in targets] for guest, source in guests]
     return Matrix(hosts, rows, own, kinds, pairs, now, policies.stale_after)
 
 
+def _sources(hosts: Sequence[Host], migcheck: Any, now: float,
+             servers: bool) -> tuple[list[Row], list[tuple[Guest, Optional[Report]]]]:
+    """Return the rows, and the kinds of sources to which they refer by number."""
+    numbers: dict[Hashable, int] = {}
+    rows = []
+    guests: list[tuple[Guest, Optional[Report]]] = []
+    for host_number, host in enumerate(hosts):
+        report = host.report
+        cpus: list[tuple[Optional[Cpu], tuple[str, ...]]] = [(None, ())]
+        if report is not None and report.knows(0, now, migcheck):
+            cpus = [(report.guest(''), ())]
+            if servers:
+                cpus += [(group.cpu, group.who) for group in report.groups]
+        requirements = report.needs.usual if report else ''
+        comparable = published.site(report) if report else None
+        for cpu, who in cpus:
+            key: Hashable = (cpu, requirements, comparable)
+            if key not in numbers:
+                numbers[key] = len(guests)
+                guests.append((Guest(cpu, _ALL, requirements=requirements), report))
+            rows.append(Row(host_number, numbers[key], who))
+    return rows, guests
+
+
 def alike(verdict: Verdict, report: Optional[Report], now: float, stale_after: float) -> Verdict:
-    """Without the age of a report that is too old, which would make each such host a kind of its own."""
+    """Remove the age of a report that is too old, so that all such hosts are of one kind."""
     if report is None or report.time > now or is_fresh(report.time, now, stale_after):
         return verdict
     detail = f'its report is older than {stale_after:g} s and is not believed'
@@ -191,7 +222,7 @@ def alike(verdict: Verdict, report: Optional[Report], now: float, stale_after: f
 
 
 class _All(frozenset[str]):
-    """Needs of which every scope is one."""
+    """Needs that contain every scope."""
 
     def __contains__(self, _scope: object) -> bool:
         return True
@@ -201,7 +232,7 @@ _ALL = _All()
 
 
 def _soften(verdict: Verdict) -> Verdict:
-    """What concerns some servers only is a warning here, where no server is meant."""
+    """Turn rejections that concern only some servers into warnings, since there is no server."""
     if all(not finding.scope for finding in verdict.rejections):
         return verdict
     return Verdict(tuple(f for f in verdict.rejections if not f.scope),

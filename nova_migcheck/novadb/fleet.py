@@ -23,17 +23,14 @@ from oslo_utils import uuidutils
 from nova_migcheck import conf as confs
 from nova_migcheck.deadline import Call
 from nova_migcheck.judging import targets
+from nova_migcheck.judging.matrix import Host
 from nova_migcheck.novadb import moves
-from nova_migcheck.report import published
-from nova_migcheck.report.report import Report
 
 CONF = nova.conf.CONF
 
 # Seconds to wait for the global database, and for those of all cells together. Nova's own limit is
 # 60, but here an operator waits for the output.
 TIMEOUT = 20.0
-
-UP, DOWN, DISABLED, NO_SERVICE = 'up', 'down', 'disabled', 'none'
 
 _NOWHERE: Mapping[str, str] = {}
 
@@ -46,35 +43,6 @@ class Unavailable(Exception):
 
 class _NoResponse(Exception):
     """Raised when a database has not responded in time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Host:
-    """One compute host.
-
-    :param cell: name of its cell
-    :param stats: ``ComputeNode.stats``
-    :param service: the state of its nova-compute: ``up``, ``down``, ``disabled``, or ``none`` if it
-        has none
-    """
-
-    name: str
-    cell: str
-    stats: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    service: str = UP
-
-    @functools.cached_property
-    def report(self) -> Optional[Report]:
-        """Return the published report, or None if there is none or it cannot be read."""
-        try:
-            return published.read(self.stats)
-        except published.Unreadable:
-            return None
-
-    @property
-    def unreadable(self) -> bool:
-        """Return whether it has published a report that this version cannot read."""
-        return self.report is None and self.stats.get(published.MAIN) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,10 +202,10 @@ def _hosts(context: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
 
 def _state(group: Any, service: Any) -> str:
     if service is None:
-        return NO_SERVICE
+        return 'none'
     if not group.service_is_up(service):
-        return DOWN
-    return DISABLED if service.disabled else UP
+        return 'down'
+    return 'disabled' if service.disabled else 'up'
 
 
 def _uuids(context: Any, name: str) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last migrations of a host, short enough to travel with its report, and what they say about the next one.
+"""Publish the last migrations of a host with its report, and warn if they have failed.
 
-Pure. What another host published may come from another version, or be hostile: reading it never raises.
+Pure. A report may come from another version, or be forged, so reading one never raises.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENDS = (COMPLETED, STRAYED, FAILED, CANCELLED)
 PUBLISHED = 5
 _NAME, _TEXT = 64, 100
 
-# So many bad ones in a row are worth a warning, unless the last one is older than this (seconds).
+# Warn about this many bad ones in a row, unless the last one is older than this (seconds).
 IN_A_ROW = 3
 REMEMBERED = 86400.0
 
@@ -35,11 +35,12 @@ class Past:
     :param direction: ``in`` or ``out``
     :param instance: the first 12 hexadecimal digits of its UUID
     :param peer: the other host
-    :param ended: ``completed``, ``strayed`` (completed, over an interface that was not intended), ``failed``, ``cancelled``
-    :param milliseconds: how long it took; None when not known, as with the next two
+    :param ended: ``completed``, ``strayed`` (completed, over an interface that was not intended),
+        ``failed`` or ``cancelled``
+    :param milliseconds: how long it took; None if unknown, as for the next two
     :param downtime: milliseconds
     :param data: bytes
-    :param interface: by which most of it came in
+    :param interface: on which most of the data arrived
     :param text: why it failed
     """
 
@@ -59,67 +60,84 @@ class Past:
         return self.ended in (STRAYED, FAILED)
 
     def to_json(self) -> list[Any]:
-        """About 80 bytes in JSON."""
-        return [self.time, self.direction, self.instance, self.peer[:_NAME], self.ended, self.milliseconds, self.downtime, self.data,
-                self.interface[:_NAME], self.text[:_TEXT]]
+        """Return a list that takes about 80 bytes in JSON."""
+        return [self.time, self.direction, self.instance, self.peer[:_NAME], self.ended,
+                self.milliseconds, self.downtime, self.data, self.interface[:_NAME],
+                self.text[:_TEXT]]
 
     @classmethod
     def from_json(cls, value: Any) -> Optional[Past]:
-        """What :meth:`to_json` wrote; None for anything else. What a later version adds behind it is left out."""
+        """Read what :meth:`to_json` returned; return None for anything else.
+
+        What a later version appends is ignored.
+        """
         if not isinstance(value, list) or len(value) < 10:
             return None
-        time, direction, instance, peer, ended, milliseconds, downtime, data, interface, text = value[:10]
-        if not _is_number(time) or not all(isinstance(word, str) for word in (direction, instance, peer, ended, interface, text)):
+        (time, direction, instance, peer, ended, milliseconds, downtime, data, interface,
+         text) = value[:10]
+        words = (direction, instance, peer, ended, interface, text)
+        if not _is_number(time) or not all(isinstance(word, str) for word in words):
             return None
         if direction not in (IN, OUT) or ended not in _ENDS:
             return None
-        if any(number is not None and not _is_number(number) for number in (milliseconds, downtime, data)):
+        numbers = (milliseconds, downtime, data)
+        if not all(number is None or _is_number(number) for number in numbers):
             return None
-        return cls(time, direction, printable(instance[:12]), printable(peer[:_NAME]), ended, milliseconds, downtime, data,
-                   printable(interface[:_NAME]), printable(text[:_TEXT]))
+        return cls(time, direction, printable(instance[:12]), printable(peer[:_NAME]), ended,
+                   milliseconds, downtime, data, printable(interface[:_NAME]),
+                   printable(text[:_TEXT]))
 
     def to_dict(self) -> dict[str, Any]:
-        """For people and programs that read it from a command."""
+        """Return the JSON that a command prints."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        text = f'{when(self.time)} {"from" if self.direction == IN else "to"} {self.peer} {self.ended}'
+        which = 'from' if self.direction == IN else 'to'
+        text = f'{when(self.time)} {which} {self.peer} {self.ended}'
         if self.ended == STRAYED and self.interface:
             text += f' (by {self.interface})'
         return f'{text}: {self.text}' if self.text else text
 
 
 def read(value: Any) -> tuple[Past, ...]:
-    """The migrations in a report, those that make sense."""
-    found = (Past.from_json(entry) for entry in value[-PUBLISHED:]) if isinstance(value, list) else ()
-    return tuple(past for past in found if past is not None)
+    """Return the migrations in a report, without what cannot be read."""
+    if not isinstance(value, list):
+        return ()
+    pasts = map(Past.from_json, value[-PUBLISHED:])
+    return tuple(past for past in pasts if past is not None)
 
 
 def to_publish(pasts: Iterable[Past]) -> tuple[Past, ...]:
-    """The last few, without those that left and arrived: of these the other host tells more."""
-    return tuple([past for past in pasts if past.direction == IN or past.ended != COMPLETED][-PUBLISHED:])
+    """Return the last few, without departures that completed: the target reports those."""
+    kept = [past for past in pasts if past.direction == IN or past.ended != COMPLETED]
+    return tuple(kept[-PUBLISHED:])
 
 
 def warn(pasts: Sequence[Past], direction: str, peer: str, now: float) -> list[Finding]:
-    """A warning when the last three migrations ended badly.
+    """Return a warning if the last three migrations ended badly.
 
     :param pasts: oldest first
-    :param direction: ``in``: to this host, wherever they came from; ``out``: from here to ``peer``
+    :param direction: ``in``: to this host from any other; ``out``: from here to ``peer``
     :param now: seconds since the epoch
     """
-    asked = [past for past in pasts if past.direction == direction and past.ended != CANCELLED and (direction == IN or past.peer == peer)]
-    last = asked[-IN_A_ROW:]
-    if len(last) < IN_A_ROW or not all(past.bad for past in last) or now - last[-1].time > REMEMBERED:
+    last = [past for past in pasts
+            if past.direction == direction and past.ended != CANCELLED
+            and (direction == IN or past.peer == peer)][-IN_A_ROW:]
+    if len(last) < IN_A_ROW or not all(past.bad for past in last):
+        return []
+    if now - last[-1].time > REMEMBERED:
         return []
     where = 'this host' if direction == IN else peer
-    return [Finding(CHECK, Outcome.WARNING, f'live migrations to {where}', f'the last {IN_A_ROW} live migrations to {where} failed or '
-                    'strayed: ' + '; '.join(str(past) for past in reversed(last)), 'nova-compute, since its start',
+    ends = '; '.join(map(str, reversed(last)))
+    return [Finding(CHECK, Outcome.WARNING, f'live migrations to {where}',
+                    f'the last {IN_A_ROW} live migrations to {where} failed or strayed: {ends}',
+                    'nova-compute, since its start',
                     'see "live migration of" in the log of nova-compute there and on the sources',
                     code='migrations-failing')]
 
 
 def when(time: float) -> str:
-    """A time in UTC, to the minute."""
+    """Return a time in UTC, to the minute."""
     try:
         return clock.strftime('%m-%d %H:%MZ', clock.gmtime(time))
     except (OverflowError, OSError, ValueError):

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Mapping, Optional
+import dataclasses
+from typing import Any
 
 from oslo_config import cfg
 
 from nova_migcheck import conf as confs
-from nova_migcheck.report import published
-from nova_migcheck.report.report import Report
+from nova_migcheck.judging import matrix
 
 NOW = 1_764_000_000
 
@@ -25,15 +24,8 @@ def _migcheck() -> Any:
 MIGCHECK = _migcheck()
 
 
-class Host:
-    """As :class:`nova_migcheck.novadb.fleet.Host`, which needs nova."""
+@dataclasses.dataclass(frozen=True)
+class Host(matrix.Host):
+    """A host of the only cell."""
 
-    def __init__(self, name: str, cell: str = 'cell1', stats: Optional[Mapping[str, Any]] = None) -> None:
-        self.name, self.cell, self.stats, self.service = name, cell, stats or {}, 'up'
-
-    @functools.cached_property
-    def report(self) -> Optional[Report]:
-        try:
-            return published.read(self.stats)
-        except published.Unreadable:
-            return None
+    cell: str = 'cell1'

@@ -57,7 +57,7 @@ def test_nova_compute_on_a_libvirtd_that_was_stopped(daemon, backend):
     # No decision fails, and none is refused: what had been known of this host's CPU still counts.
     assert [said[when]['accepted'] for when in ('before', 'stopped', 'after')] == [2, 2, 2]
     stopped = said['stopped']
-    assert any('libvirtd has not answered within 1 s; what it said' in text and 'still counts: cpu, guests' in text
+    assert any('libvirtd has not answered within 1 s; results of' in text and 'still count: cpu, guests' in text
                for text in stopped['findings'])
     assert not any('libvirtd' in text for when in ('before', 'after') for text in said[when]['findings'])
     # A round costs its deadline at most, and a decision what libvirtd is given for one question; a thread hangs, the process does not.

@@ -234,7 +234,7 @@ def test_a_definition_is_judged_by_what_the_domain_capabilities_say(compare: Any
             'outcome': 'incompatible',
             'missing': ['xsaves'],
             'reason': (
-                'lacks xsaves that the guest uses, as its domain capabilities say of CPU model '
+                'lacks xsaves that the guest uses, according to its domain capabilities for CPU model '
                 'EPYC-Rome-v1'
             ),
         },

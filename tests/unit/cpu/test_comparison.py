@@ -94,7 +94,8 @@ def test_names_that_the_targets_libvirt_does_not_know() -> None:  # K12
     newer = dataclasses.replace(more(GUEST, 'vmx', 'vmx-ept'), libvirt=10_002_000)
     host = more(HOST, 'vmx')
     found = compare(newer, host)
-    assert found == Comparison(UNKNOWN, (), 'cannot say whether it has vmx-ept: its libvirt 9.0.0 knows no such CPU feature')
+    assert found == Comparison(
+        UNKNOWN, (), 'may lack vmx-ept: its libvirt 9.0.0 does not know such a CPU feature')
     # A libvirt that knows the name and does not give it lacks the feature.
     assert compare(newer, dataclasses.replace(host, libvirt=9_010_000)).missing == ('vmx-ept',)
     # What is certainly missing decides.
@@ -166,7 +167,7 @@ def test_a_libvirt_of_which_only_the_version_is_known() -> None:
         version = cpunames.version_text(host.libvirt)
         assert compare(spelling('fred', 'EPYC-v4', model='EPYC-v4'), host) == Comparison(
             UNKNOWN,
-            reason=f'does not say whether its libvirt {version} knows CPU model EPYC-v4 and CPU feature fred',
+            reason=f'does not report whether its libvirt {version} knows CPU model EPYC-v4 and CPU feature fred',
         )
         assert compare(spelling('EPYC-Milan', model='EPYC-Milan'), host).compatible
         # What it names itself it knows.
@@ -315,7 +316,7 @@ def test_reasons_to_the_word() -> None:
             dataclasses.replace(GUEST, at_most=GUEST.features - {'avx'}),
             HOST,
             INCOMPATIBLE,
-            'has avx, invtsc besides, and the guest wants a strict match',
+            'also has avx, invtsc, but the guest requires a strict match',
         ),
         (
             tsc,
@@ -329,19 +330,20 @@ def test_reasons_to_the_word() -> None:
             dataclasses.replace(HOST, tsc_scaling=None),
             UNKNOWN,
             'has a TSC of 2500000000 Hz, the guest needs 3000000000 Hz '
-            '(200000 ppm apart, limit 250 ppm), and the host does not say whether it can scale',
+            '(200000 ppm apart, limit 250 ppm), and the host does not report whether it can scale',
         ),
         (
             tsc,
             dataclasses.replace(HOST, tsc_hz=None),
             UNKNOWN,
-            'does not say its TSC frequency, the guest needs 3000000000 Hz',
+            'does not report its TSC frequency, the guest needs 3000000000 Hz',
         ),
         (
             more(GUEST, 'mds-no', 'hle'),
             dataclasses.replace(HOST, hidden=frozenset({'mds-no', 'hle'})),
             UNKNOWN,
-            'does not show hle, mds-no, which its QEMU hides on this CPU and may still give to a guest that has it',
+            'does not report hle, mds-no, which its QEMU hides on this CPU and may still give to a guest '
+            'that has it',
         ),
         (
             arm,
@@ -353,7 +355,7 @@ def test_reasons_to_the_word() -> None:
             more(dataclasses.replace(arm, model=None), 'pmu', 'aes'),
             dataclasses.replace(arm, model=None),
             UNKNOWN,
-            'has a aarch64 CPU unnamed, the guest unnamed; the guest has aes, pmu besides: on aarch64 only equal CPUs are known to '
+            'has a aarch64 CPU unnamed, the guest unnamed; the guest also has aes, pmu: on aarch64 only equal CPUs are known to '
             'be compatible',
         ),
     ):
@@ -369,7 +371,7 @@ def test_what_is_no_cpu_says_which_key() -> None:
         (
             'features',
             ('fpu -', 'a ' * 2001, 'x' * 65),
-            'features of a CPU holds something that is no name',
+            'features of a CPU contains something that is not a name',
         ),
         ('tsc_hz', (0, True, 1.5, 10**12 + 1), 'tsc_hz of a CPU is a number above 0'),
         ('libvirt', (10**9 + 1, '9'), 'libvirt of a CPU is a number above 0'),
@@ -422,7 +424,7 @@ def test_names_that_a_libvirt_of_no_version_does_not_know() -> None:
     )
     assert (
         found.reason
-        == 'cannot say whether it has neither, nosuch: its libvirt knows no such CPU feature'
+        == 'may lack neither, nosuch: its libvirt does not know such a CPU feature'
     )
 
 

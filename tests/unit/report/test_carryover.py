@@ -43,7 +43,7 @@ def test_a_failure_outlives_a_round_that_was_killed_and_says_its_age(after):
     findings, _facts, _age = after((0, one('endpoint', [DEAD])), (60, one('endpoint', ended=False)))
     assert [(f.outcome, f.detail) for f in findings] == [
         (Outcome.UNKNOWN, KILLED.detail),
-        (Outcome.FAILURE, 'refused; found 60 s ago, and the check has not come to its end since')]
+        (Outcome.FAILURE, 'refused; found 60 s ago, and the check has not finished since')]
 
 
 def test_it_grows_older_with_each_such_round_until_it_is_no_longer_believed(after):
@@ -74,17 +74,17 @@ def test_warnings_and_unknowns_are_not_kept(after):
 def test_a_fact_outlives_a_round_that_was_killed(after):
     findings, facts, age = after((0, one('cpu', cpu=1, guests=2)), (60, one('cpu', ended=False)))
     assert facts == {'cpu': 1, 'guests': 2} and age == 60
-    assert findings[0].detail.endswith('had not finished after 15 s; what it said 60 s ago still counts: cpu, guests')
+    assert findings[0].detail.endswith('had not finished after 15 s; results of 60 s ago still count: cpu, guests')
     # It had said one of them before it was killed.
     findings, facts, age = after((0, one('cpu', cpu=1, guests=2)), (60, one('cpu', ended=False, cpu=3)))
-    assert facts == {'cpu': 3, 'guests': 2} and age == 60 and 'still counts: guests' in findings[0].detail
+    assert facts == {'cpu': 3, 'guests': 2} and age == 60 and 'still count: guests' in findings[0].detail
 
 
 def test_a_fact_outlives_an_unknown_in_its_place_but_not_a_round_that_was_sure(after):
     silent = Finding('cpu', Outcome.UNKNOWN, 'qemu:///system', 'libvirtd does not answer')
     findings, facts, age = after((0, one('cpu', cpu=1)), (60, one('cpu', [silent])))
     assert facts == {'cpu': 1} and age is None
-    assert findings[0].detail == 'libvirtd does not answer; what it said 60 s ago still counts: cpu'
+    assert findings[0].detail == 'libvirtd does not answer; results of 60 s ago still count: cpu'
     gone = Finding('storage', Outcome.FAILURE, '/var/lib/nova/instances', 'did not answer within 4 s')
     assert after((0, one('storage', storage=1)), (60, one('storage', [gone])))[1] == {}
 
