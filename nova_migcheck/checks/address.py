@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check this host's own names and addresses: does a migration arrive on the intended interface?
+"""Check whether a migration to this host's names and addresses uses the intended interface.
 
 How other hosts resolve this host's names is for them to check (the ``transport`` check, on the
 source). A line like Debian's ``127.0.1.1`` for the own name does no harm to a migration that comes

@@ -102,7 +102,8 @@ class Reporter:
         """Return a report that was made within ``max_age`` seconds.
 
         The checks run again first when the last thorough round is older, or when something was
-        mounted or unmounted since. Decisions that come together share one round, and wait for one at most.
+        mounted or unmounted since. Decisions that come together share one round, and wait for
+        one at most.
 
         :returns: None when there is no report at all
         """

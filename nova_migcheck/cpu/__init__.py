@@ -7,19 +7,19 @@
 """
 
 from nova_migcheck.cpu.comparison import (
-                                          COMPATIBLE,
-                                          INCOMPATIBLE,
-                                          UNKNOWN,
-                                          X86,
-                                          Comparison,
-                                          Cpu,
-                                          compare,
-                                          compare_tsc,
-                                          hides,
-                                          lacks,
-                                          naming,
-                                          unreadable,
+    COMPATIBLE,
+    INCOMPATIBLE,
+    UNKNOWN,
+    X86,
+    Comparison,
+    Cpu,
+    compare,
+    compare_tsc,
+    hides,
+    lacks,
+    naming,
+    unreadable,
 )
 
-__all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare', 'compare_tsc', 'hides', 'lacks',
-           'naming', 'unreadable']
+__all__ = ['COMPATIBLE', 'INCOMPATIBLE', 'UNKNOWN', 'X86', 'Comparison', 'Cpu', 'compare',
+           'compare_tsc', 'hides', 'lacks', 'naming', 'unreadable']

@@ -104,7 +104,9 @@ class GuestCpus:
                              if cpu is None or _key(cpu) != usual})
 
     def to_dict(self, host: Cpu) -> dict[str, Any]:
-        """Return JSON. Its size does not depend on the number of guests that have the default::
+        """Return JSON whose size does not depend on the number of guests that have the default.
+
+        ::
 
             {"default": CPU,          # null if unknown; absent if it is guest_by_default(host)
              "groups": [{"cpu": CPU, "who": [UUID, ...]}, ...],   # absent if there are none
