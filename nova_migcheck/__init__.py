@@ -3,7 +3,7 @@
 
 The rooms, from the ground up. A room imports only those that stand above it here.
 
-``finding``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``,
+``finding``, ``codes``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``,
 ``processes``, ``certificates``
     The ground: values and tools that know nothing of the rest.
 ``cpu``, ``network``, ``storage``, ``endpoints``, ``libvirtd``

@@ -55,7 +55,7 @@ def guest(instance_uuid: str, source: Optional[Report], arrived: float, now: flo
     :param now: seconds since the epoch
     :param migcheck: ``CONF.migcheck``, or what ``conf.register`` has read of it
     :param needs: from :func:`needs`
-    :param running: False when it is started anew on the target
+    :param running: False when it is started again on the target
     """
     if not running or source is None or not source.knows(arrived, now, migcheck):
         return Guest(None, needs, running)
