@@ -31,7 +31,7 @@ HEAD = '''\
 """The names of x86 CPU models and features that releases of libvirt know, out of their CPU maps."""
 
 # (version as virConnectGetLibVersion counts, digest of its names, models, features), oldest first.
-# Of a name only the first of these releases that knows it is told: libvirt never forgets one.
+# For each name the first of these releases that knows it: libvirt never removes one.
 RELEASES = (
 '''
 

@@ -3,7 +3,7 @@
 """The names of x86 CPU models and features that releases of libvirt know, out of their CPU maps."""
 
 # (version as virConnectGetLibVersion counts, digest of its names, models, features), oldest first.
-# Of a name only the first of these releases that knows it is told: libvirt never forgets one.
+# For each name the first of these releases that knows it: libvirt never removes one.
 RELEASES = (
     (7_000_000, '915094e9d4fc', """
     486 Broadwell Broadwell-IBRS Broadwell-noTSX Broadwell-noTSX-IBRS Cascadelake-Server
