@@ -119,7 +119,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         decide = None
         if self._migcheck is not None:
             with fenced('beginning to check the path to the target', instance):
-                decide = self._migcheck.source.begin(context, instance, dest_check_data)
+                decide = self._migcheck.source.begin(
+                    context, instance, dest_check_data, block_device_info)
         try:
             return super().check_can_live_migrate_source(
                 context, instance, dest_check_data, block_device_info)

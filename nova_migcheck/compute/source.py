@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from nova import exception, objects
 from oslo_log import log as logging
@@ -57,7 +57,8 @@ class Source:
         self._bounded = Bounded()
         self._paths = threading.BoundedSemaphore(PATHS)
 
-    def begin(self, context: Any, instance: Any, migrate_data: Any) -> Optional[Callable[[], None]]:
+    def begin(self, context: Any, instance: Any, migrate_data: Any,
+              block_device_info: Any = None) -> Optional[Callable[[], None]]:
         """Begin to check the path from here to where ``migrate_data`` says.
 
         Nova's own check runs meanwhile, and overwrites our mark.
@@ -86,7 +87,7 @@ class Source:
             past_ones = past.warn(self._watch.pasts(), past.OUT, host, time.time())
             verdict += settle(past_ones, self._policies)
             self._refusals.enforce(context, instance, host, verdict)
-            reported = target.findings if target else ()
+            reported = _concerning(block_device_info, target.findings if target else ())
             self._watch.remember_findings(
                 instance.uuid, host, (*reported, *verdict.rejections, *verdict.warnings))
         return decide
@@ -187,3 +188,13 @@ class Source:
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
+
+
+def _concerning(block_device_info: Any, findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings of a target without those about volumes for a server that has none.
+
+    :param block_device_info: Nova's dict, None when it is not known
+    """
+    if block_device_info is None or block_device_info.get('block_device_mapping'):
+        return list(findings)
+    return [finding for finding in findings if finding.scope != 'volumes']
