@@ -81,8 +81,6 @@ def read(state_path: str) -> Optional[Tally]:
     try:
         with open(os.path.join(state_path, NAME), encoding='utf-8') as file:
             values = json.loads(file.read(_LARGEST))
-        if not isinstance(values, dict):
-            return None
         tally = Tally(_number(values['since']))
         tally.ended = {key: int(_number(values['ended'][key])) for key in tally.ended}
         for name in ('timed', 'stopped', 'data', 'stray', 'strayed'):

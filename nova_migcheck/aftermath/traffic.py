@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import pathlib
 import socket
 from typing import Iterable, Mapping, Optional
 
@@ -153,8 +154,7 @@ def carried(total: int, traffic: Traffic, intended: Iterable[str]) -> Carried:
 def speed(interface: str) -> Optional[int]:
     """Return the speed of its link in bytes per second, None if the driver does not report it."""
     try:
-        with open(f'{_SYS}/{interface}/speed') as file:
-            megabits = int(file.read())
+        megabits = int(pathlib.Path(f'{_SYS}/{interface}/speed').read_text())
     except (OSError, ValueError):
         return None
     return megabits * 125_000 if megabits > 0 else None

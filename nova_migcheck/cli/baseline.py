@@ -194,7 +194,7 @@ class Baseline(listing.Command, show.ShowOne):
             self._common, self.code = None, main.FAILURE
             return ('reason',), (str(error),)
         return ('cpu_mode', 'cpu_models', 'cpu_model_extra_flags', 'lost'), (
-            'custom', self._common.model, Names(self._common.extra),
+            'custom', self._common.model, Names(list(self._common.extra)),
             Lost({host: list(lost) for host, lost in self._common.lost.items()}))
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Any,

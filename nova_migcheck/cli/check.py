@@ -16,7 +16,6 @@ from oslo_config import cfg
 from nova_migcheck import conf as confs
 from nova_migcheck.aftermath import tally
 from nova_migcheck.cli import prometheus
-from nova_migcheck.cli.columns import Words
 from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
 from nova_migcheck.cli.rounds import Rounds
 from nova_migcheck.finding import worst
@@ -117,7 +116,7 @@ class Check(Listing):
             for finding in outcome.findings]
         if self.nested(parsed_args):
             return (*COLUMNS, 'code', 'subjects'), [
-                (*row, finding.code, Words(list(finding.subjects)))
+                (*row, finding.code, list(finding.subjects))
                 for row, finding in zip(rows, outcome.findings)]
         scoped = any(row[-1] for row in rows)
         if parsed_args.formatter == 'table' and not parsed_args.columns and not scoped:

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence, Union
 
 from cliff import columns
 
 from nova_migcheck.finding import Finding
+from nova_migcheck.report.past import Past
 
 
 class Findings(columns.FormattableColumn):
-    """Findings: objects in JSON and YAML, one line each elsewhere."""
+    """Findings in one column of a flat list, one line each."""
 
     @property
     def findings(self) -> Sequence[Finding]:
@@ -22,31 +23,10 @@ class Findings(columns.FormattableColumn):
         """Return one line for each finding."""
         return '\n'.join(brief(finding) for finding in self.findings)
 
-    def machine_readable(self) -> list[dict[str, Any]]:
-        """Return an object for each finding."""
-        return [finding.to_dict() for finding in self.findings]
 
-
-class Words(columns.FormattableColumn):
-    """A mapping or a list of words: unchanged for programs, ``a=b c=d`` for people."""
-
-    def human_readable(self) -> str:
-        """Return the words in one line."""
-        if isinstance(self._value, dict):
-            return ' '.join(f'{key}={value}' for key, value in self._value.items())
-        return ' '.join(self._value)
-
-
-class Migrations(columns.FormattableColumn):
-    """Past migrations: objects for programs, one line each for people."""
-
-    def human_readable(self) -> str:
-        """Return one line for each migration."""
-        return '\n'.join(str(past) for past in self._value)
-
-    def machine_readable(self) -> list[dict[str, Any]]:
-        """Return an object for each migration."""
-        return [past.to_dict() for past in self._value]
+def objects(values: Iterable[Union[Finding, Past]]) -> list[dict[str, Any]]:
+    """Return findings or past migrations for JSON and YAML."""
+    return [value.to_dict() for value in values]
 
 
 def brief(finding: Finding) -> str:

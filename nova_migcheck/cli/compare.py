@@ -26,9 +26,6 @@ class Names(columns.FormattableColumn):
     def human_readable(self) -> str:
         return ', '.join(self._value)
 
-    def machine_readable(self) -> list[str]:
-        return list(self._value)
-
 
 class Compare(show.ShowOne):
     """Show whether a guest's CPU can run on a host, and which features the host lacks.
@@ -64,7 +61,7 @@ class Compare(show.ShowOne):
                     parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         result = compare_files(parsed_args.guest, parsed_args.host, CpuMap(parsed_args.cpu_map))
         self._exit_code = _EXIT[result.outcome]
-        values = result.outcome, Names(result.missing), result.reason
+        values = result.outcome, Names(list(result.missing)), result.reason
         return ('outcome', 'missing', 'reason'), values
 
     def run(self, parsed_args: argparse.Namespace) -> int:

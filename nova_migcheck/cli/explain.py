@@ -7,7 +7,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
-from nova_migcheck.cli.columns import Findings, Migrations
+from nova_migcheck.cli.columns import objects
 from nova_migcheck.cli.fleetlisting import EXIT_OF_STATE, FleetListing
 from nova_migcheck.cli.shown import Candidate
 from nova_migcheck.finding import printable
@@ -117,8 +117,8 @@ def _source(server: fleet.Server, found: fleet.Fleet) -> Optional[Report]:
 def _nested_row(each: Candidate) -> tuple[Any, ...]:
     report = each.host.report
     return (each.host.name, each.host.cell, each.host.service, each.word,
-            Findings(each.verdict.rejections), Findings(each.verdict.warnings),
-            Migrations(report.migrations if report else ()))
+            objects(each.verdict.rejections), objects(each.verdict.warnings),
+            objects(report.migrations if report else ()))
 
 
 def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[Host], migcheck: Any,

@@ -12,7 +12,7 @@ from rich import table, text
 from nova_migcheck import hostranges
 from nova_migcheck.cli import terminal
 from nova_migcheck.finding import Finding, printable
-from nova_migcheck.judging.matrix import Matrix, Row, State, state
+from nova_migcheck.judging.matrix import Matrix, Row, State
 
 # Maximum number of parts of folded names.
 _MOST = 6
@@ -48,7 +48,7 @@ def show(matrix: Matrix, stdout: TextIO) -> None:
         for rows, name in zip(sources, left):
             line = text.Text(name)
             for target_group in targets[block]:
-                sign = terminal.sign(_state(matrix, rows, target_group))
+                sign = terminal.sign(matrix.state(rows, target_group))
                 line.append(' ' * (width - len(sign))).append_text(sign)
             console.print(line, no_wrap=True)
         console.print()
@@ -113,14 +113,6 @@ def _reasons(matrix: Matrix, console: consoles.Console) -> None:
     console.print(text.Text('reasons', 'bold'))
     console.print(grid)
     console.print()
-
-
-def _state(matrix: Matrix, sources: list[Row], targets: list[int]) -> State:
-    if matrix.hosts[sources[0].host].cell != matrix.hosts[targets[0]].cell:
-        return State.APART
-    if len(targets) == 1 and all(row.host == targets[0] for row in sources):
-        return State.SAME
-    return state(matrix.verdict(sources[0], targets[0]))
 
 
 def _fitted(matrix: Matrix, group: list[Row], width: int) -> str:

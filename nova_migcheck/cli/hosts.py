@@ -7,7 +7,7 @@ import argparse
 import time
 from typing import Any, Optional, Sequence
 
-from nova_migcheck.cli.columns import Findings, Migrations, Words
+from nova_migcheck.cli.columns import objects
 from nova_migcheck.cli.fleetlisting import FleetListing
 from nova_migcheck.cli.listing import EXIT
 from nova_migcheck.cli.shown import HostStatus, age, status
@@ -67,10 +67,10 @@ def _nested_row(each: HostStatus) -> tuple[Any, ...]:
     report = each.host.report
     return (each.host.name, each.host.cell, each.host.service, each.report, each.seconds,
             _version(each),
-            Words({name: str(outcome) for name, outcome in each.checks.items()}),
-            Findings(report.findings if report else ()),
-            Words(list(report.dropped) if report else []),
-            Migrations(report.migrations if report else ()))
+            {name: str(outcome) for name, outcome in each.checks.items()},
+            objects(report.findings if report else ()),
+            list(report.dropped) if report else [],
+            objects(report.migrations if report else ()))
 
 
 def _flat_row(each: HostStatus, checks: Sequence[str], units: bool) -> tuple[Any, ...]:

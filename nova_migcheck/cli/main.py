@@ -40,7 +40,8 @@ class Migcheck(app.App):
     def __init__(self) -> None:
         super().__init__(
             description='Reject an unsafe live migration target before the migration starts',
-            version=_version(), command_manager=Commands('nova_migcheck.cli'), deferred_help=True)
+            version=importlib.metadata.version('nova-migcheck'),
+            command_manager=Commands('nova_migcheck.cli'), deferred_help=True)
         self._broke = False
 
     def run_subcommand(self, argv: list[str]) -> int:
@@ -71,13 +72,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 130  # like a shell for SIGINT
     except SystemExit as stop:
         return BROKE if stop.code == _USAGE else int(stop.code or 0)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version('nova-migcheck')
-    except importlib.metadata.PackageNotFoundError:  # run from the source tree
-        return 'unknown'
 
 
 if __name__ == '__main__':

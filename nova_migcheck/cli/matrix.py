@@ -9,7 +9,7 @@ import time
 from typing import Any, Sequence
 
 from nova_migcheck import hostranges
-from nova_migcheck.cli.columns import Findings, Words, brief
+from nova_migcheck.cli.columns import brief, objects
 from nova_migcheck.cli.explain import BEYOND
 from nova_migcheck.cli.fleetlisting import EXIT_OF_STATE, FleetListing, cell_notes, mode_notes
 from nova_migcheck.cli.listing import write
@@ -90,8 +90,8 @@ def _named(matrix: matrices.Matrix, sources: Sequence[Row],
 def _nested_row(matrix: matrices.Matrix, sources: list[Row], targets: list[int], state: State,
                 verdict: Verdict) -> tuple[Any, ...]:
     left, right, servers = _named(matrix, sources, targets)
-    return (Words(left), Words(right), str(state), matrix.hosts[targets[0]].cell, Words(servers),
-            Findings(verdict.rejections), Findings(verdict.warnings))
+    return (left, right, str(state), matrix.hosts[targets[0]].cell, servers,
+            objects(verdict.rejections), objects(verdict.warnings))
 
 
 def _flat_row(matrix: matrices.Matrix, sources: list[Row], targets: list[int], state: State,

@@ -109,12 +109,13 @@ class Matrix:
         """
         return self.own[target] + self.pairs[row.kind][self.kinds[target]]
 
-    def state(self, row: Row, target: int) -> State:
-        if row.host == target:
-            return State.SAME
-        if self.hosts[row.host].cell != self.hosts[target].cell:
+    def state(self, sources: Sequence[Row], targets: Sequence[int]) -> State:
+        """Return the state of a group of equal sources and a group of equal targets."""
+        if self.hosts[sources[0].host].cell != self.hosts[targets[0]].cell:
             return State.APART
-        return state(self.verdict(row, target))
+        if len(targets) == 1 and all(row.host == targets[0] for row in sources):
+            return State.SAME
+        return state(self.verdict(sources[0], targets[0]))
 
     def folded(self) -> Iterator[tuple[list[Row], list[int], State, Verdict]]:
         """Yield (sources, targets, state, verdict) for each pair of groups of equal hosts.
@@ -122,12 +123,9 @@ class Matrix:
         Pairs in different cells, and a host with itself, are left out.
         """
         for sources, targets in itertools.product(self.source_groups(), self.target_groups()):
-            if self.hosts[sources[0].host].cell != self.hosts[targets[0]].cell:
-                continue
-            if len(targets) == 1 and all(row.host == targets[0] for row in sources):
-                continue
-            verdict = self.verdict(sources[0], targets[0])
-            yield sources, targets, state(verdict), verdict
+            each = self.state(sources, targets)
+            if each not in (State.APART, State.SAME):
+                yield sources, targets, each, self.verdict(sources[0], targets[0])
 
     def source_groups(self) -> list[list[Row]]:
         groups: dict[Hashable, list[Row]] = {}

@@ -8,7 +8,9 @@ of links that its machine does not have.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
+import pathlib
 from typing import Any, Callable, Iterable, Optional, Union
 
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -107,20 +109,13 @@ class HostNetwork:
 
     A link is read only when it is needed: a host may have 2,000 tap devices.
 
-    :param link: return the interface with an index or a name, or None
+    :param link: return the interface with an index or a name, or None; called once for each
     """
 
     def __init__(self, addresses: Iterable[Address],
                  link: Callable[[Union[int, str]], Optional[Interface]]) -> None:
         self.addresses = tuple(addresses)
-        self._link = link
-        self._links: dict[Union[int, str], Optional[Interface]] = {}
-
-    def interface(self, which: Union[int, str]) -> Optional[Interface]:
-        """Return the interface with an index or a name, or None."""
-        if which not in self._links:
-            self._links[which] = self._link(which)
-        return self._links[which]
+        self.interface = functools.cache(link)
 
     def name(self, index: int) -> str:
         """Return the name of the interface with an index, for use in a sentence."""
@@ -225,15 +220,9 @@ def answers_arp_for_others(interface: str) -> Optional[bool]:
     Documentation/networking/ip-sysctl.rst. The higher one of the values for ``all`` and for the
     interface applies. Return None if they cannot be read.
     """
+    conf = pathlib.Path('/proc/sys/net/ipv4/conf')
     try:
-        return not any(_sysctl(interface, name) for name in ('arp_ignore', 'arp_filter'))
+        return not any(int((conf / of / name).read_text())
+                       for of in ('all', interface) for name in ('arp_ignore', 'arp_filter'))
     except (OSError, ValueError):
         return None
-
-
-def _sysctl(interface: str, name: str) -> int:
-    values = []
-    for of in ('all', interface):
-        with open(f'/proc/sys/net/ipv4/conf/{of}/{name}') as file:
-            values.append(int(file.read()))
-    return max(values)

@@ -138,46 +138,48 @@ async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
 
     A hung daemon accepts the connection and never answers.
     """
-    async with connected(address, port, deadline) as (probe, sock):
-        if probe.reach is not Reach.OPEN:
-            return Service(probe, probe.detail)
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.sock_sendall(sock, _AUTH_LIST)
-            timeout = max(0.05, deadline - time.monotonic())
-            reply = await asyncio.wait_for(_read(sock, 8), timeout)
-        except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but does not answer')
-        except OSError as e:
-            return Service(probe, f'it closes the connection: {e.strerror or e}')
-        if len(reply) < 8:
-            return Service(probe, 'it closes the connection without an answer')
-        if struct.unpack('!II', reply)[1] != _REMOTE_PROGRAM:
-            return Service(probe, 'the service there is not libvirtd or virtproxyd')
-        return Service(probe)
+    service, reply = await _ask(address, port, deadline, _AUTH_LIST, 8)
+    if service.problem:
+        return service
+    if len(reply) < 8:
+        return Service(service.probe, 'it closes the connection without an answer')
+    if struct.unpack('!II', reply)[1] != _REMOTE_PROGRAM:
+        return Service(service.probe, 'the service there is not libvirtd or virtproxyd')
+    return service
 
 
 async def ssh(address: IPAddress, port: int, deadline: float) -> Service:
     """Read an ssh server's first line (RFC 4253, 4.2)."""
+    service, greeting = await _ask(address, port, deadline, b'', 4)
+    if service.problem or greeting == b'SSH-':
+        return service
+    return Service(service.probe, 'the service there is not an ssh server')
+
+
+async def _ask(address: IPAddress, port: int, deadline: float, request: bytes,
+               size: int) -> tuple[Service, bytes]:
+    """Connect, send ``request``, and return the first ``size`` bytes of the answer.
+
+    These are fewer if the other end closes the connection.
+    """
     async with connected(address, port, deadline) as (probe, sock):
         if probe.reach is not Reach.OPEN:
-            return Service(probe, probe.detail)
+            return Service(probe, probe.detail), b''
         try:
             timeout = max(0.05, deadline - time.monotonic())
-            greeting = await asyncio.wait_for(_read(sock, 4), timeout)
+            return Service(probe), await asyncio.wait_for(_talk(sock, request, size), timeout)
         except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but sends nothing')
+            return Service(probe, 'it accepts connections but does not answer'), b''
         except OSError as e:
-            return Service(probe, f'it closes the connection: {e.strerror or e}')
-        is_ssh = greeting == b'SSH-'
-        return Service(probe, '' if is_ssh else 'the service there is not an ssh server')
+            return Service(probe, f'it closes the connection: {e.strerror or e}'), b''
 
 
-async def _read(sock: socket.socket, size: int) -> bytes:
-    """Return ``size`` bytes, or fewer if the other end closes the connection."""
+async def _talk(sock: socket.socket, request: bytes, size: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, request)
     data = b''
     while len(data) < size:
-        more = await asyncio.get_running_loop().sock_recv(sock, size - len(data))
+        more = await loop.sock_recv(sock, size - len(data))
         if not more:
             break
         data += more

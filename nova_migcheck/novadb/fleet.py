@@ -41,10 +41,6 @@ class Unavailable(Exception):
     """Raised when something cannot be read. The text is a sentence for the operator."""
 
 
-class _NoResponse(Exception):
-    """Raised when a database has not responded in time."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Fleet:
     """All compute hosts.
@@ -247,9 +243,7 @@ def _gather(cells: Sequence[Any], timeout: float, function: Callable[..., Any],
     results, unreachable = {}, {}
     calls = {_name(cell): functools.partial(query, cell) for cell in cells}
     for name, result in _together(timeout, calls).items():
-        if isinstance(result, _NoResponse):
-            unreachable[name] = f'its database has not responded within {timeout:g} s'
-        elif isinstance(result, Exception):
+        if isinstance(result, Exception):
             unreachable[name] = _reason(result)
         else:
             results[name] = result
@@ -267,7 +261,7 @@ def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Return the result of each call, or its exception; _NoResponse if it has not returned.
+    """Return the result of each call, or its exception; a TimeoutError if it has not returned.
 
     A database that accepts a connection and then sends nothing blocks its client for ever. Nova's
     own scatter_gather_cells() leaves such a thread in a pool, and the interpreter waits for it when
@@ -281,8 +275,7 @@ def _together(timeout: float, calls: Mapping[str, Callable[[], Any]]) -> dict[st
         try:
             results[key] = call.wait(max(0.0, until - time.monotonic()))
         except Exception as e:
-            results[key] = e if call.ended else _NoResponse(
-                f'it has not responded within {timeout:g} s')
+            results[key] = e if call.ended else TimeoutError(f'no response within {timeout:g} s')
     return results
 
 

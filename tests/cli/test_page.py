@@ -21,11 +21,9 @@ from tests.cli.hosts import MIGCHECK, NOW, Host
 
 def fleet(count):
     """As the databases of the commands' tests: half of the hosts in each of two cells."""
-    hosts = [Host(f'compute{n}', 'cell1' if n <= (count + 1) // 2 or count < 10 else 'cell2', fleet_files.report_of(n, NOW))
-             for n in range(1, count + 1)]
-    for host in hosts[6::10]:
-        host.service = 'disabled'
-    return hosts
+    return [Host(f'compute{n}', 'cell1' if n <= (count + 1) // 2 or count < 10 else 'cell2',
+                 fleet_files.report_of(n, NOW), 'disabled' if n % 10 == 7 else 'up')
+            for n in range(1, count + 1)]
 
 
 @pytest.fixture(scope='module')
@@ -184,7 +182,7 @@ def test_a_screen_reader_is_told_source_target_and_outcome_of_each_cell(nine):
     expected = []
     for row in matrix.rows:
         source = matrix.hosts[row.host].name + (' (1 of its servers)' if row.who else '')
-        expected += [f'from {source} to {host.name}: {said[matrix.state(row, number)]}' for number, host in enumerate(matrix.hosts)]
+        expected += [f'from {source} to {host.name}: {said[matrix.state([row], [number])]}' for number, host in enumerate(matrix.hosts)]
     found = accessible(nine, 'gridcell')
     # The one at which one stands tells its reasons, too.
     assert sorted(name.partition(', ')[0] for name in found) == sorted(expected)

@@ -67,8 +67,8 @@ class TestNeeds:
         built = matrix.build(found.hosts, Policies.from_conf(conf), conf, time.time())
         numbers = {host.name: number for number, host in enumerate(found.hosts)}
         row = next(row for row in built.rows if row.host == numbers['compute1'])
-        assert built.state(row, numbers['compute2']) is matrix.State.REJECTED
-        assert built.state(row, numbers['compute3']) is not matrix.State.REJECTED
+        assert built.state([row], [numbers['compute2']]) is matrix.State.REJECTED
+        assert built.state([row], [numbers['compute3']]) is not matrix.State.REJECTED
 
     def test_guests_that_are_alike_are_published_once(self, refusing):
         cloud, _server = refusing

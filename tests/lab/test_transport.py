@@ -322,7 +322,7 @@ def test_uri_that_takes_no_name(hosts: TwoHosts, fact: Mapping[str, Any]) -> Non
     assert_says(hosts.transport('node2-mig', fact, live_migration_uri='qemu+tcp://node9/system'), 'qemu+tcp://node9/system')
 
 
-@pytest.mark.parametrize('serve, words', [(namespaces.ssh, ''), (namespaces.until_closed, 'sends nothing'), (None, 'refused')])
+@pytest.mark.parametrize('serve, words', [(namespaces.ssh, ''), (namespaces.until_closed, 'does not answer'), (None, 'refused')])
 def test_ssh(hosts: TwoHosts, fact: Mapping[str, Any], serve: Any, words: str) -> None:
     if serve:
         for port in (22, 2022):

@@ -18,16 +18,9 @@ def test_findings_are_a_line_each() -> None:
 
 
 def test_objects_for_programs() -> None:
-    assert columns.Findings([DEAD]).machine_readable() == [DEAD.to_dict()]
     past = Past(1764000000, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28,
                 'mig0')
-    assert columns.Migrations([past]).machine_readable() == [past.to_dict()]
-    assert columns.Migrations([past, past]).human_readable() == f'{past}\n{past}'
-
-
-def test_words() -> None:
-    assert columns.Words({'cpu': 'ok', 'tls': 'failure'}).human_readable() == 'cpu=ok tls=failure'
-    assert columns.Words(['guests', 'remedies']).human_readable() == 'guests remedies'
+    assert columns.objects([DEAD, past]) == [DEAD.to_dict(), past.to_dict()]
 
 
 def test_summary() -> None:

@@ -51,15 +51,15 @@ def test_the_groups_hold_each_host_once_and_their_verdicts_are_those_of_each_mem
         for row in sources:
             for host in hosts:
                 assert matrix.verdict(row, host) == verdict
-                assert row.host == host or matrix.state(row, host) is state
+                assert row.host == host or matrix.state([row], [host]) is state
 
 
 def test_states():
     matrix = matrices.build(fleet(), POLICIES, MIGCHECK, NOW)
-    found = [matrix.state(matrix.rows[0], host) for host in range(10)]
+    found = [matrix.state([matrix.rows[0]], [host]) for host in range(10)]
     assert [str(state) for state in found] == [
         'same', 'rejected', 'rejected', 'accepted', 'rejected', 'warned', 'accepted', 'warned', 'warned', 'accepted']
-    assert matrix.state(matrix.rows[0], 25) is State.APART
+    assert matrix.state([matrix.rows[0]], [25]) is State.APART
 
 
 def test_servers_with_a_cpu_of_their_own_get_a_row():
@@ -67,7 +67,7 @@ def test_servers_with_a_cpu_of_their_own_get_a_row():
     own = [row for row in matrix.rows if row.who]
     assert [(row.host, row.who) for row in own] == [(0, (fleet_files.UUIDS['old1'].replace('-', '')[:12],))]
     # A Haswell of ten years ago may go where a guest that uses all of a Skylake may not.
-    assert matrix.state(own[0], 1) is State.ACCEPTED and matrix.state(matrix.rows[0], 1) is State.REJECTED
+    assert matrix.state([own[0]], [1]) is State.ACCEPTED and matrix.state([matrix.rows[0]], [1]) is State.REJECTED
 
 
 def test_what_concerns_some_servers_only_is_a_warning_with_its_scope():
@@ -87,8 +87,8 @@ def test_a_tsc_that_differs_is_seen_although_it_stands_apart_from_the_cpu(scalin
     hosts = [Host('a', stats=published.write(source)), Host('same', stats=published.write(source)),
              Host('other', stats=published.write(Report(NOW, cpu=dataclasses.replace(host, tsc_hz=2_400_000_000))))]
     matrix = matrices.build(hosts, POLICIES, MIGCHECK, NOW)
-    assert matrix.state(matrix.rows[0], 1) is State.ACCEPTED
-    assert matrix.state(matrix.rows[0], 2) is expected
+    assert matrix.state([matrix.rows[0]], [1]) is State.ACCEPTED
+    assert matrix.state([matrix.rows[0]], [2]) is expected
 
 
 def test_what_is_too_old_is_stale_whether_or_not_it_can_be_read():
@@ -99,6 +99,7 @@ def test_what_is_too_old_is_stale_whether_or_not_it_can_be_read():
     hosts = [Host('good', stats=published.write(Report(NOW))), Host('old', stats=texts), Host('old and cut', stats=cut),
              Host('cut', stats={published.MAIN: fresh[published.MAIN][:60]}), Host('silent')]
     matrix = matrices.build(hosts, policies, MIGCHECK, NOW)
-    assert [str(matrix.state(matrix.rows[0], number)) for number in range(5)] == ['same', 'accepted', 'accepted', 'rejected', 'rejected']
+    states = [str(matrix.state([matrix.rows[0]], [number])) for number in range(5)]
+    assert states == ['same', 'accepted', 'accepted', 'rejected', 'rejected']
     judge = targets.Judge(policies, targets.guest('ffffffff-ffff-ffff-ffff-ffffffffffff', hosts[0].report, 0, NOW, MIGCHECK), None, NOW)
     assert [judge.verdict(host.stats).accepted for host in hosts[1:]] == [True, True, False, False]
