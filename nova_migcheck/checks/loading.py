@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from typing import Any, Mapping, Optional, Sequence
 
-from stevedore import named
+from stevedore import extension, named
 
 from nova_migcheck.checks.base import Check, Offer
 from nova_migcheck.checks.registry import Registry
@@ -49,6 +49,13 @@ def load(names: Sequence[str]) -> dict[str, Loaded]:
         loaded[name] = Loaded(name, error=error) if error else Loaded(
             name, check, found[name].entry_point.value)
     return loaded
+
+
+def installed() -> list[type[Check]]:
+    """Return all checks that are installed, enabled or not; one that is broken is left out."""
+    manager = extension.ExtensionManager(
+        NAMESPACE, on_load_failure_callback=lambda _manager, _entry, _error: None)
+    return [one.check for one in load(sorted(manager.names())).values() if one.check is not None]
 
 
 def _flaw(check: Any) -> str:

@@ -267,6 +267,21 @@ def test_flat_formats_hold_no_python(three, tmp_path, argv, form):
     assert ran.code == 1 and 'compute3' in ran.out and not set('{}') & set(ran.out)
 
 
+def test_codes(tmp_path):
+    found = valid('codes', piped(tmp_path, 'codes', '-f', 'json').json)
+    by_code = {one['code']: one for one in found}
+    assert by_code['address-wrong-interface']['check'] == 'address'
+    assert by_code['report-missing']['check'] == ''
+    assert by_code['hugepages-none']['meaning'] == 'This host reserves no huge pages.'
+    one = piped(tmp_path, 'codes', 'address-mtu', '-f', 'value')
+    assert one.code == 0 and one.out.startswith('address-mtu address The source')
+
+
+def test_a_code_that_is_none(tmp_path):
+    ran = piped(tmp_path, 'codes', 'address-nonsense')
+    assert ran.code == 255 and 'address-nonsense: no installed check has such a code' in ran.err
+
+
 def test_completion_in_a_real_bash(tmp_path):
     """What "complete" prints, sourced by bash; asked as bash asks when one presses the tab key."""
     script = tmp_path / 'completion'

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from nova_migcheck.cli import baseline, check, compare, explain, hosts, matrix
+from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, matrix
 from tests import documentation
 from tests.cli import test_check
 from tests.cli.commands import Piped
@@ -18,7 +18,7 @@ from tests.cli.fleet_files import UUIDS
 
 pytestmark = pytest.mark.nova
 
-COMMANDS = (baseline.Baseline, check.Check, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix)
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix)
 LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
                        *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
 # What a person would have instead: the server's name, and its UUID.
@@ -28,7 +28,8 @@ DOMAIN = ("<domain type='kvm'><os><type arch='x86_64'>hvm</type></os><cpu mode='
 HOST = ("<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'><model>Large</model>"
         "<vendor>Intel</vendor></mode></cpu></domainCapabilities>")
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
-SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'compare': (0, 'compatible'), 'complete': (0, 'complete'),
+SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes': (0, 'address-wrong-interface'),
+        'compare': (0, 'compatible'), 'complete': (0, 'complete'),
         'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3')}
 # Those that ask about hosts that are well, and the real checks.
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
