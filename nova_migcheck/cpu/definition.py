@@ -118,9 +118,9 @@ def spelled(definition: Definition, expand: Expand, added: Optional[Added] = Non
 
 def _added(model: str, names: frozenset[str], added: Optional[Added]) -> frozenset[str]:
     """Return those of ``names`` that were added to a model."""
-    found = added(model) if added is not None else None
-    if found is not None:
-        return names & found
+    listed = added(model) if added is not None else None
+    if listed is not None:
+        return names & listed
     if VERSIONED.search(model):
         return frozenset()
     return frozenset(name for name in names if name.startswith('vmx-'))
