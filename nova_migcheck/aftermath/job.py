@@ -28,7 +28,6 @@ class Job:
 
     :param seconds: from its begin on the source to its end
     :param downtime: milliseconds for which the guest ran on neither host; None if unknown
-    :param setup: milliseconds
     :param data: bytes sent, of memory and disks
     :param rate: bytes per second, as QEMU measured it during the memory transfer; 0 if unknown
     :param iterations: passes over the guest's memory
@@ -42,7 +41,6 @@ class Job:
 
     seconds: float
     downtime: Optional[int] = None
-    setup: int = 0
     data: int = 0
     rate: int = 0
     iterations: int = 0
@@ -75,7 +73,6 @@ def read(stats: Mapping[str, Any], seen: Optional[float] = None) -> Optional[Job
     return Job(
         seconds=(seen or 0.0) if impossible else elapsed / 1000,
         downtime=None if impossible else downtime,
-        setup=number('setup_time'),
         data=(number('data_processed')
               or number('memory_processed') + number('disk_processed')),
         rate=number('memory_bps'),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import re
 from typing import Any, Mapping, Optional
 
 from cliff import columns, show
@@ -75,7 +74,8 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
               if all(_may_know(cpu, model) for cpu in hosts.values())]
     # Of two equal models take the one without a version, as more releases of libvirt know it, then
     # the one that libvirt lists later, which is the newer one.
-    for model in sorted(models, key=_has_version, reverse=True):
+    for model in sorted(models, key=lambda name: bool(cpuguest.VERSIONED.search(name)),
+                        reverse=True):
         features = cpu_map.expand(model, first.arch)
         vendor = cpu_map.vendor(model, first.arch)
         if (features <= everywhere and vendor in (None, first.vendor)
@@ -88,10 +88,6 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
     return Common(best, tuple(sorted(everywhere - best_features)),
                   {name: tuple(sorted(cpu.features - everywhere - _NEVER_A_GUESTS))
                    for name, cpu in hosts.items()})
-
-
-def _has_version(model: str) -> bool:
-    return re.search(r'-v[0-9]+$', model) is not None
 
 
 def _may_know(cpu: Cpu, model: str) -> bool:
@@ -117,7 +113,7 @@ class Lost(columns.FormattableColumn):
                          for host, lost in self._value.items())
 
 
-class Baseline(listing.Command, show.ShowOne):
+class Baseline(listing.Configured, show.ShowOne):
     """Show the largest CPU that all hosts provide, as [libvirt] lines for nova.conf.
 
     Comments list the features that each host would lose.
@@ -131,10 +127,7 @@ class Baseline(listing.Command, show.ShowOne):
     CODES = ('0 there is a common CPU, 1 there is none, 2 there is one but some hosts could not be '
              'read, 255 the command itself failed.')
 
-    @property
-    def formatter_namespace(self) -> str:
-        """Return the entry points of the output formats."""
-        return listing.ONE
+    formatter_namespace = listing.ONE
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""

@@ -27,7 +27,7 @@ class Names(columns.FormattableColumn):
         return ', '.join(self._value)
 
 
-class Compare(show.ShowOne):
+class Compare(listing.Command, show.ShowOne):
     """Show whether a guest's CPU can run on a host, and which features the host lacks.
 
     Both files contain XML as libvirt prints it: a <cpu> element, a <domain> (virsh dumpxml),
@@ -37,18 +37,12 @@ class Compare(show.ShowOne):
     EXAMPLES = (('compare --guest guest.xml --host target.xml',
                  '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the target'),)
 
-    @property
-    def formatter_namespace(self) -> str:
-        return listing.ONE
+    CODES = '0 compatible, 1 incompatible, 2 unknown, 255 a file cannot be read.'
 
-    def get_epilog(self) -> str:
-        """Return the example, and the meaning of the exit codes."""
-        return listing.epilog(self.EXAMPLES, '0 compatible, 1 incompatible, 2 unknown, '
-                                             '255 a file cannot be read.')
+    formatter_namespace = listing.ONE
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.formatter_class = listing.help_formatter(parser.formatter_class)
+        parser = super().get_parser(prog_name)
         parser.add_argument('--guest', metavar='FILE', required=True,
                             help='the CPU of the guest, preferably the <domain> of the running '
                                  'guest')
@@ -60,13 +54,9 @@ class Compare(show.ShowOne):
     def take_action(self,
                     parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         result = compare_files(parsed_args.guest, parsed_args.host, CpuMap(parsed_args.cpu_map))
-        self._exit_code = _EXIT[result.outcome]
+        self.code = _EXIT[result.outcome]
         values = result.outcome, Names(list(result.missing)), result.reason
         return ('outcome', 'missing', 'reason'), values
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        super().run(parsed_args)
-        return self._exit_code
 
 
 def add_cpu_map(parser: argparse.ArgumentParser) -> None:

@@ -125,9 +125,11 @@ def _fitted(matrix: Matrix, group: list[Row], width: int) -> str:
 
 
 def _source(matrix: Matrix, group: list[Row], most: int) -> str:
-    who = [uuid for row in group for uuid in row.who]
-    servers = f' ({len(who)} {"server" if len(who) == 1 else "servers"})' if who else ''
-    return _names(matrix, [row.host for row in group], most) + servers
+    names = _names(matrix, [row.host for row in group], most)
+    servers = sum(len(row.who) for row in group)
+    if not servers:
+        return names
+    return f'{names} ({servers} {"server" if servers == 1 else "servers"})'
 
 
 def _names(matrix: Matrix, hosts: list[int], most: int = _MOST) -> str:

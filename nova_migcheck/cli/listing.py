@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import logging
 import os
 import re
 import warnings
-from typing import Any, ClassVar, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Iterable, Sequence
 
 from cliff import columns, command, lister
 from cliff.formatters import base, commaseparated
@@ -48,7 +47,7 @@ class OneInCsv(commaseparated.CSVLister, base.SingleFormatter):
 
 
 class Command(command.Command):
-    """A command that reads nova.conf.
+    """A command with examples in its help.
 
     A subclass inherits one of cliff's display commands too. ``EXAMPLES`` are shown by ``--help``:
     command line and purpose of each. ``CODES`` explains the exit code.
@@ -62,21 +61,25 @@ class Command(command.Command):
     code = main.OK
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser, with the options of all such commands."""
+        """Return a parser whose help keeps the lines of the examples."""
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.formatter_class = help_formatter(parser.formatter_class)
-        add_configuration(parser)
+        wraps: Any = parser.formatter_class
+
+        class Help(wraps, argparse.RawDescriptionHelpFormatter):
+            pass
+        parser.formatter_class = Help
         return parser
 
     def get_epilog(self) -> str:
         """Return the examples and the exit codes."""
-        return epilog(self.EXAMPLES, self.CODES)
+        return '\n\n'.join([
+            *(f'Example, {purpose}:\n\n    nova-migcheck {line}'
+              for line, purpose in self.EXAMPLES),
+            f'Exit code: {self.CODES}'])
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the output, and return the exit code."""
-        prepare(self.app, parsed_args)
-        with wrong_values():
-            super().run(parsed_args)
+        super().run(parsed_args)
         return self.code
 
     def say(self, text: str) -> None:
@@ -91,7 +94,32 @@ class Command(command.Command):
         self.app.stderr.flush()
 
 
-class Listing(Command, lister.Lister):
+class Configured(Command):
+    """A command that reads nova.conf."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser, with the options for the location of nova.conf."""
+        parser = super().get_parser(prog_name)
+        group = parser.add_argument_group('configuration')
+        group.add_argument('--config-file', metavar='FILE', action='append', default=[],
+                           help='read this file instead of the default nova.conf; can be repeated')
+        group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
+                           help='also read the .conf files of this directory; can be repeated')
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Print the output, and return the exit code.
+
+        :raises ValueError: with a sentence for the operator, if an option has a wrong value
+        """
+        _prepare(self.app, parsed_args)
+        try:
+            return super().run(parsed_args)
+        except cfg.ConfigFileValueError as e:
+            raise ValueError(_LOCATION.sub(r'\g<file>', str(e))) from e
+
+
+class Listing(Configured, lister.Lister):
     """A command that prints a list."""
 
     _done = False
@@ -133,15 +161,6 @@ class Listing(Command, lister.Lister):
         return column if parsed_args.formatter == 'table' else column.human_readable()
 
 
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the location of nova.conf."""
-    group = parser.add_argument_group('configuration')
-    group.add_argument('--config-file', metavar='FILE', action='append', default=[],
-                       help='read this file instead of the default nova.conf; can be repeated')
-    group.add_argument('--config-dir', metavar='DIR', action='append', default=[],
-                       help='also read the .conf files of this directory; can be repeated')
-
-
 def seconds(text: str) -> float:
     """Return a number of seconds from the command line.
 
@@ -153,14 +172,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def epilog(examples: Sequence[tuple[str, str]], codes: str) -> str:
-    """Return the end of a command's help."""
-    return '\n\n'.join([
-        *(f'Example, {purpose}:\n\n    nova-migcheck {line}' for line, purpose in examples),
-        f'Exit code: {codes}'])
-
-
-def prepare(app: Any, parsed_args: argparse.Namespace) -> None:
+def _prepare(app: Any, parsed_args: argparse.Namespace) -> None:
     """Silence the libraries unless ``--debug`` is set, and check the configuration files.
 
     Call it before Nova is imported.
@@ -195,28 +207,9 @@ def write(path: str, text: str, durable: bool = False, mode: int = 0o644) -> Non
                          f'{e.strerror}') from e
 
 
-@contextlib.contextmanager
-def wrong_values() -> Iterator[None]:
-    """Make oslo.config's message about a wrong value readable.
-
-    :raises ValueError: with a sentence for the operator
-    """
-    try:
-        yield
-    except cfg.ConfigFileValueError as e:
-        raise ValueError(_LOCATION.sub(r'\g<file>', str(e))) from e
-
-
 def nova_is_installed() -> bool:
     """Return whether Nova itself is installed, not only this package's module in ``nova/virt``."""
     try:
         return importlib.util.find_spec('nova.conf') is not None
     except ImportError:
         return False
-
-
-def help_formatter(wraps: Any) -> Any:
-    """Return a subclass of cliff's help formatter that keeps the lines of the examples."""
-    class Help(wraps, argparse.RawDescriptionHelpFormatter):
-        pass
-    return Help

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 from oslo_config import cfg
 
@@ -60,16 +60,11 @@ class Rounds:
                 settings[name] = self._reader.read(loaded.check, target=self._target)
             else:
                 settings[name] = self._reader.read(loaded.check, self._memory.get(name))
-        with self._live() as progress:
-            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, progress)
-        self._memory.update(outcome.memory)
-        return outcome
-
-    @contextlib.contextmanager
-    def _live(self) -> Iterator[Optional[runner.Progress]]:
+        live: Any = contextlib.nullcontext()
         if self._stderr.isatty():
             from nova_migcheck.cli import progress
-            with progress.Live(self._stderr, self.names, self._brief) as live:
-                yield live
-        else:
-            yield None
+            live = progress.Live(self._stderr, self.names, self._brief)
+        with live as shown:
+            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, shown)
+        self._memory.update(outcome.memory)
+        return outcome

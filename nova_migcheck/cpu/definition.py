@@ -35,7 +35,8 @@ NOT_BY_DEFAULT = frozenset({'invtsc'})
 #: without a problem.
 ALWAYS_FROM_KVM = frozenset({'topoext'})
 
-_VERSIONED = re.compile(r'-v[0-9]+$')
+#: The end of the name of a version of a model.
+VERSIONED = re.compile(r'-v[0-9]+$')
 
 
 class UnknownModel(LookupError):
@@ -117,10 +118,10 @@ def spelled(definition: Definition, expand: Expand, added: Optional[Added] = Non
 
 def _added(model: str, names: frozenset[str], added: Optional[Added]) -> frozenset[str]:
     """Return those of ``names`` that were added to a model."""
-    found = added(model) if added is not None else None
-    if found is not None:
-        return names & found
-    if _VERSIONED.search(model):
+    listed = added(model) if added is not None else None
+    if listed is not None:
+        return names & listed
+    if VERSIONED.search(model):
         return frozenset()
     return frozenset(name for name in names if name.startswith('vmx-'))
 

@@ -173,16 +173,16 @@ def unknown_names(conn: Any, guest: Cpu) -> frozenset[str]:
     the features of a model with ``-vN``, nor at features that are disabled in a usable model.
     """
     features = sorted(guest.spelled - {guest.model})
-    found: set[str] = set()
+    unknown: set[str] = set()
     if guest.model in guest.spelled:
-        found |= _unknown_name(conn, guest, cpuxml.naming(guest.model, ()), {guest.model})
-    while features and len(found) < _MOST_UNKNOWN:
-        unknown = _unknown_name(conn, guest, cpuxml.naming(None, features), set(features))
-        if not unknown:
+        unknown |= _unknown_name(conn, guest, cpuxml.naming(guest.model, ()), {guest.model})
+    while features and len(unknown) < _MOST_UNKNOWN:
+        reported = _unknown_name(conn, guest, cpuxml.naming(None, features), set(features))
+        if not reported:
             break
-        found |= unknown
-        features = [name for name in features if name not in unknown]
-    return frozenset(found)
+        unknown |= reported
+        features = [name for name in features if name not in reported]
+    return frozenset(unknown)
 
 
 def _unknown_name(conn: Any, guest: Cpu, xml: str, names: set[str]) -> set[str]:
@@ -288,14 +288,14 @@ def _unless_hidden(conn: Any, guest: Union[Cpu, str], result: Comparison) -> Com
 def _missing(message: str, guest: Union[Cpu, str]) -> tuple[str, ...]:
     # "Host CPU does not provide required features: hle, rtm; try using 'Haswell-noTSX' CPU model"
     names = message.partition(';')[0].rpartition(':')[2].split(',') if ':' in message else []
-    found = [name.strip() for name in names]
-    if not found or not all(_FEATURE.fullmatch(name) for name in found):
+    named = [name.strip() for name in names]
+    if not named or not all(_FEATURE.fullmatch(name) for name in named):
         return ()
-    if 'does not provide required features' in message:
-        return tuple(sorted(cpunames.canonical(found)))
+    missing = cpunames.canonical(named)
     # Other messages list features too: those that the guest forbids, or the strict match excludes.
-    if isinstance(guest, Cpu) and cpunames.canonical(found) <= guest.features - guest.forbids:
-        return tuple(sorted(cpunames.canonical(found)))
+    uses = isinstance(guest, Cpu) and missing <= guest.features - guest.forbids
+    if 'does not provide required features' in message or uses:
+        return tuple(sorted(missing))
     return ()
 
 

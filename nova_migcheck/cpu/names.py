@@ -136,12 +136,12 @@ def known_with(models: Iterable[str]) -> dict[int, frozenset[str]]:
     releases that know the same names, only the first is returned.
     """
     offered = frozenset(models)
-    found = {}
+    releases = {}
     for version, known in _BY_DIGEST.values() if beyond(offered) else ():
         first_versions = {name for name in known if name.endswith('-v1') and name[:-3] in offered}
         if offered <= known and first_versions <= offered:
-            found[version] = known
-    return found
+            releases[version] = known
+    return releases
 
 
 def version_text(libvirt: Optional[int]) -> str:

@@ -31,27 +31,27 @@ def model(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comp
     """
     if not host.models or guest.model is None or guest.takes_hosts_cpu:
         return None
-    found = next((one for one in host.models if one.name == guest.model), None)
-    if found is None:
+    offer = next((one for one in host.models if one.name == guest.model), None)
+    if offer is None:
         if guest.fallback and not guest.live:
             return None
         return Comparison(INCOMPATIBLE, reason=f'does not offer CPU model {guest.model}: its '
                                                'libvirt or its QEMU does not know it')
     if guest.live or guest.document not in ('cpu', 'domain'):
         return None
-    usable = found.usable == 'yes'
+    usable = offer.usable == 'yes'
     if usable and all(policy == 'disable' for _name, policy in guest.features):
         reason = f'its domain capabilities call CPU model {guest.model} usable'
         return Comparison(COMPATIBLE, reason=reason)
-    if not (usable or found.blockers) or cpu_map.decides(guest.model, host.arch or 'x86_64'):
+    if not (usable or offer.blockers) or cpu_map.decides(guest.model, host.arch or 'x86_64'):
         return None
     required = guest.named('require')
     provided = cpuguest.host_features(host, cpu_map.expand) if required else frozenset[str]()
-    missing = (found.blockers - guest.named('disable')) | (required - provided)
+    missing = (offer.blockers - guest.named('disable')) | (required - provided)
     if not missing:
         return Comparison(COMPATIBLE)
     reason = lacks(sorted(missing))
-    if found.blockers:
+    if offer.blockers:
         reason += f', according to its domain capabilities for CPU model {guest.model}'
     return Comparison(INCOMPATIBLE, tuple(sorted(missing)), reason)
 

@@ -226,12 +226,12 @@ def _models(root: ElementTree.Element) -> tuple[Model, ...]:
     for element in custom.findall('blockers'):
         features = (feature.get('name', '') for feature in element.findall('feature'))
         blockers[element.get('model', '')] = cpunames.canonical(features)
-    found = []
+    models = []
     for element in custom.findall('model'):
         name = (element.text or '').strip()
         usable = element.get('usable', 'unknown')
-        found.append(Model(name, usable, blockers.get(name, frozenset())))
-    return tuple(found)
+        models.append(Model(name, usable, blockers.get(name, frozenset())))
+    return tuple(models)
 
 
 def _read_capabilities(root: ElementTree.Element) -> Definition:
