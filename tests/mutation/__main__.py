@@ -39,23 +39,25 @@ PACKAGE = 'nova_migcheck'
 # Seconds for one run of pytest. A mutant that takes longer counts as killed.
 _LONGEST = 900.0
 _SKIPPED = ('cpu/releases',)  # a table, made by tools/cpu_names.py
-# The slow tests of a module, where no unit test imports it. The longest name that fits counts.
+# The slow tests that belong to a module, after its unit tests: those of its room only if no unit
+# test imports the module.
 _SLOW = {
-    'aftermath': 'lab/test_aftermath.py', 'checks': 'functional/test_needs.py',
-    'checks/address': 'lab/test_address.py', 'checks/cpu': 'lab/test_libvirt_cpu.py',
-    'checks/endpoint': 'lab/test_endpoint.py', 'checks/machine': 'functional/test_machine.py',
-    'checks/storage': 'lab/test_storage_mounts.py', 'checks/tls': 'lab/test_tls.py',
-    'checks/transport': 'lab/test_transport.py', 'cli': 'cli/test_commands.py',
-    'cli/check': 'cli/test_check.py', 'cli/explain': 'functional/test_explain.py',
-    'cli/matrixpage': 'cli/test_page.py', 'cli/progress': 'cli/test_check.py',
-    'cli/rounds': 'cli/test_check.py', 'compute': 'functional/test_hooks.py',
+    'aftermath': 'lab/test_aftermath.py', 'aftermath/watch': 'functional/test_aftermath.py',
+    'checks': 'functional/test_needs.py', 'checks/address': 'lab/test_address.py',
+    'checks/endpoint': 'lab/test_endpoint.py', 'checks/storage': 'lab/test_storage_mounts.py',
+    'checks/tls': 'lab/test_tls.py', 'checks/transport': 'lab/test_transport.py',
+    'cli': 'cli/test_commands.py', 'cli/check': 'cli/test_check.py',
+    'cli/explain': 'functional/test_explain.py', 'cli/matrixpage': 'cli/test_page.py',
+    'cli/progress': 'cli/test_check.py', 'cli/rounds': 'cli/test_check.py',
+    'compute': 'functional/test_hooks.py', 'compute/destination': 'functional/test_hooks.py',
     'compute/fence': 'functional/test_fences.py', 'compute/lifecycle': 'functional/test_fences.py',
-    'cpu': 'lab/test_libvirt_cpu.py', 'endpoints': 'lab/test_endpoint.py',
-    'judging': 'functional/test_filter.py', 'libvirtd': 'lab/test_modular.py',
-    'network': 'lab/test_address.py', 'network/targetnames': 'lab/test_transport.py',
-    'novadb': 'functional/test_filter.py', 'report': 'functional/test_filter.py',
-    'rounds': 'functional/test_broken_checks.py', 'scheduler': 'functional/test_filter.py',
-    'storage': 'lab/test_storage_mounts.py',
+    'compute/source': 'functional/test_hooks.py', 'cpu': 'lab/test_libvirt_cpu.py',
+    'endpoints': 'lab/test_endpoint.py', 'endpoints/survey': 'lab/test_endpoint.py',
+    'libvirtd': 'lab/test_modular.py', 'libvirtd/connection': 'lab/test_modular.py',
+    'network': 'lab/test_address.py', 'network/ownaddresses': 'lab/test_address.py',
+    'network/targetnames': 'lab/test_transport.py', 'novadb': 'functional/test_filter.py',
+    'report': 'functional/test_filter.py', 'rounds': 'functional/test_broken_checks.py',
+    'scheduler': 'functional/test_filter.py', 'storage': 'lab/test_storage_mounts.py',
 }
 
 
@@ -70,11 +72,10 @@ def imported(path: pathlib.Path) -> set[str]:
     return found
 
 
-def tests_of(module: str, slow: bool = False) -> list[list[str]]:
+def tests_of(module: str) -> list[list[str]]:
     """Return the tests that belong to a module, in groups, the fast ones first.
 
     :param module: such as ``network/probe``
-    :param slow: add the slow ones even if a unit test imports the module
     """
     dotted = f'{PACKAGE}.{module.replace("/", ".")}'
     unit = ROOT / 'tests' / 'unit'
@@ -84,9 +85,9 @@ def tests_of(module: str, slow: bool = False) -> list[list[str]]:
     of_room = sorted((unit / room).glob('test_*.py')) if room else []
     rest = [path for path in dict.fromkeys([*mention, *of_room]) if path != own]
     groups = [[own] if own.exists() else [], rest]
-    if slow or not (mention or own.exists()):
-        fits = [key for key in _SLOW if f'{module}/'.startswith(f'{key}/')]
-        groups += [[ROOT / 'tests' / _SLOW[key]] for key in sorted(fits, key=len)[-1:]]
+    slow = _SLOW.get(module) or (_SLOW.get(room) if not (mention or own.exists()) else None)
+    if slow:
+        groups.append([ROOT / 'tests' / slow])
     return [[str(path.relative_to(ROOT)) for path in group] for group in groups if group]
 
 
@@ -162,7 +163,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='./run mutate', description=__doc__)
     parser.add_argument('--sample', type=int, required=True, metavar='N')
     parser.add_argument('--seed', type=int, default=0, metavar='S')
-    parser.add_argument('--slow', action='store_true', help='try the lab and functional tests too')
     parser.add_argument('--only', default='', metavar='MODULE', help='such as network/probe')
     given = parser.parse_args()
     every = [one for one in all_mutants() if f'{one[0]}/'.startswith(given.only.rstrip('/'))]
@@ -172,7 +172,7 @@ def main() -> int:
     survivors, unusable = [], set[str]()
     for number, (module, mutant) in enumerate(drawn, 1):
         file = ROOT / PACKAGE / f'{module}.py'
-        found = killer_of(file, mutant, tests_of(module, given.slow), unusable)
+        found = killer_of(file, mutant, tests_of(module), unusable)
         text = f'{PACKAGE}/{module}.py:{mutant.old.lineno}, {mutant}'
         print(f'{number}/{len(drawn)} {found or "SURVIVES"}: {text}', flush=True)
         survivors += [] if found else [text]
