@@ -39,8 +39,9 @@ PACKAGE = 'nova_migcheck'
 # Seconds for one run of pytest. A mutant that takes longer counts as killed.
 _LONGEST = 900.0
 _SKIPPED = ('cpu/releases',)  # a table, made by tools/cpu_names.py
-# The slow tests that belong to a module, after its unit tests: those of its room only if no unit
-# test imports the module.
+# The slow tests that belong to a module, after its unit tests. Those of its room run only if no
+# unit test imports the module, or if the room is mainly tested by them.
+_BY_SLOW = ('cli', 'compute', 'novadb', 'scheduler')
 _SLOW = {
     'aftermath': 'lab/test_aftermath.py', 'aftermath/watch': 'functional/test_aftermath.py',
     'checks': 'functional/test_needs.py', 'checks/address': 'lab/test_address.py',
@@ -85,8 +86,8 @@ def tests_of(module: str) -> list[list[str]]:
     of_room = sorted((unit / room).glob('test_*.py')) if room else []
     rest = [path for path in dict.fromkeys([*mention, *of_room]) if path != own]
     groups = [[own] if own.exists() else [], rest]
-    slow = _SLOW.get(module) or (_SLOW.get(room) if not (mention or own.exists()) else None)
-    if slow:
+    slow = _SLOW.get(module, _SLOW.get(room))
+    if slow and (module in _SLOW or room in _BY_SLOW or not (mention or own.exists())):
         groups.append([ROOT / 'tests' / slow])
     return [[str(path.relative_to(ROOT)) for path in group] for group in groups if group]
 
