@@ -33,11 +33,11 @@ _AUTH_LIST = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 66, 0, 1, 0)
 class Reach(enum.Enum):
     """List the possible results of an attempt to connect."""
 
-    OPEN = 'open'
-    REFUSED = 'refused'
-    SILENT = 'silent'
-    REJECTED = 'rejected by a firewall'
-    UNREACHABLE = 'unreachable'
+    OPEN = enum.auto()
+    REFUSED = enum.auto()
+    SILENT = enum.auto()
+    REJECTED = enum.auto()
+    UNREACHABLE = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)

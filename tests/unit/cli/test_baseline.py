@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,60 @@ def test_model(cpu_map: CpuMap, versions: tuple[int], features: str, model: str)
     found = baseline.common(hosts, cpu_map)
     assert found.model == model
     assert set(found.extra) == set(features.split()) - cpu_map.expand(model, 'x86_64')
+
+
+def host(features: str = 'avx2', **values: Any) -> Cpu:
+    return Cpu(**{'arch': 'x86_64', 'virt': 'kvm', 'vendor': 'AMD', 'features': frozenset(features.split()), **values})
+
+
+@pytest.mark.parametrize('other, words', [
+    (host(arch='aarch64'), ['architecture', 'a has x86_64', 'b has aarch64']),
+    (host(virt='qemu'), ['type of their guests', 'a has kvm', 'b has qemu']),
+    (host(vendor='Intel'), ['vendor of the CPU', 'a has AMD', 'b has Intel'])])
+def test_hosts_that_have_no_cpu_in_common(cpu_map: CpuMap, other: Cpu, words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        baseline.common({'a': host(), 'b': other}, cpu_map)
+    assert all(word in str(error.value) for word in words)
+    with pytest.raises(ValueError, match=r'a\[1-2\] have'):
+        baseline.common({'a1': host(), 'a2': host(), 'b': other}, cpu_map)
+
+
+def test_where_no_model_fits(cpu_map: CpuMap) -> None:
+    with pytest.raises(ValueError, match='none of'):
+        baseline.common({'a': host('aes')}, cpu_map)
+    with pytest.raises(ValueError, match='none of'):  # the models are AMD's
+        baseline.common({'a': host(vendor='Intel')}, cpu_map)
+    with pytest.raises(ValueError, match='only be computed for x86 hosts, these are aarch64'):
+        baseline.common({'a': host(arch='aarch64'), 'b': host(arch='aarch64')}, cpu_map)
+
+
+def test_what_each_host_loses(cpu_map: CpuMap) -> None:
+    hosts = {'a1': host('avx2 aes fma invtsc cmt', libvirt=OLDER), 'a2': host('avx2 aes bmi2 fma'),
+             'b1': host('avx2 aes'), 'b2': host('avx2 aes')}
+    found = baseline.common(hosts, cpu_map)
+    assert found == baseline.Common('EPYC-Milan', ('aes',), {'a1': ('fma',), 'a2': ('bmi2', 'fma'), 'b1': (), 'b2': ()})
+    assert found.lines() == [
+        '[libvirt]', 'cpu_mode = custom', 'cpu_models = EPYC-Milan', 'cpu_model_extra_flags = aes',
+        '# a1 loses fma', '# a2 loses bmi2, fma', '# b[1-2] lose nothing']
+    found = baseline.common(hosts, cpu_map, model_only=True)
+    assert found.extra == () and found.lost['b1'] == ('aes',) and found.lost['a1'] == ('aes', 'fma')
+    assert not any('extra_flags' in line for line in found.lines())
+
+
+def test_no_guest_gets_what_belongs_to_the_host(cpu_map: CpuMap) -> None:
+    never = 'cmt mbm_local mbm_total osxsave ospke invtsc'
+    found = baseline.common({'a': host(f'avx2 {never}')}, cpu_map)
+    assert found.extra == () and found.lost == {'a': ()}
+
+
+def test_a_model_that_a_libvirt_may_know(cpu_map: CpuMap) -> None:
+    assert baseline._has_version('EPYC-v2') and not baseline._has_version('EPYC-v2x')
+    assert baseline._may_know(host(libvirt=None), 'EPYC-Milan-v2')
+    assert baseline._may_know(host(libvirt=OLDER), 'nobody-lists-this')
+    assert not baseline._may_know(host(libvirt=OLDER), 'EPYC-Milan-v2')
+    assert baseline._may_know(host(libvirt=NEWER), 'EPYC-Milan-v2')
+
+
+def test_the_lost_for_people() -> None:
+    lost = baseline.Lost({'a': ['avx', 'fma'], 'b': []})
+    assert lost.human_readable() == 'a: avx, fma; b: nothing'

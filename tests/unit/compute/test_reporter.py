@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thread that keeps a host's report. Its rounds are made up here; real ones are in test_runner.py and the attacks."""
+import dataclasses
 import logging
 import random
 import threading
@@ -11,7 +12,7 @@ import pytest
 from nova_migcheck.checks.base import Check, Settings
 from nova_migcheck.compute import reporter
 from nova_migcheck.finding import Finding, Outcome
-from nova_migcheck.report import published
+from nova_migcheck.report import past, published
 from nova_migcheck.rounds import runner
 
 BAD = Finding('address', Outcome.FAILURE, 'compute1', 'resolves to 127.0.1.1')
@@ -233,3 +234,118 @@ def test_a_round_of_the_thread_is_not_fresh_enough_for_a_decision(keeper, rounds
     keeper.fresh(60)
     keeper.fresh(60)
     assert [settings['address'].thorough for settings, _deadline in rounds.told] == [False, True]
+
+
+def test_the_end_of_the_service_waits_for_seconds_at_most(keeper, monkeypatch):
+    waited = []
+    monkeypatch.setattr(keeper, '_ended', types.SimpleNamespace(wait=waited.append))
+    keeper.stop()
+    assert len(waited) == 1 and 1 <= waited[0] <= 5
+
+
+def test_a_decision_waits_for_a_round_and_what_it_takes_to_kill_one(keeper):
+    keeper._conf.migcheck.round_deadline = 20.0
+    assert 20 < keeper._longest_round() <= 30
+
+
+@pytest.mark.parametrize('interval, longest', [(30, 30), (60, 60), (3600, 60)])
+def test_the_first_round_begins_within_a_minute(keeper, rounds, monkeypatch, interval, longest):
+    waits = []
+    keeper._conf.migcheck.check_interval = interval
+    monkeypatch.setattr(reporter.random, 'uniform', lambda low, high: high)
+    monkeypatch.setattr(keeper._stop, 'wait', lambda seconds: waits.append(seconds) or keeper._stop.set())
+    keeper._loop()
+    assert waits == [longest] and rounds.told == []
+
+
+def test_rounds_that_take_longer_than_the_interval_leave_a_second_between(keeper, rounds, monkeypatch):
+    waits = []
+    keeper._conf.migcheck.check_interval = 0
+
+    def wait(seconds):
+        waits.append(seconds)
+        if rounds.told:
+            keeper._stop.set()
+    monkeypatch.setattr(keeper._stop, 'wait', wait)
+    keeper._loop()
+    assert waits == [0, 1.0]
+
+
+def test_mounting_something_makes_a_report_old(keeper, rounds, monkeypatch):
+    tables = iter([b'one', b'one', b'two', b'two', b'two'])
+    monkeypatch.setattr(reporter.mounts, 'table', lambda: next(tables, b'two'))
+    keeper.fresh(60)
+    keeper.fresh(60)
+    assert len(rounds.told) == 1
+    keeper.fresh(60)
+    assert len(rounds.told) == 2
+
+
+def test_a_round_that_ends_while_a_decision_waits_is_enough(keeper, rounds, monkeypatch):
+    """It is older than asked for, but began after the decision did not find one."""
+    real = keeper._running
+
+    class Running:
+        def acquire(self, timeout):
+            keeper._round(thorough=True)
+            return real.acquire(timeout=timeout)
+
+        def release(self):
+            real.release()
+    keeper._running = Running()
+    assert keeper.fresh(0) is not None and len(rounds.told) == 1
+    assert real.acquire(timeout=0)
+
+
+def test_what_migrations_came_to_is_published_with_the_last_report(keeper, rounds):
+    keeper.migrated((past.Past(1000, 'in', '2f0f1c4e5a4e', 'compute2', 'failed'),))
+    assert keeper.texts() == {} and keeper.report is None
+    keeper.fresh(60)
+    assert [one.ended for one in published.read(keeper.texts()).migrations] == ['failed']
+    keeper.migrated(())
+    assert published.read(keeper.texts()).migrations == () and len(rounds.told) == 1
+
+
+def test_migrations_that_fail_in_a_row_are_a_warning_of_this_host(keeper, rounds):
+    now = time.time()
+    failed = tuple(past.Past(now - n, 'in', '2f0f1c4e5a4e', 'compute2', 'failed') for n in (3, 2, 1))
+    keeper.fresh(60)
+    keeper.migrated(failed)
+    assert [(f.check, f.outcome) for f in keeper.report.findings] == [('history', Outcome.WARNING)]
+
+
+@pytest.mark.parametrize('outcome, level', [(Outcome.FAILURE, 'ERROR'), (Outcome.WARNING, 'WARNING')])
+def test_a_failure_is_logged_as_an_error(keeper, rounds, caplog, outcome, level):
+    caplog.set_level(logging.INFO)
+    rounds.findings = [Finding('address', outcome, 'compute1', 'odd')]
+    keeper.fresh(0)
+    rounds.findings = []
+    keeper.fresh(0)
+    assert [r.levelname for r in caplog.records if 'compute1' in r.getMessage()] == [level, 'INFO']
+
+
+@pytest.mark.parametrize('changed', [
+    {'check': 'clock'}, {'outcome': Outcome.WARNING}, {'subject': 'compute2'}, {'scope': 'volumes'}])
+def test_another_problem_is_another_line(keeper, rounds, caplog, changed):
+    keeper.fresh(0)
+    rounds.findings = [BAD]
+    keeper.fresh(0)
+    rounds.findings = [dataclasses.replace(BAD, **changed)]
+    caplog.clear()
+    keeper.fresh(0)
+    assert len([r for r in caplog.records if 'as a migration target' in r.getMessage()]) >= 1
+
+
+class ReadsGuests(Some):
+    NAME = 'guests'
+    READS_GUESTS = True
+
+
+def test_only_the_check_that_reads_the_guests_is_told_which_checks_need_them(rounds, keeper):
+    keeper._checks = {'address': runner.Loaded('address', Some, 'x:Some'),
+                      'guests': runner.Loaded('guests', ReadsGuests, 'x:ReadsGuests')}
+    keeper._registry = types.SimpleNamespace(needing=['address'], order=keeper._registry.order,
+                                             split=keeper._registry.split)
+    keeper.fresh(0)
+    told = rounds.told[0][0]
+    assert told['guests'].guests == {'address': 'x:Some'} and told['address'].guests == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from typing import Iterator, Optional
 
@@ -100,3 +101,60 @@ def test_ntp(said: bytes, wrong: str, skew: Optional[float]) -> None:
         assert answer.skew is None
     else:
         assert answer.skew is not None and abs(answer.skew - skew) <= 1 + time.time() - offset
+
+
+def test_each_scheme_has_its_protocol() -> None:
+    assert greeting.GREETINGS == {'amqp': greeting.amqp, 'amqps': greeting.amqp, 'memcached': greeting.memcached,
+                                  'ntp': greeting.ntp, 'tcp': greeting.tcp}
+
+
+@pytest.mark.parametrize('said, right', [
+    (_ntp(0x24, 2), True), (_ntp(0x24, 2)[:47], False), (_ntp(0x24, 2) + b'more', True), (_ntp(0x25, 2), False)])
+def test_what_an_ntp_server_answers(said: bytes, right: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(5)
+        theirs.send(said)
+        assert (greeting.ntp(ours).wrong == '') is right
+        request = theirs.recv(512)
+    assert len(request) == 48 and request[0] >> 3 & 7 == 4 and request[0] & 7 == 3
+
+
+@pytest.mark.parametrize('leap, stratum, synchronised', [(0, 1, True), (1, 15, True), (2, 2, True), (3, 2, False), (0, 0, False)])
+def test_an_ntp_server_that_is_not_synchronised_gives_no_time(leap: int, stratum: int, synchronised: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(5)
+        theirs.send(_ntp(leap << 6 | 0x24, stratum))
+        assert (greeting.ntp(ours).skew is not None) is synchronised
+
+
+def test_the_time_is_taken_half_way(monkeypatch) -> None:
+    """RFC 5905: sent at 1000, arrived at 1010.5 and left at 1012.5 by the other clock, back at 1004."""
+    times = iter([1000.0, 1004.0])
+    monkeypatch.setattr(greeting.time, 'time', lambda: next(times))
+    stamps = [struct.pack('>II', 2208988800 + second, 2 ** 31) for second in (1010, 1012)]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(5)
+        theirs.send(bytes([0x24, 2]) + bytes(30) + b''.join(stamps))
+        assert greeting.ntp(ours).skew == pytest.approx(9.5)
+
+
+@pytest.mark.parametrize('channel, kind', [(1, 1), (0, 2)])
+def test_another_frame_is_no_start_of_a_connection(ends, channel: int, kind: int) -> None:
+    ours, theirs = ends
+    theirs.sendall(struct.pack('>BHIHH', kind, channel, 4, 10, 10))
+    assert greeting.amqp(ours).wrong
+
+
+def test_an_answer_that_comes_in_pieces(ends) -> None:
+    ours, theirs = ends
+    answers = []
+    reader = threading.Thread(target=lambda: answers.append(greeting.amqp(ours)))
+    reader.start()
+    theirs.recv(64)
+    for place in range(len(START)):
+        theirs.sendall(START[place:place + 1])
+    reader.join(60)
+    assert [one.wrong for one in answers] == ['']
