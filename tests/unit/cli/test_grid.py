@@ -47,7 +47,7 @@ def expected(matrix: matrices.Matrix, rows: list, targets: list) -> str:
     if matrix.hosts[rows[0].host].cell != matrix.hosts[targets[0]].cell:
         return ' '
     pairs = [(row, target) for row in rows for target in targets if row.host != target]
-    return matrix.verdict(*pairs[0]).rejections and '✗' or matrix.verdict(*pairs[0]).warnings and '!' or '✓' if pairs else '·'
+    return (matrix.verdict(*pairs[0]).rejections and '✗') or (matrix.verdict(*pairs[0]).warnings and '!') or '✓' if pairs else '·'
 
 
 @pytest.mark.parametrize('width, side, per_block', [(40, 20, 6), (63, 21, 13), (66, 22, 14), (70, 26, 14), (120, 36, 14)])
