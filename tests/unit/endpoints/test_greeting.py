@@ -104,8 +104,9 @@ def test_ntp(said: bytes, wrong: str, skew: Optional[float]) -> None:
 
 
 def test_each_scheme_has_its_protocol() -> None:
-    assert greeting.GREETINGS == {'amqp': greeting.amqp, 'amqps': greeting.amqp, 'memcached': greeting.memcached,
-                                  'ntp': greeting.ntp, 'tcp': greeting.tcp}
+    expected = {'amqp': greeting.amqp, 'amqps': greeting.amqp, 'memcached': greeting.memcached,
+                'ntp': greeting.ntp, 'tcp': greeting.tcp}
+    assert expected == greeting.GREETINGS
 
 
 @pytest.mark.parametrize('said, right', [

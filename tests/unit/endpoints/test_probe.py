@@ -146,7 +146,8 @@ def test_one_that_need_not_be_greeted(serve: tuple[str, int], greet: bool, fault
     assert ask('memcached', *serve, greet=greet).fault is fault
 
 
-@pytest.mark.parametrize('status, fault, words', [(200, None, 'HTTP 200 in 40 ms'), (499, None, 'HTTP 499'), (500, Fault.STATUS, 'HTTP 500')])
+@pytest.mark.parametrize('status, fault, words', [
+    (200, None, 'HTTP 200 in 40 ms'), (499, None, 'HTTP 499'), (500, Fault.STATUS, 'HTTP 500')])
 def test_a_web_server(monkeypatch: pytest.MonkeyPatch, status: int, fault: Optional[Fault], words: str) -> None:
     monkeypatch.setattr(probe.web, 'get', lambda *args: types.SimpleNamespace(status=status, seconds=0.04, skew=7.0))
     for scheme in probe.WEB:
