@@ -7,60 +7,13 @@ A wrong value stops the service when it starts, with oslo.config's own error, be
 
 from __future__ import annotations
 
-import ipaddress
 from types import SimpleNamespace
-from typing import Any
 
 from oslo_config import cfg, types
 
-from nova_migcheck.policies import IGNORE, REJECT, WARN
+from nova_migcheck import optiontypes
 
 GROUP = 'migcheck'
-
-
-class _Policy(types.ConfigType):
-    """A policy for all checks, and exceptions by name of check: ``reject,clock:warn``."""
-
-    def __init__(self) -> None:
-        super().__init__(type_name='policy value')
-        self._choice = types.String(choices=[REJECT, WARN, IGNORE])
-
-    def __call__(self, value: Any) -> dict[str, str]:
-        if isinstance(value, dict):
-            return {check: self._choice(policy) for check, policy in value.items()}
-        policies: dict[str, str] = {}
-        for part in str(value).split(','):
-            check, colon, policy = part.strip().rpartition(':')
-            if bool(colon) != bool(check.strip()):
-                raise ValueError(f'{part.strip()!r} is neither a policy nor CHECK:POLICY')
-            if check.strip() in policies:
-                raise ValueError(f'{check.strip() or "the policy of all checks"} is set twice')
-            policies[check.strip()] = self._choice(policy.strip())
-        return policies
-
-    def __repr__(self) -> str:
-        return 'Policy of reject, warn or ignore, with exceptions CHECK:POLICY'
-
-    def _formatter(self, value: Any) -> str:
-        return ','.join(f'{check}:{policy}' if check else policy
-                        for check, policy in self(value).items())
-
-
-class _Network(types.ConfigType):
-    """An IPv4 or IPv6 network in CIDR notation."""
-
-    def __init__(self) -> None:
-        super().__init__(type_name='network value')
-
-    def __call__(self, value: Any) -> str:
-        return str(ipaddress.ip_network(str(value).strip(), strict=False))
-
-    def __repr__(self) -> str:
-        return 'Network'
-
-    def _formatter(self, value: Any) -> str:
-        return str(value)
-
 
 OPTS = [
     cfg.StrOpt(
@@ -91,7 +44,7 @@ Related options:
 """),
     cfg.Opt(
         'on_failure',
-        type=_Policy(),
+        type=optiontypes.Policy(),
         default='reject',
         sample_default='reject',
         help="""
@@ -101,7 +54,7 @@ purpose of the package: a target with a known fault is not used.
 """),
     cfg.Opt(
         'on_unknown',
-        type=_Policy(),
+        type=optiontypes.Policy(),
         default='warn',
         sample_default='warn',
         help="""
@@ -110,7 +63,7 @@ default does not reject the target, because an unknown result is not a fault.
 """),
     cfg.Opt(
         'on_missing',
-        type=_Policy(),
+        type=optiontypes.Policy(),
         default='warn',
         sample_default='warn',
         help="""
@@ -119,7 +72,7 @@ strictest policy among the enabled checks applies. The default allows a gradual 
 """),
     cfg.Opt(
         'on_stale',
-        type=_Policy(),
+        type=optiontypes.Policy(),
         default='warn',
         sample_default='warn',
         help="""
@@ -210,7 +163,7 @@ compared for them, because the guest is started again.
 """),
     cfg.ListOpt(
         'migration_networks',
-        item_type=_Network(),
+        item_type=optiontypes.Network(),
         default=[],
         help="""
 The networks for live migrations, in CIDR notation, IPv4 or IPv6. A migration address outside of

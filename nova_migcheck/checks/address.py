@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Iterator, Mapping, Sequence
 
 from nova_migcheck.checks.base import Check, Fact, Offer, Result, Settings
 from nova_migcheck.deadline import Call
+from nova_migcheck.finding import Finding
 from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import hostname as libvirthost
@@ -71,14 +72,10 @@ class AddressCheck(Check):
         cold = cold.replace('%s', libvirt_host) if libvirt_host or '%s' not in cold else ''
         late = [name for name in (libvirt_host, cold) if name and name not in answers]
         answers.update(resolve(late, max(1.0, deadline - time.monotonic())))
-
         with Kernel() as kernel:
             network = kernel.network()
             if network.isolated:
-                yield self.unknown(
-                    'interfaces', 'only the loopback interface is visible: this is not the '
-                    "host's network namespace", remedy='run nova-compute with host networking',
-                    code='network-namespace')
+                yield self._isolated()
                 yield Fact('migration', networks.HostMigration(
                     settings.host, libvirt_host, inbound).to_json())
                 return
@@ -92,17 +89,23 @@ class AddressCheck(Check):
                 names = dict.fromkeys(filter(None, (settings.host, libvirt_host)))
                 yield from host.own_names([answers[name] for name in names])
                 if libvirt_host.startswith('localhost'):
-                    yield self.failure(
-                        libvirt_host,
-                        f"{daemon}'s host name is {libvirt_host}: it refuses migrations",
-                        'host name of this host',
-                        f'give this host a name, or set [libvirt] {INBOUND}',
-                        code='address-localhost')
+                    yield self._localhost(libvirt_host, daemon)
             yield from host.shared_subnets()
             if cold and cold != inbound:
                 yield from host.cold(answers[cold])
             yield Fact('migration', dataclasses.replace(
                 host.fact(libvirt_host, inbound), **_what_serves(settings, inbound)).to_json())
+
+    def _isolated(self) -> Finding:
+        return self.unknown(
+            'interfaces', "only the loopback interface is visible: this is not the host's network "
+            'namespace', remedy='run nova-compute with host networking', code='network-namespace')
+
+    def _localhost(self, name: str, daemon: str) -> Finding:
+        return self.failure(
+            name, f"{daemon}'s host name is {name}: it refuses migrations",
+            'host name of this host', f'give this host a name, or set [libvirt] {INBOUND}',
+            code='address-localhost')
 
 
 def _what_serves(settings: Settings, inbound: str) -> dict[str, Any]:

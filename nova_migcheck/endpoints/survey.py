@@ -72,7 +72,8 @@ class Survey:
         memory = settings.memory if isinstance(settings.memory, Mapping) else {}
         self._cached = self._read_catalogs(memory.get('catalogs'))
         self._greeted = self._young(memory.get('greeted'))
-        self._well = {} if settings.thorough else _not_due(memory.get('well'))
+        self._well = {} if settings.thorough else {
+            key: one for key, one in (memory.get('well') or {}).items() if time.time() < one['due']}
         self.picture = Picture(seconds=settings.timeout)
 
     def run(self) -> Picture:
@@ -343,11 +344,3 @@ class Survey:
                     key[2], Fault.NO_ANSWER, waited)
             elif key[0] == 'login':
                 self.picture.logins[key[1]] = TimeoutError(waited)
-
-
-def _not_due(well: Any) -> dict[str, Any]:
-    """Return the targets that were well and need not be asked again yet."""
-    if not isinstance(well, Mapping):
-        return {}
-    now = time.time()
-    return {key: one for key, one in well.items() if now < one['due']}

@@ -48,12 +48,12 @@ def _says(text: bytes) -> Callable[[socket.socket], None]:
 def tell_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell the server when the client is connected and begins to read."""
     _connected.clear()
-    read = probe._read
+    talk = probe._talk
 
     async def reads(*args: object) -> bytes:
         _connected.set()
-        return await read(*args)
-    monkeypatch.setattr(probe, '_read', reads)
+        return await talk(*args)
+    monkeypatch.setattr(probe, '_talk', reads)
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def serve(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize('serve, problem', [
     (_says(b'SSH-2.0-OpenSSH_9.2\r\n'), ''), (_says(b'HTTP/1.1 400\r\n'), 'not an ssh server'),
-    (_reset, 'it closes the connection'), (_silent, 'sends nothing')], indirect=['serve'])
+    (_reset, 'it closes the connection'), (_silent, 'does not answer')], indirect=['serve'])
 def test_ssh(serve: int, problem: str) -> None:
-    seconds = 0.3 if problem == 'sends nothing' else 60
+    seconds = 0.3 if problem == 'does not answer' else 60
     service = asyncio.run(probe.ssh(LOCALHOST, serve, time.monotonic() + seconds))
     assert problem in service.problem and bool(service.problem) is bool(problem)
     assert service.probe.reach is probe.Reach.OPEN and not service.unsure
