@@ -80,13 +80,15 @@ class LibvirtDriver(driver.LibvirtDriver):
         compared = None
         with fenced('checking this host as a destination', instance):
             compared = self._migcheck.destination.decide(context, instance, src_compute_info)
-        self._migcheck_compared[instance.uuid] = compared
+            if compared is not None:
+                self._migcheck_compared[instance.uuid] = compared
         try:
             data = super().check_can_live_migrate_destination(
                 context, instance, src_compute_info, dst_compute_info,
                 block_migration, disk_over_commit)
         finally:
-            self._migcheck_compared.pop(instance.uuid, None)
+            if compared is not None:
+                self._migcheck_compared.pop(instance.uuid, None)
         with fenced('telling the source where this host is reached'):
             self._migcheck.destination.tell_source(data, compared)
         return data
@@ -97,7 +99,9 @@ class LibvirtDriver(driver.LibvirtDriver):
         :param instance: None at the start of nova-compute, when Nova compares
             ``[libvirt] cpu_models`` with this host
         """
-        compared = self._migcheck_compared.get(instance.uuid) if instance is not None else None
+        compared = None
+        if self._migcheck_compared and instance is not None:
+            compared = self._migcheck_compared.get(instance.uuid)
         if compared is None or not compared.comparison.compatible:
             return super()._compare_cpu(guest_cpu, host_cpu_str, instance)
         if CONF.migcheck.nova_cpu_check == 'replace':
@@ -183,9 +187,9 @@ class LibvirtDriver(driver.LibvirtDriver):
             error = e
             raise
         finally:
-            self._migcheck_departures.pop(instance.uuid, None)
             if self._migcheck is not None and departure is not None:
                 with fenced('noting the end of a migration from here'):
+                    self._migcheck_departures.pop(instance.uuid, None)
                     self._migcheck.watch.left(departure, error)
 
     def _live_migration_operation(self, context: Any, instance: Any, *args: Any,
@@ -195,7 +199,8 @@ class LibvirtDriver(driver.LibvirtDriver):
         except Exception as e:
             # Before 2025.2 what libvirt said ends here, with the thread; live_migration()
             # raises nothing.
-            departure = self._migcheck_departures.get(instance.uuid)
-            if departure is not None:
-                departure.error = e
+            with fenced('noting what libvirt said'):
+                departure = self._migcheck_departures.get(instance.uuid)
+                if departure is not None:
+                    departure.error = e
             raise

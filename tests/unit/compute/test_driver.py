@@ -183,6 +183,20 @@ def test_the_destination_tells_the_source(driver, nova_calls):
     assert driver._migcheck_compared == {}
 
 
+def test_a_server_that_is_no_object_is_nova_s(driver, nova_calls):
+    """As in some of Nova's own tests: what we cannot note is one ERROR line, and Nova goes on."""
+    plug(driver)
+    driver._migcheck.watch = Part(driver.log, departing=AttributeError("no attribute 'uuid'"))
+    arguments = ('context', {}, *CALLS['live_migration'][2:])
+    assert driver.live_migration(*arguments) == "Nova's live_migration"
+    assert nova_calls.log == [('live_migration', arguments)]
+    assert driver._compare_cpu('guest', 'host', {}) == "Nova's _compare_cpu"
+    nova_calls.error = error = RuntimeError('of libvirt')
+    with pytest.raises(RuntimeError) as raised:
+        driver._live_migration_operation('context', {}, 'dest')
+    assert raised.value is error
+
+
 def compared(outcome):
     return types.SimpleNamespace(comparison=cpus.Comparison(outcome))
 
