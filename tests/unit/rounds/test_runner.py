@@ -347,7 +347,7 @@ def test_what_a_check_runs_with(checks):
 @pytest.mark.parametrize('count, all_of_them', [(500, True), (501, False)])
 def test_a_thousand_results_are_read(checks, count, all_of_them):
     outcome = run(checks, 'many', memory=[count, 10])
-    assert len([f for f in outcome.findings if f.outcome is Outcome.OK]) == 1000 - count or all_of_them
+    assert len([f for f in outcome.findings if f.outcome is Outcome.OK]) == 1000 - count
     assert outcome.outputs['many'].ended is all_of_them
 
 
