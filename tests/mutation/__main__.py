@@ -117,8 +117,12 @@ def _pytest(arguments: list[str], output: str) -> None:
     with open(output, 'w') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    status = pytest.main(['-x', '-q', '--timeout=180', '--tb=no', '-p', 'no:cacheprovider',
-                          '--show-capture=no', '--hypothesis-seed=0', *arguments])
+    options = ['-x', '-q', '--timeout=180', '--tb=no', '-p', 'no:cacheprovider',
+               '--show-capture=no', '--hypothesis-seed=0', *arguments]
+    if not any('tests/unit/' in argument for argument in arguments):
+        # Nova's own test base must be imported before anything else of Nova.
+        os.execv(sys.executable, [sys.executable, '-m', 'pytest', *options])
+    status = pytest.main(options)
     sys.stdout.flush()
     os._exit(status)
 
@@ -151,8 +155,10 @@ def killer_of(file: pathlib.Path, mutant: Mutant,
             without = [f'--{"deselect" if "::" in test else "ignore"}={test}' for test in unusable]
             found = failed([*group, *sorted(without)])
             file.write_text(before)
-            name = found.partition(' ')[2].partition(' - ')[0]
-            if not name.startswith('tests/') or not failed([name]):
+            name = ''.join(found.partition(' - ')[0].partition('tests/')[1:])
+            if not name and found and failed(['--collect-only', *group]):
+                raise SystemExit(f'{group} cannot be run: {found}')
+            if not name or not failed([name]):
                 break
             unusable.add(name)
         if found:

@@ -245,3 +245,86 @@ def test_a_guest_with_names_that_a_host_does_not_know():
         assert 'does not know CPU model EPYC-v4' in refused.rejections[0].detail
         assert 'choose a target whose libvirt knows it' in refused.rejections[0].remedy
         assert checks(one.verdict(stats())) == ([], ['cpu'])  # a report of the version before
+
+
+def request(**values):
+    """Return a RequestSpec as Nova has it: ``is_bfv`` may not be set."""
+    class Spec(types.SimpleNamespace):
+        def __contains__(self, name):
+            return name in vars(self)
+    return Spec(flavor=types.SimpleNamespace(ephemeral_gb=values.pop('ephemeral_gb', 0), swap=values.pop('swap', 0)), **values)
+
+
+@pytest.mark.parametrize('values, expected', [
+    ({}, {'local-disk'}), ({'is_bfv': False}, {'local-disk'}), ({'is_bfv': True}, {'volumes'}),
+    ({'is_bfv': True, 'swap': 1}, {'volumes', 'local-disk'}), ({'is_bfv': True, 'ephemeral_gb': 1}, {'volumes', 'local-disk'}),
+    ({'swap': 1}, {'local-disk'})])
+def test_which_findings_concern_a_server(values, expected):
+    assert targets.needs(request(**values)) == expected
+
+
+def test_a_guest_that_the_source_knows():
+    conf = types.SimpleNamespace(check_interval=60, round_deadline=20.0, stale_after=300)
+    source = published.read(stats())
+    found = targets.guest('ffffffff-ffff-ffff-ffff-ffffffffffff', source, 0, NOW, conf, frozenset({'volumes'}))
+    assert found.cpu is not None and found.needs == {'volumes'} and found.running
+    for unknown in (targets.guest('x', None, 0, NOW, conf), targets.guest('x', source, 0, NOW, conf, running=False),
+                    targets.guest('x', source, NOW, NOW, conf)):
+        assert unknown.cpu is None
+    assert not targets.guest('x', source, 0, NOW, conf, running=False).running
+
+
+def test_the_guests_used_last_are_kept(monkeypatch):
+    monkeypatch.setattr(targets.Memory, 'GUESTS', 2)
+    memory = targets.Memory()
+    guests = [Guest(dataclasses.replace(CPU, model=f'model{n}')) for n in range(3)]
+    first = memory.of(guests[0], None)
+    memory.of(guests[1], None)
+    assert memory.of(guests[0], None) is first
+    memory.of(guests[2], None)
+    assert memory.of(guests[0], None) is first and len(memory._of) == 2
+    assert memory.of(guests[0], 'a site') is not first
+
+
+def test_a_memory_that_is_full_keeps_what_it_has(monkeypatch):
+    monkeypatch.setattr(targets.Memory, 'KINDS', 2)
+    cache = targets.GuestCache(Guest(CPU))
+    for kind in 'abc':
+        assert cache.add(kind, verdict.Verdict()) == verdict.Verdict()
+    assert list(cache.verdicts) == ['a', 'b']
+    memory = targets.Memory()
+    assert memory.of(Guest(CPU), None) is memory.of(Guest(CPU), None)
+
+
+def test_how_many_guests_and_kinds_are_kept():
+    """Enough for a host that is emptied, and for a cloud of a thousand hosts whose kinds all differ."""
+    assert 16 <= targets.Memory.GUESTS <= 64 and 1000 <= targets.Memory.KINDS <= 2048
+
+
+@pytest.mark.parametrize('cpu, scales', [
+    (None, True), (CPU, False), (dataclasses.replace(CPU, tsc_scaling=True), True), (dataclasses.replace(CPU, tsc_scaling=False), False)])
+def test_whether_a_kind_scales(cpu, scales):
+    text = stats(cpu)[published.MAIN]
+    assert targets.Memory().kind(text[published.KIND], text).scales is scales
+
+
+def test_how_many_hosts_each_check_rejects():
+    hosts = [types.SimpleNamespace(stats=HOSTS[name][0]) for name in ('good', 'poor CPU', 'both', 'dead endpoint')]
+    assert list(judge().counts(hosts).items()) == [('cpu', 2), ('endpoint', 2)]
+
+
+@pytest.mark.parametrize('name, repaired', [('dead endpoint', True), ('poor CPU', False), ('both', False)])
+def test_what_may_have_been_repaired(name, repaired):
+    assert judge().may_be_repaired(types.SimpleNamespace(stats=HOSTS[name][0])) is repaired
+
+
+def test_a_stale_report_may_have_been_repaired():
+    strict = judge(policies=STRICT)
+    assert strict.may_be_repaired(types.SimpleNamespace(stats=HOSTS['stale'][0]))
+    assert not strict.may_be_repaired(types.SimpleNamespace(stats=HOSTS['nothing at all'][0]))
+
+
+@pytest.mark.parametrize('age, fresh', [(299, True), (300, True), (301, False), (-299, True), (-300, True), (-301, False)])
+def test_when_a_report_is_stale(age, fresh):
+    assert POLICIES.stale_after == 300
+    assert (judge().verdict(stats(age=age)).warnings == ()) is fresh

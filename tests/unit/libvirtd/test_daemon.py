@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+from typing import Iterator, Optional
 
 import pytest
 
@@ -160,3 +166,65 @@ def test_a_file_that_cannot_be_read(host: pathlib.Path, own: certificates.Certif
     ('virtproxyd', 'ssh', 'sshd')])
 def test_what_should_listen(name: str, transport: str, words: str) -> None:
     assert daemons.listening(name, transport) == words
+
+
+@pytest.mark.parametrize('running, holding, expected, guests', [
+    ([(1, 'libvirtd')], [], ['libvirtd'], 'libvirtd'), ([(1, 'virtqemud')], [], ['virtproxyd'], 'virtqemud'),
+    ([(1, 'virtproxyd'), (2, 'virtqemud')], [], ['virtproxyd'], 'virtqemud'),
+    ([(1, 'libvirtd'), (2, 'virtproxyd')], [1], ['libvirtd'], ''), ([(1, 'libvirtd'), (2, 'virtproxyd')], [2], ['virtproxyd'], ''),
+    ([(1, 'libvirtd'), (2, 'virtproxyd')], [], ['libvirtd', 'virtproxyd'], ''),
+    ([(1, 'libvirtd'), (2, 'virtqemud')], [2], ['libvirtd', 'virtproxyd'], '')])
+def test_processes(host: pathlib.Path, monkeypatch: pytest.MonkeyPatch, running: list, holding: list, expected: list, guests: str) -> None:
+    """They go before the sockets. Of two, the one that holds the port serves it."""
+    (host / 'run' / 'libvirt-sock').touch()
+    asked = set()
+    monkeypatch.setattr(daemons, '_running', lambda: iter(running))
+    monkeypatch.setattr(daemons, '_listens', lambda pid, port: asked.add(port) or pid in holding)
+    assert names() == expected and daemons.of_guests() == guests and asked <= {16514}
+
+
+@pytest.mark.parametrize('port, listens', [('own', True), ('other', False), (None, False)])
+def test_whether_a_process_listens(port: object, listens: bool) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as server, socket.create_connection(server.getsockname()) as client:
+        number = {'own': server.getsockname()[1], 'other': client.getsockname()[1]}.get(str(port))
+        assert daemons._listens(os.getpid(), number) is listens
+    assert daemons._listens(2 ** 30, 1) is False
+
+
+@pytest.mark.parametrize('arguments, path', [
+    (['-f', '/a'], '/a'), (['--config', '/a'], '/a'), (['--config=/a'], '/a'), (['-f', 'relative'], None), (['-l', '/a'], None),
+    (['-l', '-f', '/a'], '/a'), (['-f'], None), ([], None)])
+def test_the_file_in_a_command_line(host: pathlib.Path, arguments: list, path: Optional[str]) -> None:
+    program = 'print(1, flush=True); import sys; sys.stdin.read()'
+    with subprocess.Popen([sys.executable, '-c', program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b'1\n'  # its command line is there
+        running = [(2 ** 30, 'libvirtd'), (process.pid, 'libvirtd')]
+        assert daemons._conf('libvirtd', running) == (path or str(host / 'libvirtd.conf'))
+        assert daemons._conf('virtproxyd', running) == str(host / 'virtproxyd.conf')
+        process.communicate()
+
+
+def test_nothing_is_known_without_a_daemon(host: pathlib.Path) -> None:
+    assert daemons.verifies_clients(()) is None and daemons.of_guests() == ''
+
+
+@pytest.fixture
+def readable() -> Iterator[pathlib.Path]:
+    """A directory that other users may read, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield pathlib.Path(directory)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('name, user, found', [
+    ('libvirtd', 0, True), ('virtqemud', 0, True), ('virtproxyd', 0, True), ('virtnothing', 0, False), ('virtqemud', 65534, False)])
+def test_the_daemons_of_this_machine(readable: pathlib.Path, name: str, user: int, found: bool) -> None:
+    """By the name of the process, of root, in this network namespace."""
+    (readable / name).symlink_to('/bin/cat')
+    with subprocess.Popen([readable / name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=user) as process:
+        process.stdin.write(b'x\n')
+        process.stdin.flush()
+        assert process.stdout.readline() == b'x\n'
+        assert dict(daemons._running()).get(process.pid) == (name if found else None)
+        process.communicate()

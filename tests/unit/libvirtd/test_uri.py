@@ -75,3 +75,29 @@ def test_as_nova_does(connect: str, options: dict) -> None:
         assert destination(connect, **options).uri == expected
         theirs = nova_driver.LibvirtDriver._migrate_uri(connect)
         assert (theirs is None) == (destination(connect, **options).data != connect)
+
+
+@pytest.mark.parametrize('scheme, port', [('tcp', 16509), ('tls', 16514), ('ssh', 22), ('libssh', 22), ('libssh2', 22), ('unix', None)])
+def test_ports(scheme: str, port: Optional[int]) -> None:
+    assert destination(live_migration_scheme=scheme).port == port
+
+
+@pytest.mark.parametrize('virt_type, uri', [
+    ('kvm', 'qemu+tcp://node2/system'), ('qemu', 'qemu+tcp://node2/system'), ('parallels', 'parallels+tcp://node2/system')])
+def test_uris(virt_type: str, uri: str) -> None:
+    assert destination(virt_type=virt_type).uri == uri
+    assert destination(virt_type=virt_type, connect='fd77::1').uri == uri.replace('node2', '[fd77::1]')
+    assert migrationuri.destination(Settings(), 'node2', True, '').uri == 'qemu+tcp://node2/system'
+
+
+@pytest.mark.parametrize('query, pkipath, verify', [
+    ('', '', True), ('?no_verify=0', '', True), ('?no_verify=1', '', False), ('?pkipath=/a&pkipath=/b', '/a', True)])
+def test_the_query_of_the_uri(query: str, pkipath: str, verify: bool) -> None:
+    to = destination(live_migration_uri=f'qemu+tls://%s/system{query}')
+    assert (to.pkipath, to.verify) == (pkipath, verify)
+
+
+def test_the_option_that_selects_the_transport() -> None:
+    for option, value in (('live_migration_uri', 'qemu+tcp://%s'), ('live_migration_scheme', None)):
+        settings = Settings(options={'libvirt': {'live_migration_uri': value}})
+        assert migrationuri.tls_origin(settings) == f'default of [libvirt] {option}'

@@ -115,3 +115,59 @@ _FACT = _ANY | st.fixed_dictionaries({}, optional=dict.fromkeys(HostMigration().
 def test_whatever_another_host_says_is_survived(source: Any, target: Any) -> None:
     for finding in networks.compare(source, target):
         assert finding.check == 'address'
+
+
+WHOLE = {'host': 'a', 'libvirt_host': 'a.example', 'inbound': 'mig', 'addresses': ['10.77.0.11'], 'others': {'10.66.0.11': 'mgmt0'},
+         'complete': True, 'interface': 'mig0', 'networks': ['10.77.0.0/24'], 'intended_by': 'my_ip', 'mtu': 9000,
+         'option_networks': ['10.0.0.0/8'], 'qemu_ports': [50000, 50009], 'daemon': 'virtproxyd', 'libvirt_verifies': False,
+         'qemu_verifies': True}
+NOTHING = {'host': '', 'libvirt_host': None, 'inbound': None, 'addresses': [], 'others': {}, 'complete': False, 'interface': None,
+           'networks': [], 'intended_by': '', 'mtu': None, 'option_networks': [], 'qemu_ports': [49152, 49215], 'daemon': None,
+           'libvirt_verifies': None, 'qemu_verifies': None}
+
+
+def test_a_fact_is_read_as_it_was_written() -> None:
+    assert HostMigration.from_json(WHOLE).to_json() == WHOLE
+    for nothing in ({}, None, [], 'x'):
+        assert HostMigration.from_json(nothing).to_json() == NOTHING and HostMigration.from_json(nothing) == HostMigration()
+    found = HostMigration.from_json(WHOLE)
+    assert (found.host, found.libvirt_host, found.inbound, found.interface, found.daemon) == ('a', 'a.example', 'mig', 'mig0', 'virtproxyd')
+    assert found.complete is True and found.mtu == 9000 and found.qemu_ports == (50000, 50009)
+    assert list(map(str, found.addresses + found.networks + found.option_networks)) == ['10.77.0.11', '10.77.0.0/24', '10.0.0.0/8']
+
+
+@pytest.mark.parametrize('name, value, read', [
+    ('complete', 1, False), ('complete', 'yes', False), ('mtu', 0, None), ('mtu', 1, 1), ('mtu', -1, None), ('mtu', (1 << 20) - 1, (1 << 20) - 1),
+    ('mtu', 1 << 20, None), ('mtu', '1500', None), ('daemon', 'libvirtd', 'libvirtd'), ('daemon', 'virtqemud', None), ('daemon', 3, None),
+    ('host', 'x' * 255, 'x' * 255), ('host', 'x' * 256, 'x' * 255), ('host', 3, ''), ('qemu_verifies', 1, None),
+    ('qemu_ports', [1, 65535], [1, 65535]), ('qemu_ports', [0, 9], [49152, 49215]), ('qemu_ports', [9, 65536], [49152, 49215]),
+    ('qemu_ports', [9, 8], [49152, 49215]), ('qemu_ports', [9, 9], [9, 9]), ('qemu_ports', [1], [49152, 49215]),
+    ('qemu_ports', [True, 9], [49152, 49215]), ('qemu_ports', ['1', 9], [49152, 49215]), ('qemu_ports', 7, [49152, 49215]),
+    ('addresses', ['x', 3, None, '10.0.0.1'], ['10.0.0.1']), ('addresses', '10.0.0.1', []),
+    ('addresses', [f'10.0.0.{n}' for n in range(40)], [f'10.0.0.{n}' for n in range(32)]),
+    ('networks', ['10.0.0.1/24', 'x', 3], ['10.0.0.0/24']), ('networks', None, []), ('others', [1], {}),
+    ('others', {'x': 'a', '10.0.0.1': 3}, {'10.0.0.1': ''}),
+    ('others', {f'10.0.0.{n}': 'a' for n in range(40)}, {f'10.0.0.{n}': 'a' for n in range(32)})])
+def test_values_of_another_version(name: str, value: object, read: object) -> None:
+    assert HostMigration.from_json({**WHOLE, name: value}).to_json() == {**WHOLE, name: read}
+
+
+@pytest.mark.parametrize('rule, stated', [('my_ip', False), ('', False), ('migration_networks', True)])
+def test_whether_an_operator_has_stated_it(rule: str, stated: bool) -> None:
+    assert HostMigration(intended_by=rule).stated is stated
+
+
+@pytest.mark.parametrize('here, there, told', [(1500, 1500, False), (1500, 9000, True), (None, 9000, False), (1500, None, False)])
+def test_two_mtus(here: object, there: object, told: bool) -> None:
+    found = networks.compare(host('a', mtu=here), host('', mtu=there, interface=None))
+    assert bool(found) is told
+    if told:
+        assert 'MTU 1500 on mig0 of a but 9000 on the migration interface of the target, both in 10.77.0.0/24' in found[0].detail
+
+
+def test_no_ip_version_in_common() -> None:
+    found, = networks.compare(host('a'), host('', networks=['fd77::/64']))
+    assert (found.outcome, found.code) == (Outcome.UNKNOWN, 'address-ip-version')
+    assert 'a migrates over 10.77.0.0/24 on mig0 and the target migrates over fd77::/64 on mig0' in found.detail
+    assert networks.compare(host('a', networks=['fd77::/64', '10.88.0.0/24']), host('b')) == []
+    assert networks.compare(host('a', **GUESSED), host('b', networks=['fd77::/64'])) == []

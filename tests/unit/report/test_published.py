@@ -334,3 +334,11 @@ def test_what_is_compared_is_taken_from_the_part_that_the_kind_is_made_of():
     lying = texts[published.MAIN].replace("'migration':{", "'migration':{'mtu':576,")
     assert lying != texts[published.MAIN]
     assert published.read({**texts, published.MAIN: lying}).fact('migration')['mtu'] == 9000
+
+
+def test_where_the_time_and_the_kind_are():
+    text = published.write(FULL)[published.MAIN]
+    assert published.is_dated(text) and int(text[2:12]) == FULL.time and text[published.SPACE] == ' '
+    assert len(text[published.KIND]) == 16 and set(text[published.KIND]) <= set('0123456789abcdef')
+    assert text[29] == ':'
+    assert not published.is_dated('2' + text[1:]) and not published.is_dated(text[:12] + 'x' + text[13:])

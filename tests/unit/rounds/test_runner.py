@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounds of checks, in their real processes: what a bad check does is done to itself only."""
+import json
 import os
 import signal
 import sys
@@ -99,6 +100,37 @@ class Eats(Check):
         kept = []
         while True:
             kept.append(bytearray(1 << 26))
+        yield
+
+class Looks(Check):
+    NAME = 'looks'
+    def run(self, settings):
+        import ctypes, gc, json, resource, threading
+        death = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(death), 0, 0, 0)
+        yield self.ok('thing', json.dumps({
+            'data': resource.getrlimit(resource.RLIMIT_DATA), 'core': resource.getrlimit(resource.RLIMIT_CORE),
+            'stack': threading.stack_size(), 'blocked': [int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+            'alarm': signal.alarm(0), 'death': death.value, 'frozen': gc.get_freeze_count() > 1000,
+            'streams': [os.readlink(f'/proc/self/fd/{fd}') for fd in (0, 1, 2)]}))
+
+class Many(Check):
+    NAME = 'many'
+    def run(self, settings):
+        count, size = settings.memory
+        for _ in range(count):
+            yield Fact('cpu', 'x' * size)
+        for _ in range(count):
+            yield self.ok('one')
+
+class Verbose(Check):
+    NAME = 'verbose'
+    def run(self, settings):
+        def deeper(left):
+            if not left:
+                raise ValueError('x' * 600)
+            deeper(left - 1)
+        deeper(50)
         yield
 
 class Forks(Check):
@@ -302,3 +334,80 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline, 'it did not come to be'
         time.sleep(0.02)
+
+
+def test_what_a_check_runs_with(checks):
+    """Bounds of memory, threads and core dumps; no signal is blocked; nothing is left on the streams."""
+    (_, seen), = only(run(checks, 'looks'), 'looks')
+    assert json.loads(seen) == {
+        'data': [512 << 20] * 2, 'core': [0, 0], 'stack': 1 << 20, 'blocked': [], 'alarm': 0, 'death': int(signal.SIGKILL),
+        'streams': ['/dev/null'] * 3, 'frozen': True}
+
+
+@pytest.mark.parametrize('count, all_of_them', [(500, True), (501, False)])
+def test_a_thousand_results_are_read(checks, count, all_of_them):
+    outcome = run(checks, 'many', memory=[count, 10])
+    assert len([f for f in outcome.findings if f.outcome is Outcome.OK]) == 1000 - count
+    assert outcome.outputs['many'].ended is all_of_them
+
+
+@pytest.mark.parametrize('size, all_of_them', [(510 * 1024, True), (513 * 1024, False)])
+def test_half_a_mebibyte_is_read(checks, size, all_of_them):
+    assert run(checks, 'many', memory=[1, size]).outputs['many'].ended is all_of_them
+
+
+def test_the_words_of_what_broke_are_bounded(checks, caplog):
+    (_, detail), = only(run(checks, 'verbose'), 'verbose')
+    assert detail.startswith('the check broke: ValueError: xxx') and len(detail) == len('the check broke: ') + 500
+    assert 'in deeper' in caplog.text and len(caplog.text) < 4000
+
+
+def test_findings_are_in_the_order_of_the_checks(checks):
+    loaded = {**checks, 'gone': runner.Loaded('gone', error='no such module')}
+    outcome = runner.Runner(loaded).run({name: Settings() for name in ('raises', 'gone', 'good')}, 60)
+    assert [f.check for f in outcome.findings] == ['raises', 'raises', 'gone', 'good']
+    codes = {f.check: f.code for f in outcome.findings if f.outcome is Outcome.UNKNOWN}
+    assert codes == {'raises': 'check-broken', 'gone': 'check-not-run'}
+    assert abs(outcome.started - time.time()) < 300 and outcome.seconds > 0
+    assert {name: one.ended for name, one in outcome.outputs.items()} == {'raises': False, 'gone': False, 'good': True}
+    assert [f.outcome for f in outcome.outputs['raises'].findings] == [Outcome.FAILURE]
+
+
+def test_nothing_runs_after_the_stop(checks):
+    loop = runner.Runner(checks)
+    loop.stop()
+    assert loop.run({'good': Settings()}, 60).findings == []
+
+
+def test_what_is_written_is_read_in_any_pieces(tmp_path):
+    lines = [b'{"finding": {"check": "a", "outcome": "ok", "subject": "x"}}', b'{"fact": ["cpu", {"a": 1}]}', b'{"keep": [1]}',
+             b'{"raised": "no", "traceback": "there"}', b'{"end": 0.25}']
+    seen = []
+    with open(tmp_path / 'out', 'w+b') as file:
+        output = runner._Output('a', file.fileno(), lambda name, finding: seen.append((name, finding and finding.subject)))
+        assert not output.read()
+        for piece in (lines[0][:10], lines[0][10:] + b'\n', lines[1] + b'\n' + lines[2], b'\n' + b'\n'.join(lines[3:]) + b'\n'):
+            file.write(piece)
+            file.flush()
+            assert output.read()
+    assert [f.subject for f in output.findings] == ['x'] and output.facts == {'cpu': {'a': 1}} and output.kept == [1]
+    assert (output.raised, output.traceback, output.cpu_seconds) == ('no', 'there', 0.25)
+    assert seen == [('a', 'x'), ('a', None)]
+
+
+@pytest.mark.parametrize('status, ended', [
+    (3 << 8, {'how': 'exit', 'status': 3}), (0, {'how': 'exit', 'status': 0}), (9, {'how': 'signal', 'signal': 9})])
+def test_how_a_process_ended(status, ended):
+    assert child._ending(status) == ended
+
+
+def test_a_check_that_the_kernel_holds_is_remembered(checks):
+    loop = runner.Runner(checks)
+    outcome = runner.Round(started=0.0)
+    output = runner._Output('good', -1, None)
+    loop._account(output, {'how': 'deadline', 'stuck': os.getpid(), 'since': child.start_time(os.getpid())}, 5, outcome)
+    assert [f.code for f in outcome.findings] == ['check-silent'] and loop._still_stuck('good')
+    loop._stuck['good'] = (os.getpid(), None)
+    assert not loop._still_stuck('good') and loop._stuck == {}
+    loop._account(output, {'how': 'deadline'}, 5, outcome)
+    assert loop._stuck == {}

@@ -105,3 +105,62 @@ def test_a_hostile_fact_never_raises(source, target, plausible):
 def test_a_refusal_names_what_tells_the_two_apart(source, target, named):
     finding, = compare(source, target)
     assert [name for name in named if name not in finding.detail] == []
+
+
+@pytest.mark.parametrize('source, target, code', [
+    (NFS, LOCAL, 'not-shared'), (NFS, but(NFS, inode=129), 'other-directory'), (RBD, but(RBD, pool='other'), 'pool'),
+    (RBD, LOCAL, 'images-type'), (NFS, but(NFS, source='nfs1:/', export='/'), 'undetermined')])
+def test_codes_and_origins(source, target, code):
+    finding, = compare(source, target)
+    assert finding.code == f'storage-{code}'
+    option = {'pool': 'images_rbd_pool', 'images-type': 'images_type'}.get(code)
+    assert finding.subject == (option or PATH)
+    assert finding.origin == (f'[libvirt] {option} of both hosts' if option else '/proc/self/mountinfo of both hosts')
+
+
+@pytest.mark.parametrize('ours, theirs, told', [('vms', 'vms', False), ('vms', 'x', True), (None, 'x', False), ('vms', None, False), (3, 'x', False)])
+def test_pools(ours, theirs, told):
+    assert bool(compare(but(RBD, pool=ours), but(RBD, pool=theirs))) is told
+
+
+@pytest.mark.parametrize('kind, words', [(LOCAL, 'the instances directory'), (RBD, 'Ceph (rbd)'), (LVM, 'LVM')])
+def test_the_words_for_images(kind, words):
+    other = LVM if kind is not LVM else LOCAL
+    finding, = compare(other, kind)
+    assert f'the target keeps disks in {words}' in finding.detail
+
+
+@pytest.mark.parametrize('fact', [
+    None, 7, {'images': 'zfs'}, but(NFS, shared=None), but(NFS, shared='yes'), but(NFS, path=None), but(NFS, path=7), but(NFS, images=None)])
+def test_what_is_no_fact(fact):
+    assert compare(fact, LOCAL) == compare(NFS, fact) == []
+
+
+@pytest.mark.parametrize('changes, outcome', [
+    # Servers by other names: only what both can number tells them apart.
+    ({'servers': ['x']}, 'unknown'), ({'servers': None}, 'unknown'), ({'servers': 'nfs1'}, 'unknown'), ({'servers': [3, 'nfs1']}, None),
+    ({'servers': [3]}, 'unknown'), ({'inode': None}, None), ({'marker': None}, None), ({'inode': '129'}, None), ({'export': '/x'}, 'unknown'),
+    ({'export': None}, 'unknown'), ({'export': '/x', 'inode': None}, 'failure'), ({'servers': ['x'], 'marker': 1}, 'failure'),
+    ({'family': 'smb'}, 'failure'), ({'marker': 1}, None), ({'export': '/x', 'marker': 1}, 'failure')])
+def test_what_tells_two_shares_apart(changes, outcome):
+    for one, other in ((NFS, but(NFS, **changes)), (but(NFS, **changes), NFS)):
+        assert [str(f.outcome) for f in compare(one, other)] == ([outcome] if outcome else []), (one, other)
+
+
+def test_the_numbers_are_shown_where_the_names_do_not_tell():
+    both, = compare(CEPH_FUSE, but(CEPH_FUSE, inode=1, marker=2))
+    assert '(inode 1 on the target, 128 on the source; marker 2 on the target, 4711 on the source)' in both.detail
+    named, = compare(NFS, but(NFS, source='nfs1:/scratch', export='/scratch', inode=129))
+    assert 'inode' not in named.detail
+    kinds, = compare(NFS, GLUSTER)
+    assert 'on the target' not in kinds.detail
+
+
+def test_a_file_system_without_a_name():
+    finding, = compare(but(NFS, type=None, source=None, mount=None), but(LOCAL, type=None, mount=None))
+    assert f'{PATH} is on an unknown file system, mounted at ?' in finding.detail
+
+
+def test_not_to_be_compared():
+    for source, target in ((but(NFS, expect='no'), LOCAL), (NFS, but(LOCAL, expect='no')), (LOCAL, NFS), (LVM, LVM)):
+        assert compare(source, target) == []

@@ -68,3 +68,53 @@ def test_what_another_host_can_compare(system, source, options, root, path, expe
 
 def test_this_machine_s_own_table():
     assert mounts.covering('/', mounts.read()).point == '/'
+
+
+SHARED = {'nfs': 'nfs', 'nfs4': 'nfs', 'cifs': 'smb', 'smb3': 'smb', 'smbfs': 'smb', 'ceph': 'ceph', 'fuse.ceph': 'ceph',
+          'fuse.ceph-fuse': 'ceph', 'glusterfs': 'glusterfs', 'fuse.glusterfs': 'glusterfs', 'ocfs2': 'ocfs2', 'gfs2': 'gfs2',
+          'gpfs': 'gpfs', 'afs': 'afs', 'lustre': 'lustre', 'beegfs': 'beegfs', 'fuse.quobyte': 'quobyte', 'acfs': 'acfs',
+          'ext4': '', 'xfs': '', 'fuse.sshfs': '', 'tmpfs': ''}
+
+
+@pytest.mark.parametrize('system, family', SHARED.items())
+def test_families(system, family):
+    mount, = mounts.parse([line(30, 21, '/', PATH, system, 's:/e')])
+    assert mount.family == family
+    assert mount.numbered is (family in {'nfs', 'ceph', 'glusterfs', 'ocfs2', 'gfs2', 'gpfs', 'lustre'})
+    named = bool(family) and family not in {'ocfs2', 'gfs2', 'gpfs', 'acfs'}
+    assert bool(mount.export(PATH)[1]) is named
+
+
+@pytest.mark.parametrize('system, source, expected', [
+    ('cifs', '\\\\files\\nova', (['files'], '/nova')), ('cifs', '', ([], '')), ('lustre', 'nova', ([], '')),
+    ('nfs4', 'nfs1', ([], '')), ('fuse.glusterfs', 'g1,g2:nova', (['g1', 'g2'], '/nova')), ('ceph', ':/nova', ([], '/nova')),
+    ('ceph', 'b7f4.cephfs=/nova', (['b7f4.cephfs'], '/nova')), ('nfs', 'a=/b:/export', (['a=/b'], '/export'))])
+def test_sources(system, source, expected):
+    mount = mounts.Mount(30, 21, '/', PATH, system, source)
+    assert mount.export(PATH) == expected
+
+
+def test_the_columns_of_the_table():
+    one, = mounts.parse(['30 21 0:50 /sub /mnt ro,noexec - nfs4 s:/e rw,hard'])
+    assert one == mounts.Mount(30, 21, '/sub', '/mnt', 'nfs4', 's:/e', frozenset({'ro', 'noexec', 'rw', 'hard'}))
+    one, = mounts.parse(['30 21 0:50 / /mnt rw - nfs4 s:/e'])
+    assert one.options == {'rw'} and not one.read_only
+    for bad in ('30 21 0:50 / /mnt rw nfs4 s:/e', '30 21 0:50 / /mnt - nfs4 s:/e', '30 21 0:50 / /mnt rw - nfs4', 'x 21 0:50 / /mnt rw - a b',
+                '30 x 0:50 / /mnt rw - a b'):
+        assert not list(mounts.parse([bad])), bad
+
+
+def test_a_path_below_the_root_only():
+    assert mounts.covering('/srv', table()).number == 21
+    assert mounts.covering('/', table(line(30, 21, '/', '/srv', 'nfs4', 's:/e'))).number == 21
+    # The root of a container is a mount whose parent is not in its table, or is itself.
+    for parent in (5, 21):
+        root, = mounts.parse([f'21 {parent} 0:50 / / rw - ext4 /dev/vda1 rw'])
+        assert mounts.covering(PATH, [root]) == root
+
+
+def test_the_table_as_bytes(tmp_path, monkeypatch):
+    with open(mounts.TABLE, 'rb') as file:
+        assert b' / ' in file.read() and b' / ' in mounts.table()
+    monkeypatch.setattr(mounts, 'TABLE', str(tmp_path / 'gone'))
+    assert mounts.table() == b''
