@@ -98,7 +98,8 @@ def test_what_is_typed_is_begun(run, line):
             PARSERS[module]().parse_args(said)
         elif module.startswith('tests.'):
             # Not imported: tests.functional patches the whole process.
-            assert (documentation.ROOT / module.replace('.', '/')).with_suffix('.py').exists(), f'{module} is not there'
+            place = documentation.ROOT / module.replace('.', '/')
+            assert place.with_suffix('.py').exists() or (place / '__main__.py').exists(), f'{module} is not there'
         elif module == 'pytest' or told[:3] == ['run', '-m', 'pytest']:
             files = [word for word in told if word.startswith('tests/')]
             assert files and all((documentation.ROOT / file.split('::')[0]).exists() for file in files), files

@@ -29,22 +29,22 @@ def result(direction: str = 'in', **values: Any) -> Result:
 # libvirt's statistics.
 
 def test_each_statistic_has_its_place() -> None:
-    names = ('setup_time', 'memory_bps', 'memory_iteration', 'memory_normal_bytes', 'memory_postcopy_requests',
+    names = ('memory_bps', 'memory_iteration', 'memory_normal_bytes', 'memory_postcopy_requests',
              'auto_converge_throttle')
     stats = {'type': 3, 'operation': 4, 'time_elapsed': 2500, 'downtime': 30, 'data_processed': 9, 'memory_constant': 3,
-             **{name: number for number, name in enumerate(names, 11)}}
-    assert jobs.read(stats) == Job(seconds=2.5, downtime=30, setup=11, data=9, rate=12, iterations=13, pages=14,
+             **{name: number for number, name in enumerate(names, 12)}}
+    assert jobs.read(stats) == Job(seconds=2.5, downtime=30, data=9, rate=12, iterations=13, pages=14,
                                    zero_pages=3 * 4096, post_copy=15, throttle=16)
     assert jobs.read({**stats, 'memory_page_size': 2048}).zero_pages == 3 * 2048
     assert jobs.STATS_COMPLETED | jobs.STATS_KEEP_COMPLETED == 3
 
 
 def test_statistics_that_are_not_there() -> None:
-    assert jobs.read({'type': 3, 'time_elapsed': 0}) == Job(seconds=0.0) == Job(0.0, None, 0, 0, 0, 0, 0, 0, 0, 0, False)
+    assert jobs.read({'type': 3, 'time_elapsed': 0}) == Job(seconds=0.0) == Job(0.0, None, 0, 0, 0, 0, 0, 0, 0, False)
     assert jobs.read({'type': 3, 'time_elapsed': 0, 'memory_processed': 5, 'disk_processed': 7}).data == 12
     for value in (True, -1, 0, '5', 2.5, None):
-        assert jobs.read({'type': 3, 'time_elapsed': 9, 'setup_time': value}).setup == 0
-    assert jobs.read({'type': 3, 'time_elapsed': 9, 'setup_time': 1}).setup == 1
+        assert jobs.read({'type': 3, 'time_elapsed': 9, 'memory_bps': value}).rate == 0
+    assert jobs.read({'type': 3, 'time_elapsed': 9, 'memory_bps': 1}).rate == 1
 
 
 @pytest.mark.parametrize('changed', [{'type': 2}, {'type': 4}, {'operation': 3}, {'operation': 5}])
@@ -203,7 +203,8 @@ def test_each_counter_for_prometheus() -> None:
     samples = [line for line in lines if not line.startswith('#')]
     start = 'nova_migcheck_migration'
     assert samples == [
-        *(f'{start}s_total{{direction="{one}",result="{end}"}} {4 if (one, end) == ("out", "failed") else 0}'
+        *(f'{start}s_total{{direction="{one}",result="{end}"}} '
+          f'{4 if (one, end) == ("out", "failed") else 0}'
           for one in ('in', 'out') for end in ('cancelled', 'completed', 'failed')),
         f'{start}_seconds_sum 3.250', f'{start}_seconds_count 2', f'{start}_downtime_seconds_sum 0.500', f'{start}_downtime_seconds_count 1',
         f'{start}_bytes_total 11', f'{start}_stray_bytes_total 12', f'{start}_strayed_total 13',

@@ -110,7 +110,8 @@ def test_each_scheme_has_its_protocol() -> None:
 
 
 @pytest.mark.parametrize('said, right', [
-    (_ntp(0x24, 2), True), (_ntp(0x24, 2)[:47], False), (_ntp(0x24, 2) + b'more', True), (_ntp(0x25, 2), False)])
+    (_ntp(0x24, 2), True), (_ntp(0x24, 2)[:47], False), (_ntp(0x24, 2) + b'more', True), (_ntp(0x25, 2), False)],
+    ids=['server', 'short', 'long', 'broadcast'])
 def test_what_an_ntp_server_answers(said: bytes, right: bool) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:

@@ -83,6 +83,8 @@ probe_interval = 78
 '''
 MQ = Tls('/mq/ca', False, '/mq/cert', '/mq/key', True)
 
+PLAIN = Tls()
+
 
 def read(path: pathlib.Path, text: str = FILE) -> Settings:
     (path / 'nova.conf').write_text(text)
@@ -95,7 +97,7 @@ def read(path: pathlib.Path, text: str = FILE) -> Settings:
 def test_each_option_has_its_effect(tmp_path: pathlib.Path) -> None:
     where = tmp_path / 'nova.conf'
 
-    def endpoint(url: str, service: str, needed_for: str, option: str, group: str = '', tls: Tls = Tls()) -> Endpoint:
+    def endpoint(url: str, service: str, needed_for: str, option: str, group: str = '', tls: Tls = PLAIN) -> Endpoint:
         section, name = option.split('/')
         return Endpoint(Target(url, tls), service, f'{where} [{section}] {name}', needed_for, group)
     placement, glance, barbican = Tls('/p/ca', True, '/p/cert', '/p/key'), Tls('/g/ca'), Tls('/b/ca')

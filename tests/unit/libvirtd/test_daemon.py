@@ -92,8 +92,8 @@ def test_sockets(host: pathlib.Path, sockets: list, listens: str, guests: str) -
     """They go before the units."""
     for name in ('libvirtd', 'virtproxyd'):
         (host / 'units' / f'{name}-tls.socket').symlink_to('/none')
-    for socket in sockets:
-        (host / 'run' / socket).touch()
+    for name in sockets:
+        (host / 'run' / name).touch()
     assert names() == [listens]
     assert daemons.of_guests() == guests
 

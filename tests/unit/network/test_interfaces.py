@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import ipaddress
+import pathlib
 
 import pytest
 
@@ -150,11 +150,11 @@ def test_a_link_is_read_once() -> None:
     ({}, True), ({('all', 'arp_ignore'): '1'}, False), ({('mig0', 'arp_ignore'): '1'}, False), ({('all', 'arp_filter'): '1'}, False),
     ({('mig0', 'arp_filter'): '2'}, False), ({('mig0', 'arp_filter'): 'x'}, None)])
 def test_who_answers_arp_for_others(monkeypatch: pytest.MonkeyPatch, values: dict, answers: object) -> None:
-    def fake(path: str) -> io.StringIO:
-        *_start, of, name = path.split('/')
-        assert path == f'/proc/sys/net/ipv4/conf/{of}/{name}'
-        return io.StringIO(values.get((of, name), '0'))
-    monkeypatch.setattr(interfaces, 'open', fake, raising=False)
+    def fake(path: pathlib.Path) -> str:
+        *_start, of, name = path.parts
+        assert str(path) == f'/proc/sys/net/ipv4/conf/{of}/{name}'
+        return values.get((of, name), '0')
+    monkeypatch.setattr(pathlib.Path, 'read_text', fake)
     assert interfaces.answers_arp_for_others('mig0') is answers
 
 

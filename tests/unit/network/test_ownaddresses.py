@@ -11,8 +11,8 @@ import pytest
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Outcome
 from nova_migcheck.network import ownaddresses
-from nova_migcheck.network.interfaces import Address, Route
 from nova_migcheck.network.intent import Intent
+from nova_migcheck.network.interfaces import Address, Route
 from nova_migcheck.network.resolver import Answer
 from tests.unit.network.made_up import LINKS, Kernel, address, answer, hosts, ip, network
 

@@ -10,8 +10,8 @@ import pytest
 
 from nova_migcheck.finding import Outcome
 from nova_migcheck.network import targetnames
-from nova_migcheck.network.interfaces import Route
 from nova_migcheck.network.intent import Intent
+from nova_migcheck.network.interfaces import Route
 from nova_migcheck.network.migration import HostMigration
 from tests.unit.network.made_up import LINKS, Kernel, answer, hosts, ip, network
 
