@@ -189,7 +189,9 @@ class TestEnforce:
         cloud.set('migcheck', 'last_resort_hosts', '0')
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
-        assert migration.message == 'No valid host was found. migcheck rejected 4 hosts (cpu: 1, endpoint: 3)'
+        assert migration.message == (
+            'No valid host was found. migcheck rejected 4 hosts (cpu: 1, endpoint: 3; '
+            'endpoint: the same on 3 of 4 targets: this is the service, not the host)')
         assert not any(host in migration.texts for host in HOSTS)
         assert not any(host.was_asked() for host in cloud.hosts.values())
         assert cloud.allocated_on(server) == {'compute1'}
