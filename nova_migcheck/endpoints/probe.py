@@ -95,6 +95,8 @@ def classify(error: BaseException, seconds: float) -> tuple[Fault, str]:
             return Fault.TLS, str(cause)
         if isinstance(cause, ssl.SSLError) and not _ended(cause):
             return Fault.TLS, str(getattr(cause, 'reason', '') or cause)
+        if isinstance(cause, ssl.SSLError):
+            continue  # its errno is OpenSSL's: 1 is not EPERM
         if isinstance(cause, socket.gaierror):
             return Fault.NAME, cause.strerror or str(cause)
         if isinstance(cause, ConnectionRefusedError):

@@ -94,7 +94,9 @@ def explain(error: BaseException, host: str, address: str, port: int, tls: Tls,
     if unusable is not None:
         return str(unusable)
     found = next((e for e in causes(error) if isinstance(e, ssl.SSLCertVerificationError)), None)
-    code, message = (found.verify_code, found.verify_message) if found else (0, '')
+    # match_hostname() of Python and of urllib3 < 2 raises one that has neither.
+    code = getattr(found, 'verify_code', certificates.NAMES[0]) if found else 0
+    message = getattr(found, 'verify_message', '')
     if any(type(e).__name__ == 'CertificateError' for e in causes(error)):  # of urllib3 < 2
         code = certificates.NAMES[0]
     if not code:

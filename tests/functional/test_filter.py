@@ -17,21 +17,39 @@ from tests.functional.conftest import HOSTS, STANDARD
 from tests.functional.hypervisor import Cpu
 
 OFF = {'cpus': dict.fromkeys(HOSTS[:2], Cpu()), 'conf': {'migcheck': {'mode': 'off'}}}
-STRICT = {**STANDARD, 'conf': {'migcheck': {
-    'on_unknown': 'reject', 'on_missing': 'reject', 'on_stale': 'reject', 'on_failure': 'reject,endpoint:warn'}}}
+STRICT = {
+    **STANDARD,
+    'conf': {
+        'migcheck': {
+            'on_unknown': 'reject',
+            'on_missing': 'reject',
+            'on_stale': 'reject',
+            'on_failure': 'reject,endpoint:warn',
+        }
+    },
+}
 
 
 def make_older(cloud, host, seconds):
     """As if that host had last published a report some time ago."""
     stats = cloud.stats(host)
     main = stats[published.MAIN]
-    cloud.set_stats(host, {**stats, published.MAIN: main.replace(main.split()[1], f'{int(time.time()) - seconds:010d}', 1)})
+    cloud.set_stats(
+        host,
+        {
+            **stats,
+            published.MAIN: main.replace(main.split()[1], f'{int(time.time()) - seconds:010d}', 1),
+        },
+    )
 
 
 def why(cloud, host):
     """What the one line of the scheduler's log says of the host that is none."""
-    line, = (line for line in cloud.log.lines('INFO [nova_migcheck.scheduler]', 'rejected as target')
-             if f'Host {host} is' in line or f' {host}: ' in line)
+    (line,) = (
+        line
+        for line in cloud.log.lines('INFO [nova_migcheck.scheduler]', 'rejected as target')
+        if f'Host {host} is' in line or f' {host}: ' in line
+    )
     return next((part for part in line.split(' | ') if f' {host}: ' in f' {part}'), line)
 
 
@@ -43,7 +61,9 @@ class TestOff:
         cloud.say_of_paths('compute1', {'compute2': unreachable})
         cloud.publish()
         server = cloud.boot('compute1')
-        assert not any(key.startswith('migcheck') for host in cloud.hosts for key in cloud.stats(host))
+        assert not any(
+            key.startswith('migcheck') for host in cloud.hosts for key in cloud.stats(host)
+        )
         assert cloud.live_migrate(server).status == 'completed'
         assert not cloud.log.lines('nova_migcheck')
 
@@ -62,7 +82,9 @@ class TestStrictPolicies:
         make_older(cloud, 'compute4', 3600)
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute5')
-        assert not any(cloud.hosts[host].was_asked() for host in ('compute2', 'compute3', 'compute4'))
+        assert not any(
+            cloud.hosts[host].was_asked() for host in ('compute2', 'compute3', 'compute4')
+        )
         assert 'address: compute2: no answer' in why(cloud, 'compute2')
         assert 'it has published no report' in why(cloud, 'compute3')
         assert 'its report is 36' in why(cloud, 'compute4')
@@ -82,7 +104,11 @@ class TestLastResort:
         cloud.say('compute2', unreachable)
         cloud.check('compute2')
         migration = cloud.live_migrate(server, 'compute2')
-        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert (migration.status, migration.host, migration.state) == (
+            'error',
+            'compute1',
+            'ACTIVE',
+        )
         assert 'connection refused' in migration.refusals['compute2']
         assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
         assert cloud.log.lines('INFO [nova_migcheck.scheduler]', 'No host is left', 'compute2')
@@ -121,9 +147,17 @@ class TestLastResort:
         cloud.check(*HOSTS[1:])
         cloud.set('migcheck', 'last_resort_hosts', '2')
         migration = cloud.live_migrate(server)
-        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
-        assert migration.message.startswith('No valid host was found. migcheck rejected 2 hosts (endpoint: 2; ')
-        assert len(migration.refusals) == sum(host.was_asked() for host in cloud.hosts.values()) == 2
+        assert (migration.status, migration.host, migration.state) == (
+            'error',
+            'compute1',
+            'ACTIVE',
+        )
+        assert migration.message.startswith(
+            'No valid host was found. migcheck rejected 2 hosts (endpoint: 2; '
+        )
+        assert (
+            len(migration.refusals) == sum(host.was_asked() for host in cloud.hosts.values()) == 2
+        )
         assert cloud.allocated_on(server) == {'compute1'}
 
     def test_a_fault_that_all_have_is_said_to_be_one_of_the_service(self, cloud, unreachable):
@@ -133,12 +167,22 @@ class TestLastResort:
         cloud.check()
         cloud.set('migcheck', 'last_resort_hosts', '1')
         migration = cloud.live_migrate(server)
-        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
-        assert migration.message.startswith('No valid host was found. migcheck rejected 3 hosts (endpoint: 3; '
-                                            'endpoint: the same on the source and on 3 of 3 targets: this is the service')
+        assert (migration.status, migration.host, migration.state) == (
+            'error',
+            'compute1',
+            'ACTIVE',
+        )
+        assert migration.message.startswith(
+            'No valid host was found. migcheck rejected 3 hosts (endpoint: 3; '
+            'endpoint: the same on the source and on 3 of 3 targets: this is the service'
+        )
         (reason,) = migration.refusals.values()
-        assert reason.startswith('endpoint: the same on the source: this is the service, not the host; endpoint: http')
-        assert cloud.log.lines('WARNING', 'nova_migcheck.scheduler', 'on the source and on 4 of 4 targets')
+        assert reason.startswith(
+            'endpoint: the same on the source: this is the service, not the host; endpoint: http'
+        )
+        assert cloud.log.lines(
+            'WARNING', 'nova_migcheck.scheduler', 'on the source and on 4 of 4 targets'
+        )
 
     def test_never_a_host_whose_cpu_does_not_fit(self, cloud):
         server = cloud.server('compute1')
@@ -168,9 +212,18 @@ class TestEnforce:
         cloud.check(*HOSTS[1:])
         migration = cloud.live_migrate(server)
         # To the one that has more than the guest uses.
-        assert (migration.status, migration.host, migration.state) == ('completed', 'compute5', 'ACTIVE')
+        assert (migration.status, migration.host, migration.state) == (
+            'completed',
+            'compute5',
+            'ACTIVE',
+        )
         assert [host for host in HOSTS if cloud.hosts[host].was_asked()] == ['compute5']
-        for word in (server, 'endpoint: http://192.0.2.5:8780: connection refused', 'catalog: placement', 'see whether'):
+        for word in (
+            server,
+            'endpoint: http://192.0.2.5:8780: connection refused',
+            'catalog: placement',
+            'see whether',
+        ):
             assert word in why(cloud, 'compute2')
         assert 'lacks hle, rtm that the guest uses' in why(cloud, 'compute3')
         assert 'AMD' in why(cloud, 'compute4') and 'Intel' in why(cloud, 'compute4')
@@ -188,10 +241,15 @@ class TestEnforce:
         cloud.check(*HOSTS[1:])
         cloud.set('migcheck', 'last_resort_hosts', '0')
         migration = cloud.live_migrate(server)
-        assert (migration.status, migration.host, migration.state) == ('error', 'compute1', 'ACTIVE')
+        assert (migration.status, migration.host, migration.state) == (
+            'error',
+            'compute1',
+            'ACTIVE',
+        )
         assert migration.message == (
             'No valid host was found. migcheck rejected 4 hosts (cpu: 1, endpoint: 3; '
-            'endpoint: the same on 3 of 4 targets: this is the service, not the host)')
+            'endpoint: the same on 3 of 4 targets: this is the service, not the host)'
+        )
         assert not any(host in migration.texts for host in HOSTS)
         assert not any(host.was_asked() for host in cloud.hosts.values())
         assert cloud.allocated_on(server) == {'compute1'}
@@ -203,15 +261,22 @@ class TestEnforce:
         cloud.say('compute2', unreachable)
         cloud.check('compute2')
         migration = cloud.live_migrate(server, 'compute2')
-        assert migration.message == 'No valid host was found. migcheck rejected 1 host (cpu: 1, endpoint: 1)'
+        assert (
+            migration.message
+            == 'No valid host was found. migcheck rejected 1 host (cpu: 1, endpoint: 1)'
+        )
         assert not cloud.hosts['compute2'].was_asked()
-
 
     def test_what_is_no_failure_of_this_server_rejects_nothing(self, cloud):
         server = cloud.server('compute1')
-        cloud.say('compute2', Finding('endpoint', Outcome.WARNING, 'http://192.0.2.5:9292', 'refused'),
-                  Finding('address', Outcome.UNKNOWN, 'compute2', 'no answer within 5 s'),
-                  Finding('endpoint', Outcome.FAILURE, 'http://192.0.2.5:8776', 'refused', scope='volumes'))
+        cloud.say(
+            'compute2',
+            Finding('endpoint', Outcome.WARNING, 'http://192.0.2.5:9292', 'refused'),
+            Finding('address', Outcome.UNKNOWN, 'compute2', 'no answer within 5 s'),
+            Finding(
+                'endpoint', Outcome.FAILURE, 'http://192.0.2.5:8776', 'refused', scope='volumes'
+            ),
+        )
         cloud.check('compute2')
         assert cloud.live_migrate(server).host == 'compute2'
 
@@ -234,22 +299,46 @@ class TestEnforce:
         cloud.say_of_paths('compute1', {'compute2': unreachable})
         cloud.check(*HOSTS[1:])
         migration = cloud.live_migrate(server)
-        assert (migration.status, migration.host, migration.state) == ('completed', 'compute2', 'ACTIVE')
+        assert (migration.status, migration.host, migration.state) == (
+            'completed',
+            'compute2',
+            'ACTIVE',
+        )
         assert migration.refusals == {}
-        line, = cloud.log.lines('nova_migcheck.scheduler', 'would be rejected')
-        assert re.search(r' 4 hosts would be rejected .*: compute\[\S+\]: endpoint: .* \| 1 more for endpoint: compute\d$', line), line
+        (line,) = cloud.log.lines('nova_migcheck.scheduler', 'would be rejected')
+        assert re.search(
+            r' 4 hosts would be rejected .*: compute\[\S+\]: endpoint: .* \| 1 more for endpoint: compute\d$',
+            line,
+        ), line
         # Once by the target and once by the source.
-        assert len(cloud.log.lines('nova_migcheck.hook', 'would be refused', 'compute2', 'endpoint')) == 2
+        assert (
+            len(cloud.log.lines('nova_migcheck.hook', 'would be refused', 'compute2', 'endpoint'))
+            == 2
+        )
 
     def test_of_a_server_that_has_moved_often_the_newest_records_count(self, cloud):
-        often, ways = str(uuid.uuid4()), [('compute3', 'compute4'), *[('compute1', 'compute2'), ('compute2', 'compute1')] * 15]
+        often, ways = (
+            str(uuid.uuid4()),
+            [('compute3', 'compute4'), *[('compute1', 'compute2'), ('compute2', 'compute1')] * 15],
+        )
         with cloud.cell() as context:
             for source, target in ways:
-                objects.Migration(context, instance_uuid=often, status='completed', migration_type='live-migration',
-                                  source_compute=source, dest_compute=target).create()
+                objects.Migration(
+                    context,
+                    instance_uuid=often,
+                    status='completed',
+                    migration_type='live-migration',
+                    source_compute=source,
+                    dest_compute=target,
+                ).create()
             assert moves.under_way(context, often) is None
-            objects.Migration(context, instance_uuid=often, status='accepted', migration_type='live-migration',
-                              source_compute='compute1').create()
+            objects.Migration(
+                context,
+                instance_uuid=often,
+                status='accepted',
+                migration_type='live-migration',
+                source_compute='compute1',
+            ).create()
             assert moves.under_way(context, often)[:2] == ('compute1', moves.LIVE)
             assert len(moves._records(context, often, ['completed'])) == moves._NEWEST
 

@@ -33,8 +33,14 @@ _COPY = 'MIGCHECK_MUTATED_COPY'
 _BY_HASH = py_compile.PycInvalidationMode.CHECKED_HASH
 _FORK = multiprocessing.get_context('fork')
 # What the tests import most, once for all mutants.
-_PRELOADED = ('hypothesis', 'cliff.app', 'nova.scheduler.filters',
-              'nova.virt.libvirt.driver', 'pyroute2', 'requests')
+_PRELOADED = (
+    'hypothesis',
+    'cliff.app',
+    'nova.scheduler.filters',
+    'nova.virt.libvirt.driver',
+    'pyroute2',
+    'requests',
+)
 PACKAGE = 'nova_migcheck'
 # Seconds for one run of pytest. A mutant that takes longer counts as killed.
 _LONGEST = 900.0
@@ -43,22 +49,38 @@ _SKIPPED = ('cpu/releases',)  # a table, made by tools/cpu_names.py
 # unit test imports the module, or if the room is mainly tested by them.
 _BY_SLOW = ('cli', 'compute', 'novadb', 'scheduler')
 _SLOW = {
-    'aftermath': 'lab/test_aftermath.py', 'aftermath/watch': 'functional/test_aftermath.py',
-    'checks': 'functional/test_needs.py', 'checks/address': 'lab/test_address.py',
-    'checks/endpoint': 'lab/test_endpoint.py', 'checks/storage': 'lab/test_storage_mounts.py',
-    'checks/tls': 'lab/test_tls.py', 'checks/transport': 'lab/test_transport.py',
-    'cli': 'cli/test_commands.py', 'cli/check': 'cli/test_check.py',
-    'cli/explain': 'functional/test_explain.py', 'cli/matrixpage': 'cli/test_page.py',
-    'cli/progress': 'cli/test_check.py', 'cli/rounds': 'cli/test_check.py',
-    'compute': 'functional/test_hooks.py', 'compute/destination': 'functional/test_hooks.py',
-    'compute/fence': 'functional/test_fences.py', 'compute/lifecycle': 'functional/test_fences.py',
-    'compute/source': 'functional/test_hooks.py', 'cpu': 'lab/test_libvirt_cpu.py',
-    'endpoints': 'lab/test_endpoint.py', 'endpoints/survey': 'lab/test_endpoint.py',
-    'libvirtd': 'lab/test_modular.py', 'libvirtd/connection': 'lab/test_modular.py',
-    'network': 'lab/test_address.py', 'network/ownaddresses': 'lab/test_address.py',
-    'network/targetnames': 'lab/test_transport.py', 'novadb': 'functional/test_filter.py',
-    'report': 'functional/test_filter.py', 'rounds': 'functional/test_broken_checks.py',
-    'scheduler': 'functional/test_filter.py', 'storage': 'lab/test_storage_mounts.py',
+    'aftermath': 'lab/test_aftermath.py',
+    'aftermath/watch': 'functional/test_aftermath.py',
+    'checks': 'functional/test_needs.py',
+    'checks/address': 'lab/test_address.py',
+    'checks/endpoint': 'lab/test_endpoint.py',
+    'checks/storage': 'lab/test_storage_mounts.py',
+    'checks/tls': 'lab/test_tls.py',
+    'checks/transport': 'lab/test_transport.py',
+    'cli': 'cli/test_commands.py',
+    'cli/check': 'cli/test_check.py',
+    'cli/explain': 'functional/test_explain.py',
+    'cli/matrixpage': 'cli/test_page.py',
+    'cli/progress': 'cli/test_check.py',
+    'cli/rounds': 'cli/test_check.py',
+    'compute': 'functional/test_hooks.py',
+    'compute/destination': 'functional/test_hooks.py',
+    'compute/fence': 'functional/test_fences.py',
+    'compute/lifecycle': 'functional/test_fences.py',
+    'compute/source': 'functional/test_hooks.py',
+    'cpu': 'lab/test_libvirt_cpu.py',
+    'endpoints': 'lab/test_endpoint.py',
+    'endpoints/survey': 'lab/test_endpoint.py',
+    'libvirtd': 'lab/test_modular.py',
+    'libvirtd/connection': 'lab/test_modular.py',
+    'network': 'lab/test_address.py',
+    'network/ownaddresses': 'lab/test_address.py',
+    'network/targetnames': 'lab/test_transport.py',
+    'novadb': 'functional/test_filter.py',
+    'report': 'functional/test_filter.py',
+    'rounds': 'functional/test_broken_checks.py',
+    'scheduler': 'functional/test_filter.py',
+    'storage': 'lab/test_storage_mounts.py',
 }
 
 
@@ -103,8 +125,13 @@ def all_mutants() -> Iterator[tuple[str, Mutant]]:
 
 def copy_checkout(place: pathlib.Path) -> None:
     """Copy what git knows, and what it would, into a directory."""
-    listed = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
-                            capture_output=True, text=True).stdout.splitlines()
+    listed = subprocess.run(
+        ['git', 'ls-files', '-co', '--exclude-standard'],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
     for name in listed:
         if (ROOT / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +144,17 @@ def _pytest(arguments: list[str], output: str) -> None:
     with open(output, 'w') as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    options = ['-x', '-q', '--timeout=180', '--tb=no', '-p', 'no:cacheprovider',
-               '--show-capture=no', '--hypothesis-seed=0', *arguments]
+    options = [
+        '-x',
+        '-q',
+        '--timeout=180',
+        '--tb=no',
+        '-p',
+        'no:cacheprovider',
+        '--show-capture=no',
+        '--hypothesis-seed=0',
+        *arguments,
+    ]
     if not any('tests/unit/' in argument for argument in arguments):
         # Nova's own test base must be imported before anything else of Nova.
         os.execv(sys.executable, [sys.executable, '-m', 'pytest', *options])
@@ -142,8 +178,9 @@ def failed(arguments: list[str]) -> str:
     return (lines or [f'pytest ends with {process.exitcode}'])[0]
 
 
-def killer_of(file: pathlib.Path, mutant: Mutant,
-              groups: list[list[str]], unusable: set[str]) -> str:
+def killer_of(
+    file: pathlib.Path, mutant: Mutant, groups: list[list[str]], unusable: set[str]
+) -> str:
     """Return the test that fails only with the mutant, '' if none does.
 
     :param unusable: the tests that fail without a mutant too; this adds to it
@@ -195,10 +232,15 @@ def main_in_a_copy() -> int:
         copy_checkout(pathlib.Path(directory))
         # By time and size, the bytecode of one mutant could be mistaken for that of the next.
         compileall.compile_dir(directory, quiet=2, invalidation_mode=_BY_HASH)
-        environment = {**os.environ, 'PYTHONPATH': directory, 'PYTHONDONTWRITEBYTECODE': '1',
-                       _COPY: directory}
-        return subprocess.call([sys.executable, '-m', 'tests.mutation', *sys.argv[1:]],
-                               cwd=directory, env=environment)
+        environment = {
+            **os.environ,
+            'PYTHONPATH': directory,
+            'PYTHONDONTWRITEBYTECODE': '1',
+            _COPY: directory,
+        }
+        return subprocess.call(
+            [sys.executable, '-m', 'tests.mutation', *sys.argv[1:]], cwd=directory, env=environment
+        )
 
 
 if __name__ == '__main__':

@@ -9,8 +9,17 @@ import re
 from typing import Iterator, NamedTuple, Optional
 
 _COMPARE = {
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE,
-    ast.LtE: ast.Gt, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is}
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Lt: ast.GtE,
+    ast.GtE: ast.Lt,
+    ast.Gt: ast.LtE,
+    ast.LtE: ast.Gt,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+}
 _ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.Div: ast.Mult}
 # A string that is a key, an option or a name, and no text for people.
 _WORD = re.compile(r'[a-z]+(_[a-z]+)+|[a-z]{2,12}')
@@ -56,8 +65,10 @@ def _short(node: ast.AST) -> str:
 def _skipped(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield what no test can notice, or need not: docstrings, types, the log, texts."""
     for node in ast.walk(tree):
-        if (isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-                and ast.get_docstring(node) is not None):
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
             yield node.body[0]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield from filter(None, [node.returns, *node.decorator_list])
@@ -95,7 +106,9 @@ def _change(node: ast.AST) -> Optional[ast.AST]:
     elif isinstance(node, ast.Return) and node.value is not None:
         if ast.unparse(node.value) != 'None':
             changed = ast.Return(ast.Constant(None))
-    elif (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)) or isinstance(node, ast.Raise):
+    elif (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)) or isinstance(
+        node, ast.Raise
+    ):
         changed = ast.Pass()
     elif isinstance(node, ast.Constant):
         changed = _other_constant(node.value)
@@ -114,9 +127,11 @@ def _other_constant(value: object) -> Optional[ast.Constant]:
 
 def _replaced(tree: ast.AST, old: ast.AST, new: ast.AST) -> ast.AST:
     """Return a copy of the tree with another node in the place of one."""
+
     class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST:
             return new if node is old else self.generic_visit(_shallow(node))
+
     return ast.fix_missing_locations(Replace().visit(tree))
 
 

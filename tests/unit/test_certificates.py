@@ -16,14 +16,24 @@ from nova_migcheck import certificates
 from tests.lab import certificates as made
 
 AUTHORITY = made.authority()
-OWN = made.issue('node1', ['node1.example.org', '*.mig.example.org', '10.77.0.11', 'fd77::11'],
-                 AUTHORITY)
+OWN = made.issue(
+    'node1', ['node1.example.org', '*.mig.example.org', '10.77.0.11', 'fd77::11'], AUTHORITY
+)
 
 
-@pytest.mark.parametrize('name, matching', [
-    ('node1', True), ('NODE1.example.org.', True),
-    ('node2.mig.example.org', True), ('a.node2.mig.example.org', False),
-    ('10.77.0.11', True), ('fd77:0:0::11', True), ('10.77.0.12', False), ('node9', False)])
+@pytest.mark.parametrize(
+    'name, matching',
+    [
+        ('node1', True),
+        ('NODE1.example.org.', True),
+        ('node2.mig.example.org', True),
+        ('a.node2.mig.example.org', False),
+        ('10.77.0.11', True),
+        ('fd77:0:0::11', True),
+        ('10.77.0.12', False),
+        ('node9', False),
+    ],
+)
 def test_matches(name: str, matching: bool) -> None:
     assert certificates.matches(OWN.certificate, name) == matching
 
@@ -34,8 +44,10 @@ def test_common_name_only() -> None:
     assert certificates.alternative_names(certificate) == []
 
 
-@pytest.mark.parametrize('since, days, outdated', [
-    (-1, 30, ''), (-3, -2, 'expired on '), (2, 30, 'is not valid before ')])
+@pytest.mark.parametrize(
+    'since, days, outdated',
+    [(-1, 30, ''), (-3, -2, 'expired on '), (2, 30, 'is not valid before ')],
+)
 def test_outdated(since: int, days: int, outdated: str) -> None:
     certificate = made.issue('node1', by=AUTHORITY, since=since, days=days).certificate
     assert certificates.outdated(certificate).startswith(outdated)
@@ -54,10 +66,19 @@ def test_read_no_certificate(tmp_path: pathlib.Path) -> None:
         certificates.read(str(tmp_path / 'key.pem'))
 
 
-@pytest.mark.parametrize('own, name, matching', [
-    ('*.example.org', 'a.example.org', True), ('*.example.org', 'example.org', False), ('*.example.org', 'a.example.com', False),
-    ('x.example.org', 'a.example.org', False), ('*.Example.org', 'A.example.ORG', True), ('fd77::11', 'fd77:0::11', True),
-    ('fd77::11', 'fd77::12', False), ('10.77.0.11', 'node1', False)])
+@pytest.mark.parametrize(
+    'own, name, matching',
+    [
+        ('*.example.org', 'a.example.org', True),
+        ('*.example.org', 'example.org', False),
+        ('*.example.org', 'a.example.com', False),
+        ('x.example.org', 'a.example.org', False),
+        ('*.Example.org', 'A.example.ORG', True),
+        ('fd77::11', 'fd77:0::11', True),
+        ('fd77::11', 'fd77::12', False),
+        ('10.77.0.11', 'node1', False),
+    ],
+)
 def test_one_name(own: str, name: str, matching: bool) -> None:
     certificate = made.issue('somebody', [own], AUTHORITY).certificate
     assert certificates.matches(certificate, name) is matching
@@ -84,6 +105,7 @@ def test_an_older_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before cryptography 42, the dates had no time zone."""
     import datetime
     import types
+
     first, last = datetime.datetime(2020, 1, 2, 3, 4), datetime.datetime(2021, 1, 2, 3, 4)
     old = types.SimpleNamespace(not_valid_before=first, not_valid_after=last)
     utc = datetime.timezone.utc
@@ -102,10 +124,17 @@ def test_the_certificate_of_a_server(tmp_path: pathlib.Path, asked: Optional[str
     names: list[Optional[str]] = []
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     with socket.create_server(('127.0.0.1', 0)) as server:
+
         def serve() -> None:
             connection, _peer = server.accept()
-            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
+            with (
+                contextlib.suppress(OSError),
+                context.wrap_socket(connection, server_side=True) as wrapped,
+            ):
                 wrapped.recv(1)
+
         threading.Thread(target=serve, daemon=True).start()
-        assert certificates.fetch('127.0.0.1', server.getsockname()[1], 60, asked) == OWN.certificate
+        assert (
+            certificates.fetch('127.0.0.1', server.getsockname()[1], 60, asked) == OWN.certificate
+        )
     assert names == [asked]

@@ -3,13 +3,22 @@ import pytest
 
 from nova_migcheck.checksettings import Settings
 
-SET = Settings(options={'libvirt': {'virt_type': 'kvm', 'images_type': None, 'ports': 0}},
-               files={'libvirt.virt_type': '/etc/nova/nova.conf'})
+SET = Settings(
+    options={'libvirt': {'virt_type': 'kvm', 'images_type': None, 'ports': 0}},
+    files={'libvirt.virt_type': '/etc/nova/nova.conf'},
+)
 
 
-@pytest.mark.parametrize('group, option, value', [
-    ('libvirt', 'virt_type', 'kvm'), ('libvirt', 'images_type', 7), ('libvirt', 'other', 7),
-    ('other', 'virt_type', 7), ('libvirt', 'ports', 0)])
+@pytest.mark.parametrize(
+    'group, option, value',
+    [
+        ('libvirt', 'virt_type', 'kvm'),
+        ('libvirt', 'images_type', 7),
+        ('libvirt', 'other', 7),
+        ('other', 'virt_type', 7),
+        ('libvirt', 'ports', 0),
+    ],
+)
 def test_an_option_or_the_default(group, option, value):
     assert SET.get(group, option, 7) == value
 

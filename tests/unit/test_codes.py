@@ -14,10 +14,16 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.libvirtd import tlsfiles
 
 PACKAGE = pathlib.Path(nova_migcheck.__file__).parent
-OURS = [entry.name for entry in importlib.metadata.entry_points(group=loading.NAMESPACE)
-        if entry.value.startswith('nova_migcheck.')]
+OURS = [
+    entry.name
+    for entry in importlib.metadata.entry_points(group=loading.NAMESPACE)
+    if entry.value.startswith('nova_migcheck.')
+]
 CHECKS = [one.check for one in loading.load(OURS).values()]
-DECLARED = {**codes.COMMON, **{code: text for check in CHECKS for code, text in check.CODES.items()}}
+DECLARED = {
+    **codes.COMMON,
+    **{code: text for check in CHECKS for code, text in check.CODES.items()},
+}
 
 
 def test_each_is_declared_once():
@@ -51,7 +57,8 @@ def literals():
 def test_each_declared_one_is_used():
     used = literals()
     built = {fault.code for fault in Fault} | {
-        f'{check}-{kind}' for check in ('tls', 'transport') for kind in tlsfiles.KINDS}
+        f'{check}-{kind}' for check in ('tls', 'transport') for kind in tlsfiles.KINDS
+    }
     for code in DECLARED.keys() - built:
         assert len(used[code]) >= 2 or code in IN_A_SENTENCE, f'{code} is declared and not used'
     assert built <= DECLARED.keys()
@@ -64,10 +71,16 @@ def calls():
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, 'attr', getattr(node.func, 'id', ''))
-            of_check = (isinstance(node.func, ast.Attribute)
-                        and ast.unparse(node.func.value) in ('self', 'check', 'MachineCheck()'))
-            if name in ('_finding', 'Finding') or ast.unparse(node.func) == '_trouble' or (
-                    of_check and name in ('found', 'failure', 'warning', 'unknown')):
+            of_check = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in (
+                'self',
+                'check',
+                'MachineCheck()',
+            )
+            if (
+                name in ('_finding', 'Finding')
+                or ast.unparse(node.func) == '_trouble'
+                or (of_check and name in ('found', 'failure', 'warning', 'unknown'))
+            ):
                 yield name, node, f'{path.relative_to(PACKAGE)}:{node.lineno}'
 
 
@@ -75,10 +88,15 @@ def test_each_finding_has_one():
     without = []
     for _name, call, where in calls():
         given = {word.arg for word in call.keywords}
-        texts = [node.value for node in ast.walk(call)
-                 if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        ok = any(isinstance(node, ast.Attribute) and ast.unparse(node) == 'Outcome.OK'
-                 for node in call.args)
+        texts = [
+            node.value
+            for node in ast.walk(call)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        ok = any(
+            isinstance(node, ast.Attribute) and ast.unparse(node) == 'Outcome.OK'
+            for node in call.args
+        )
         if not (ok or 'code' in given or DECLARED.keys() & set(texts)):
             without.append((where, ast.unparse(call)[:80]))
     # The first makes one that has no texts, and the others pass on what they are given.
@@ -100,7 +118,7 @@ def test_the_documentation_lists_them():
 
 
 PAGE = pathlib.Path(__file__).parents[2] / 'doc/source/codes.rst'
-BEGINNING = '''\
+BEGINNING = """\
 =====
 Codes
 =====
@@ -109,7 +127,7 @@ Each finding that is not ``ok`` has a code. The code says which kind of finding 
 same when the text changes. It stands at the end of the line in the log, in the event of a refusal,
 in the JSON of each command and in the report. :doc:`checks` says what to do about each.
 
-'''
+"""
 
 
 def page():
@@ -117,8 +135,13 @@ def page():
     rows = [(f'``{code}``', text) for code, text in sorted(DECLARED.items())]
     width = max(len(code) for code, _text in rows)
     rule = f'{"=" * width}  {"=" * max(len(text) for _code, text in rows)}'
-    lines = [rule, f'{"code".ljust(width)}  meaning', rule,
-             *(f'{code.ljust(width)}  {text}' for code, text in rows), rule]
+    lines = [
+        rule,
+        f'{"code".ljust(width)}  meaning',
+        rule,
+        *(f'{code.ljust(width)}  {text}' for code, text in rows),
+        rule,
+    ]
     return BEGINNING + '\n'.join(lines) + '\n'
 
 

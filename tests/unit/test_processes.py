@@ -27,4 +27,4 @@ def test_the_name_of_a_process_may_look_like_fields(tmp_path):
 
 
 def test_what_is_no_process_has_no_start():
-    assert processes.start_time(2 ** 30) is None
+    assert processes.start_time(2**30) is None

@@ -27,8 +27,10 @@ def made():
     return made
 
 
-@pytest.mark.parametrize('on_error, mode, left', [
-    ('accept', 'enforce', ['host']), ('reject', 'enforce', []), ('reject', 'report', ['host'])])
+@pytest.mark.parametrize(
+    'on_error, mode, left',
+    [('accept', 'enforce', ['host']), ('reject', 'enforce', []), ('reject', 'report', ['host'])],
+)
 def test_a_request_that_cannot_be_read(made, caplog, on_error, mode, left):
     made._options.on_error, made._options.mode = on_error, mode
     assert list(made.filter_all(['host'], BadSpec())) == left
@@ -40,15 +42,22 @@ def test_a_request_that_cannot_be_read(made, caplog, on_error, mode, left):
 def test_the_end_of_the_service_is_no_error_of_ours(made, monkeypatch, error):
     def end(*_args):
         raise error
+
     monkeypatch.setattr(made, '_judge_all', end)
     spec = types.SimpleNamespace(ignore_hosts=['source'], instance_uuid='UUID')
     with pytest.raises(type(error)):
         made.filter_all(['host'], spec)
 
 
-@pytest.mark.parametrize('ignored, left', [
-    (['source'], ['a', 'b', 'c']), (['source', 'x'], ['a', 'b']), (['source', 'x', 'y', 'z'], []),
-    (['source', 'v', 'w', 'x', 'y', 'z'], [])])
+@pytest.mark.parametrize(
+    'ignored, left',
+    [
+        (['source'], ['a', 'b', 'c']),
+        (['source', 'x'], ['a', 'b']),
+        (['source', 'x', 'y', 'z'], []),
+        (['source', 'v', 'w', 'x', 'y', 'z'], []),
+    ],
+)
 def test_a_last_resort_counts_the_hosts_that_refused(made, ignored, left):
     hosts = [types.SimpleNamespace(host=name) for name in 'abcd']
     judge = types.SimpleNamespace(may_be_repaired=lambda host: True)

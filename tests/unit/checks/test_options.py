@@ -19,10 +19,18 @@ from nova_migcheck.rounds.reader import Reader
 
 PACKAGE = pathlib.Path(nova_migcheck.__file__).parent
 ROOMS = ('checks', 'cpu', 'endpoints', 'libvirtd', 'network', 'storage')
-CHECKS = [one.check for one in loading.load(
-    ['address', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport']).values()]
-DECLARED = {(group, option) for check in CHECKS for group, options in check.OPTIONS.items()
-            for option in options}
+CHECKS = [
+    one.check
+    for one in loading.load(
+        ['address', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport']
+    ).values()
+]
+DECLARED = {
+    (group, option)
+    for check in CHECKS
+    for group, options in check.OPTIONS.items()
+    for option in options
+}
 
 
 def read_options() -> set[tuple[str, str]]:
@@ -31,12 +39,15 @@ def read_options() -> set[tuple[str, str]]:
     for room in ROOMS:
         for path in (PACKAGE / room).glob('*.py'):
             for node in ast.walk(ast.parse(path.read_text())):
-                if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-                        and node.func.attr in ('get', 'origin') and len(node.args) > 1
-                        and ast.unparse(node.func.value) in (
-                            'settings', 'self.settings', 'self._settings')):
-                    words = [word.value for word in node.args[:2]
-                             if isinstance(word, ast.Constant)]
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr in ('get', 'origin')
+                    and len(node.args) > 1
+                    and ast.unparse(node.func.value)
+                    in ('settings', 'self.settings', 'self._settings')
+                ):
+                    words = [word.value for word in node.args[:2] if isinstance(word, ast.Constant)]
                     if len(words) == 2:
                         found.add(tuple(words))
     return found
@@ -55,17 +66,22 @@ def test_ours_are_options() -> None:
 @pytest.mark.parametrize('check', [AddressCheck, StorageCheck, TransportCheck])
 def test_the_reader_hands_them_over(check: type, tmp_path: pathlib.Path) -> None:
     file = tmp_path / 'nova.conf'
-    file.write_text('[DEFAULT]\nmy_ip = 10.0.0.1\n'
-                    '[libvirt]\nlive_migration_inbound_addr = mig\nimages_type = rbd\n'
-                    '[migcheck]\nmigration_networks = 10.77.0.0/24\nmigration_interface = mig0\n'
-                    'instances_shared = no\n')
+    file.write_text(
+        '[DEFAULT]\nmy_ip = 10.0.0.1\n'
+        '[libvirt]\nlive_migration_inbound_addr = mig\nimages_type = rbd\n'
+        '[migcheck]\nmigration_networks = 10.77.0.0/24\nmigration_interface = mig0\n'
+        'instances_shared = no\n'
+    )
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[str(file)])
     confs.register(conf)
     settings = Reader(conf).read(check)
-    expected = {('DEFAULT', 'my_ip'): '10.0.0.1', ('libvirt', 'live_migration_inbound_addr'): 'mig',
-                ('migcheck', 'migration_networks'): ['10.77.0.0/24'],
-                ('migcheck', 'migration_interface'): 'mig0'}
+    expected = {
+        ('DEFAULT', 'my_ip'): '10.0.0.1',
+        ('libvirt', 'live_migration_inbound_addr'): 'mig',
+        ('migcheck', 'migration_networks'): ['10.77.0.0/24'],
+        ('migcheck', 'migration_interface'): 'mig0',
+    }
     if check is StorageCheck:
         expected = {('libvirt', 'images_type'): 'rbd', ('migcheck', 'instances_shared'): 'no'}
     for (group, option), value in expected.items():

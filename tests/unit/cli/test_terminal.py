@@ -14,19 +14,40 @@ from nova_migcheck.cli import columns, terminal
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.judging.matrix import State
 
-FULL = Finding('endpoint', Outcome.FAILURE, 'http://a', 'connection refused', 'keystone catalog', 'start it', 'volumes', code='endpoint-refused')
+FULL = Finding(
+    'endpoint',
+    Outcome.FAILURE,
+    'http://a',
+    'connection refused',
+    'keystone catalog',
+    'start it',
+    'volumes',
+    code='endpoint-refused',
+)
 
 
 def stretches(shown: text.Text) -> list[tuple[str, str]]:
     """Return each styled stretch."""
-    return [(shown.plain[span.start:span.end], str(span.style)) for span in shown.spans]
+    return [(shown.plain[span.start : span.end], str(span.style)) for span in shown.spans]
 
 
 def test_the_style_of_each_word() -> None:
     assert terminal.STYLES == {
-        'failure': 'bold red', 'rejected': 'bold red', 'unknown': 'magenta', 'warning': 'yellow', 'warned': 'yellow', 'ok': 'green',
-        'accepted': 'green', 'down': 'red', 'stale': 'magenta', 'missing': 'magenta', 'unreadable': 'magenta', 'disabled': 'yellow',
-        'source': 'dim', 'same': 'dim'}
+        'failure': 'bold red',
+        'rejected': 'bold red',
+        'unknown': 'magenta',
+        'warning': 'yellow',
+        'warned': 'yellow',
+        'ok': 'green',
+        'accepted': 'green',
+        'down': 'red',
+        'stale': 'magenta',
+        'missing': 'magenta',
+        'unreadable': 'magenta',
+        'disabled': 'yellow',
+        'source': 'dim',
+        'same': 'dim',
+    }
     assert {outcome.value for outcome in Outcome} <= set(terminal.STYLES)
     for word in (*terminal.STYLES, '[red]odd'):
         assert terminal.styled(word) == text.Text(word, terminal.STYLES.get(word, ''))
@@ -34,9 +55,16 @@ def test_the_style_of_each_word() -> None:
 
 def test_the_parts_of_a_finding() -> None:
     shown = terminal.paragraphs(FULL)
-    assert shown.plain == ('http://a: connection refused (matters to servers with volumes) [endpoint-refused]\n'
-                           'from keystone catalog\n→ start it')
-    assert stretches(shown) == [('http://a', 'bold'), (' [endpoint-refused]', 'dim'), ('\nfrom keystone catalog', 'dim'), ('\n→ start it', 'cyan')]
+    assert shown.plain == (
+        'http://a: connection refused (matters to servers with volumes) [endpoint-refused]\n'
+        'from keystone catalog\n→ start it'
+    )
+    assert stretches(shown) == [
+        ('http://a', 'bold'),
+        (' [endpoint-refused]', 'dim'),
+        ('\nfrom keystone catalog', 'dim'),
+        ('\n→ start it', 'cyan'),
+    ]
     within = terminal.paragraphs(Finding('a', Outcome.WARNING, 'mig0', 'over mig0, which is down'))
     assert within.plain == 'over mig0, which is down' and stretches(within) == [('mig0', 'bold')]
     for outcome in Outcome:
@@ -44,14 +72,29 @@ def test_the_parts_of_a_finding() -> None:
         assert ('do it' in shown.plain) is (outcome is not Outcome.OK)
 
 
-@pytest.mark.parametrize('outcome, sign, style', [
-    (Outcome.OK, '✓', 'green'), (Outcome.WARNING, '!', 'yellow'), (Outcome.FAILURE, '✗', 'bold red'), (Outcome.UNKNOWN, '?', 'magenta')])
+@pytest.mark.parametrize(
+    'outcome, sign, style',
+    [
+        (Outcome.OK, '✓', 'green'),
+        (Outcome.WARNING, '!', 'yellow'),
+        (Outcome.FAILURE, '✗', 'bold red'),
+        (Outcome.UNKNOWN, '?', 'magenta'),
+    ],
+)
 def test_marks(outcome: Outcome, sign: str, style: str) -> None:
     assert terminal.mark(outcome) == text.Text(sign, style)
 
 
-@pytest.mark.parametrize('state, style', [
-    (State.ACCEPTED, 'green'), (State.WARNED, 'yellow'), (State.REJECTED, 'bold red'), (State.SAME, 'dim'), (State.APART, '')])
+@pytest.mark.parametrize(
+    'state, style',
+    [
+        (State.ACCEPTED, 'green'),
+        (State.WARNED, 'yellow'),
+        (State.REJECTED, 'bold red'),
+        (State.SAME, 'dim'),
+        (State.APART, ''),
+    ],
+)
 def test_signs(state: State, style: str) -> None:
     assert terminal.sign(state) == text.Text(state.sign, style)
 
@@ -62,16 +105,36 @@ def test_reasons() -> None:
 
 
 def test_totals() -> None:
-    rows = [Finding('a', outcome) for outcome in (Outcome.OK, Outcome.WARNING, Outcome.OK, Outcome.FAILURE)]
+    rows = [
+        Finding('a', outcome)
+        for outcome in (Outcome.OK, Outcome.WARNING, Outcome.OK, Outcome.FAILURE)
+    ]
     shown = terminal.total(rows)
     assert shown.plain == '1 failure, 1 warning, 2 ok'
-    assert [one for one in stretches(shown) if one[1]] == [('1 failure', 'bold red'), ('1 warning', 'yellow'), ('2 ok', 'green')]
+    assert [one for one in stretches(shown) if one[1]] == [
+        ('1 failure', 'bold red'),
+        ('1 warning', 'yellow'),
+        ('2 ok', 'green'),
+    ]
     assert terminal.total([]).plain == ''
 
 
-@pytest.mark.parametrize('folded, width, lines', [
-    ('', 5, ['']), ('abc', 2, ['abc']), ('a,b,c', 5, ['a,b,c']), ('a,b,c', 4, ['a,b,', 'c']), ('ab cd', 5, ['ab cd']), ('ab cd', 4, ['ab', 'cd']),
-    ('aa,bb', 3, ['aa,', 'bb']), ('aa, bb', 6, ['aa, bb']), ('aa, bb', 5, ['aa,', 'bb']), (', a', 9, [', a']), ('a  b', 2, ['a', 'b'])])
+@pytest.mark.parametrize(
+    'folded, width, lines',
+    [
+        ('', 5, ['']),
+        ('abc', 2, ['abc']),
+        ('a,b,c', 5, ['a,b,c']),
+        ('a,b,c', 4, ['a,b,', 'c']),
+        ('ab cd', 5, ['ab cd']),
+        ('ab cd', 4, ['ab', 'cd']),
+        ('aa,bb', 3, ['aa,', 'bb']),
+        ('aa, bb', 6, ['aa, bb']),
+        ('aa, bb', 5, ['aa,', 'bb']),
+        (', a', 9, [', a']),
+        ('a  b', 2, ['a', 'b']),
+    ],
+)
 def test_lines_are_broken_after_commas(folded: str, width: int, lines: list) -> None:
     assert terminal.wrapped(folded, width).split('\n') == lines
 
@@ -84,7 +147,13 @@ def test_names() -> None:
     assert '\x1b' not in terminal.names(['a\x1b[31m'], 80)
 
 
-def printed(monkeypatch: pytest.MonkeyPatch, columns_: Any, rows: Any, width: int = 60, colours: bool = False) -> str:
+def printed(
+    monkeypatch: pytest.MonkeyPatch,
+    columns_: Any,
+    rows: Any,
+    width: int = 60,
+    colours: bool = False,
+) -> str:
     monkeypatch.setenv('COLUMNS', str(width))
     monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.delenv('NO_COLOR', raising=False)
@@ -99,23 +168,38 @@ def printed(monkeypatch: pytest.MonkeyPatch, columns_: Any, rows: Any, width: in
 
 def test_empty_columns_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = printed(monkeypatch, ('host', 'state', 'note'), [('a', '', None), ('b', '', 'x')])
-    assert shown.split() [:2] == ['host', 'note'] and 'None' not in shown
+    assert shown.split()[:2] == ['host', 'note'] and 'None' not in shown
     assert printed(monkeypatch, ('host', 'state'), []).split()[:2] == ['host', 'state']
 
 
 @pytest.mark.parametrize('length, kept', [(30, 30), (31, 30)])
-def test_the_first_column_is_not_broken_up_to_thirty_characters(monkeypatch: pytest.MonkeyPatch, length: int, kept: int) -> None:
+def test_the_first_column_is_not_broken_up_to_thirty_characters(
+    monkeypatch: pytest.MonkeyPatch, length: int, kept: int
+) -> None:
     shown = printed(monkeypatch, ('host', 'reason'), [('h' * length, 'word ' * 60)], 40)
     assert max(len(part) for part in re.findall('h+', shown.split('reason')[1])) == kept
 
 
 def test_words_and_findings_in_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [('a', 'failure', columns.Findings([FULL, Finding('clock', Outcome.WARNING, '', '+3 s')])), ('[red]b', 'plain', 7)]
+    rows = [
+        ('a', 'failure', columns.Findings([FULL, Finding('clock', Outcome.WARNING, '', '+3 s')])),
+        ('[red]b', 'plain', 7),
+    ]
     shown = printed(monkeypatch, ('host', 'state', 'why'), rows, 90, colours=True)
     plain = re.sub('\x1b\\[[0-9;]*m', '', shown)
-    for look in ('\x1b[1mhost', '\x1b[1;31mfailure', '\x1b[1;31mendpoint: ', '\x1b[1mhttp://a', '\x1b[33mclock: '):
+    for look in (
+        '\x1b[1mhost',
+        '\x1b[1;31mfailure',
+        '\x1b[1;31mendpoint: ',
+        '\x1b[1mhttp://a',
+        '\x1b[33mclock: ',
+    ):
         assert look in shown, look
-    assert '[red]b' in plain and 'endpoint: http://a: connection refused' in plain and 'clock: +3 s' in plain
+    assert (
+        '[red]b' in plain
+        and 'endpoint: http://a: connection refused' in plain
+        and 'clock: +3 s' in plain
+    )
     assert plain.index('start it') < plain.index('clock: ')
 
 
@@ -124,7 +208,19 @@ def test_a_table_of_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     terminal.console_for(out).print(terminal.findings([FULL, Finding('clock', Outcome.OK, 'all')]))
     lines = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
-    assert re.split('  +', lines[0].strip()) == ['outcome', 'check', 'what was found, where it comes from, what to do']
-    assert re.split('  +', lines[2].strip())[:3] == ['✗ failure', 'endpoint', 'http://a: connection refused (matters to servers with volumes)']
+    assert re.split('  +', lines[0].strip()) == [
+        'outcome',
+        'check',
+        'what was found, where it comes from, what to do',
+    ]
+    assert re.split('  +', lines[2].strip())[:3] == [
+        '✗ failure',
+        'endpoint',
+        'http://a: connection refused (matters to servers with volumes)',
+    ]
     assert re.split('  +', lines[-1].strip()) == ['✓ ok', 'clock', 'all']
-    assert [str(column.no_wrap) for column in terminal.findings([]).columns] == ['True', 'True', 'False']
+    assert [str(column.no_wrap) for column in terminal.findings([]).columns] == [
+        'True',
+        'True',
+        'False',
+    ]

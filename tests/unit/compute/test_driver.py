@@ -29,11 +29,16 @@ CALLS = {
     'pre_live_migration': ('context', INSTANCE, 'bdi', 'network', 'disk', 'data'),
     'post_live_migration_at_destination': ('context', INSTANCE, 'network', True, 'bdi'),
     'rollback_live_migration_at_destination': (
-        'context', INSTANCE, 'network', 'bdi', False, 'data'),
+        'context',
+        INSTANCE,
+        'network',
+        'bdi',
+        False,
+        'data',
+    ),
     'live_migration': ('context', INSTANCE, 'dest', 'post', 'recover', True, 'data'),
     'check_can_live_migrate_source': ('context', INSTANCE, 'dest data', 'bdi'),
-    'check_can_live_migrate_destination': (
-        'context', INSTANCE, 'source', 'dest', True, False),
+    'check_can_live_migrate_destination': ('context', INSTANCE, 'source', 'dest', True, False),
     '_compare_cpu': ('guest', 'host', INSTANCE),
     '_live_migration_operation': ('context', INSTANCE, 'dest', True, 'data', 'guest', []),
     'cleanup_host': ('compute1',),
@@ -53,6 +58,7 @@ class Part:
             if isinstance(result, Exception):
                 raise result
             return result
+
         return method
 
 
@@ -67,7 +73,9 @@ def nova_calls(monkeypatch):
             if calls.error is not None:
                 raise calls.error
             return f"Nova's {name}"
+
         return method
+
     for name in CALLS:
         monkeypatch.setattr(nova_s.LibvirtDriver, name, method_of(name))
     return calls
@@ -87,14 +95,17 @@ def plug(driver, decide=lambda: None, **results):
     driver._migcheck = types.SimpleNamespace(
         watch=Part(driver.log, departing=departure, **results),
         source=Part(driver.log, begin=decide),
-        destination=Part(driver.log, **results), stop=lambda: driver.log.append(('stop', ())))
+        destination=Part(driver.log, **results),
+        stop=lambda: driver.log.append(('stop', ())),
+    )
     return departure
 
 
 @pytest.mark.parametrize('name', CALLS)
 def test_without_the_plugin_it_is_nova_s(driver, nova_calls, name):
-    assert getattr(driver, name)(*CALLS[name]) == (None if name == 'cleanup_host'
-                                                   else f"Nova's {name}")
+    assert getattr(driver, name)(*CALLS[name]) == (
+        None if name == 'cleanup_host' else f"Nova's {name}"
+    )
     assert nova_calls.log == [(name, CALLS[name])]
 
 
@@ -112,8 +123,9 @@ def test_a_migration_from_here(driver, nova_calls):
     departure = plug(driver)
     driver.live_migration(*CALLS['live_migration'])
     context, instance, dest, _post, _recover, *others = CALLS['live_migration']
-    assert nova_calls.log == [('live_migration', (
-        context, instance, dest, 'our post', 'our recover', *others))]
+    assert nova_calls.log == [
+        ('live_migration', (context, instance, dest, 'our post', 'our recover', *others))
+    ]
     assert driver.log[0] == ('departing', (INSTANCE, 'dest'))
     assert driver.log[-1] == ('left', (departure, None))
     assert driver._migcheck_departures == {}
@@ -136,10 +148,14 @@ def test_what_libvirt_raised_is_kept_for_the_end_of_the_migration(driver, nova_c
     assert departure.error is error
 
 
-@pytest.mark.parametrize('name, noted', [
-    ('pre_live_migration', ('arriving', ('context', INSTANCE))),
-    ('post_live_migration_at_destination', ('arrived', (INSTANCE,))),
-    ('rollback_live_migration_at_destination', ('turned_back', (INSTANCE,)))])
+@pytest.mark.parametrize(
+    'name, noted',
+    [
+        ('pre_live_migration', ('arriving', ('context', INSTANCE))),
+        ('post_live_migration_at_destination', ('arrived', (INSTANCE,))),
+        ('rollback_live_migration_at_destination', ('turned_back', (INSTANCE,))),
+    ],
+)
 def test_what_happens_on_the_target_is_noted(driver, nova_calls, name, noted):
     plug(driver)
     assert getattr(driver, name)(*CALLS[name]) == f"Nova's {name}"
@@ -157,6 +173,7 @@ def test_a_target_that_cannot_prepare_is_noted(driver, nova_calls):
 def test_the_source_refuses_when_both_do(driver, nova_calls):
     def refuse():
         raise exception.MigrationPreCheckError(reason='of ours')
+
     plug(driver, refuse)
     with pytest.raises(exception.MigrationPreCheckError, match='of ours'):
         driver.check_can_live_migrate_source(*CALLS['check_can_live_migrate_source'])
@@ -168,7 +185,8 @@ def test_the_source_refuses_when_both_do(driver, nova_calls):
 def test_a_destination_that_refuses_does_not_ask_nova(driver, nova_calls):
     plug(driver)
     driver._migcheck.destination = Part(
-        driver.log, decide=exception.MigrationPreCheckError(reason='of ours'))
+        driver.log, decide=exception.MigrationPreCheckError(reason='of ours')
+    )
     with pytest.raises(exception.MigrationPreCheckError, match='of ours'):
         driver.check_can_live_migrate_destination(*CALLS['check_can_live_migrate_destination'])
     assert nova_calls.log == []
@@ -178,8 +196,10 @@ def test_the_destination_tells_the_source(driver, nova_calls):
     plug(driver)
     driver._migcheck.destination = Part(driver.log, decide='compared')
     data = driver.check_can_live_migrate_destination(*CALLS['check_can_live_migrate_destination'])
-    assert driver.log == [('decide', ('context', INSTANCE, 'source')),
-                          ('tell_source', (data, 'compared'))]
+    assert driver.log == [
+        ('decide', ('context', INSTANCE, 'source')),
+        ('tell_source', (data, 'compared')),
+    ]
     assert driver._migcheck_compared == {}
 
 
@@ -201,12 +221,19 @@ def compared(outcome):
     return types.SimpleNamespace(comparison=cpus.Comparison(outcome))
 
 
-@pytest.mark.parametrize('setting, found, asks_nova', [
-    ('keep', cpus.COMPATIBLE, True), ('keep', cpus.UNKNOWN, True),
-    ('replace', cpus.COMPATIBLE, False), ('replace', cpus.UNKNOWN, True),
-    ('replace', cpus.INCOMPATIBLE, True)])
+@pytest.mark.parametrize(
+    'setting, found, asks_nova',
+    [
+        ('keep', cpus.COMPATIBLE, True),
+        ('keep', cpus.UNKNOWN, True),
+        ('replace', cpus.COMPATIBLE, False),
+        ('replace', cpus.UNKNOWN, True),
+        ('replace', cpus.INCOMPATIBLE, True),
+    ],
+)
 def test_nova_s_comparison_is_replaced_only_where_ours_found_compatible(
-        driver, nova_calls, setting, found, asks_nova):
+    driver, nova_calls, setting, found, asks_nova
+):
     nova.conf.CONF.set_override('nova_cpu_check', setting, 'migcheck')
     try:
         driver._migcheck_compared[INSTANCE.uuid] = compared(found)

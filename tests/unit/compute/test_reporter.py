@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thread that keeps a host's report. Its rounds are made up here; real ones are in test_runner.py and the attacks."""
+
 import dataclasses
 import logging
 import random
@@ -44,8 +45,15 @@ class Rounds:
             self.does()
         finally:
             self.ran.release()
-        return runner.Round(started=time.time(), findings=list(self.findings), facts=dict(self.facts), memory=dict(self.memory),
-                            outputs={'address': runner.CheckOutput(list(self.findings), dict(self.facts), self.ended)})
+        return runner.Round(
+            started=time.time(),
+            findings=list(self.findings),
+            facts=dict(self.facts),
+            memory=dict(self.memory),
+            outputs={
+                'address': runner.CheckOutput(list(self.findings), dict(self.facts), self.ended)
+            },
+        )
 
     def stop(self):
         self.stopped.set()
@@ -60,11 +68,21 @@ def rounds(monkeypatch):
 
 @pytest.fixture
 def keeper(rounds):
-    conf = types.SimpleNamespace(migcheck=types.SimpleNamespace(round_deadline=5.0, check_interval=60, stale_after=300))
-    reader = types.SimpleNamespace(read=lambda check, memory=None: Settings(host='compute1', memory=memory),
-                                   nothing=lambda: Settings(host='compute1'))
-    keeper = reporter.Reporter(conf, reader, {
-        'address': runner.Loaded('address', Some, 'x:Some'), 'gone': runner.Loaded('gone', error='no')})
+    conf = types.SimpleNamespace(
+        migcheck=types.SimpleNamespace(round_deadline=5.0, check_interval=60, stale_after=300)
+    )
+    reader = types.SimpleNamespace(
+        read=lambda check, memory=None: Settings(host='compute1', memory=memory),
+        nothing=lambda: Settings(host='compute1'),
+    )
+    keeper = reporter.Reporter(
+        conf,
+        reader,
+        {
+            'address': runner.Loaded('address', Some, 'x:Some'),
+            'gone': runner.Loaded('gone', error='no'),
+        },
+    )
     yield keeper
     keeper.stop()
 
@@ -137,6 +155,7 @@ def test_the_thread_lives_on_after_an_error(keeper, rounds, monkeypatch, caplog)
     def fail():
         for error in errors:
             raise error
+
     rounds.does = fail
     keeper.start()
     for _ in range(3):
@@ -167,7 +186,9 @@ def test_the_clock_set_back_or_forward_stops_nothing(keeper, rounds, monkeypatch
     assert len(rounds.told) == 2 and abs(again.time - wall() - by) < 200
 
 
-def test_a_known_failure_outlives_a_round_that_was_killed_and_no_longer(keeper, rounds, monkeypatch):
+def test_a_known_failure_outlives_a_round_that_was_killed_and_no_longer(
+    keeper, rounds, monkeypatch
+):
     rounds.findings = [BAD]
     keeper.fresh(0)
     rounds.findings, rounds.ended = [], False
@@ -179,18 +200,35 @@ def test_a_known_failure_outlives_a_round_that_was_killed_and_no_longer(keeper, 
     assert keeper.fresh(0).findings == ()
 
 
-def test_guests_that_could_not_be_counted_again_are_as_old_as_their_count(keeper, rounds, monkeypatch):
-    rounds.facts = {'cpu': {'arch': 'x86_64', 'virt': 'kvm', 'vendor': 'Intel', 'model': 'Haswell', 'features': 'aes avx'}, 'guests': {}}
+def test_guests_that_could_not_be_counted_again_are_as_old_as_their_count(
+    keeper, rounds, monkeypatch
+):
+    rounds.facts = {
+        'cpu': {
+            'arch': 'x86_64',
+            'virt': 'kvm',
+            'vendor': 'Intel',
+            'model': 'Haswell',
+            'features': 'aes avx',
+        },
+        'guests': {},
+    }
     first = keeper.fresh(0)
     rounds.facts, rounds.ended = {}, False
     monotonic, wall = time.monotonic, time.time
     monkeypatch.setattr(reporter.time, 'monotonic', lambda: monotonic() + 100)
     monkeypatch.setattr(reporter.time, 'time', lambda: wall() + 100)
     again = published.read({**keeper.texts()}) if keeper.fresh(0) else None
-    assert again.cpu == first.cpu and again.time >= first.time + 100 and abs(again.counted - first.time) <= 2
+    assert (
+        again.cpu == first.cpu
+        and again.time >= first.time + 100
+        and abs(again.counted - first.time) <= 2
+    )
     # A guest that came in between is not known; one that had been there is.
     conf = keeper._conf.migcheck
-    assert not again.knows(first.time + 50, again.time, conf) and again.knows(first.time - 50, again.time, conf)
+    assert not again.knows(first.time + 50, again.time, conf) and again.knows(
+        first.time - 50, again.time, conf
+    )
 
 
 def test_a_change_is_logged_once_when_it_begins_and_once_when_it_ends(keeper, rounds, caplog):
@@ -212,6 +250,7 @@ def test_hosts_that_start_together_do_not_check_themselves_together(keeper, roun
         delays.append(seconds)
         if len(delays) == 4:
             keeper._stop.set()
+
     monkeypatch.setattr(reporter.random, 'uniform', random.Random(7).uniform)
     monkeypatch.setattr(keeper._stop, 'wait', wait)
     keeper._loop()
@@ -227,7 +266,9 @@ def test_a_decision_does_not_wait_for_the_first_round_of_the_thread(keeper, roun
 
 
 def test_a_round_of_the_thread_is_not_fresh_enough_for_a_decision(keeper, rounds, monkeypatch):
-    monkeypatch.setattr(keeper._stop, 'wait', lambda seconds: keeper._stop.set() if rounds.told else None)
+    monkeypatch.setattr(
+        keeper._stop, 'wait', lambda seconds: keeper._stop.set() if rounds.told else None
+    )
     keeper._loop()
     keeper._stop.clear()
     assert len(rounds.told) == 1 and not rounds.told[0][0]['address'].thorough
@@ -253,12 +294,16 @@ def test_the_first_round_begins_within_a_minute(keeper, rounds, monkeypatch, int
     waits = []
     keeper._conf.migcheck.check_interval = interval
     monkeypatch.setattr(reporter.random, 'uniform', lambda low, high: high)
-    monkeypatch.setattr(keeper._stop, 'wait', lambda seconds: waits.append(seconds) or keeper._stop.set())
+    monkeypatch.setattr(
+        keeper._stop, 'wait', lambda seconds: waits.append(seconds) or keeper._stop.set()
+    )
     keeper._loop()
     assert waits == [longest] and rounds.told == []
 
 
-def test_rounds_that_take_longer_than_the_interval_leave_a_second_between(keeper, rounds, monkeypatch):
+def test_rounds_that_take_longer_than_the_interval_leave_a_second_between(
+    keeper, rounds, monkeypatch
+):
     waits = []
     keeper._conf.migcheck.check_interval = 0
 
@@ -266,6 +311,7 @@ def test_rounds_that_take_longer_than_the_interval_leave_a_second_between(keeper
         waits.append(seconds)
         if rounds.told:
             keeper._stop.set()
+
     monkeypatch.setattr(keeper._stop, 'wait', wait)
     keeper._loop()
     assert waits == [0, 1.0]
@@ -292,6 +338,7 @@ def test_a_round_that_ends_while_a_decision_waits_is_enough(keeper, rounds, monk
 
         def release(self):
             real.release()
+
     keeper._running = Running()
     assert keeper.fresh(0) is not None and len(rounds.told) == 1
     assert real.acquire(timeout=0)
@@ -308,13 +355,17 @@ def test_what_migrations_came_to_is_published_with_the_last_report(keeper, round
 
 def test_migrations_that_fail_in_a_row_are_a_warning_of_this_host(keeper, rounds):
     now = time.time()
-    failed = tuple(past.Past(now - n, 'in', '2f0f1c4e5a4e', 'compute2', 'failed') for n in (3, 2, 1))
+    failed = tuple(
+        past.Past(now - n, 'in', '2f0f1c4e5a4e', 'compute2', 'failed') for n in (3, 2, 1)
+    )
     keeper.fresh(60)
     keeper.migrated(failed)
     assert [(f.check, f.outcome) for f in keeper.report.findings] == [('history', Outcome.WARNING)]
 
 
-@pytest.mark.parametrize('outcome, level', [(Outcome.FAILURE, 'ERROR'), (Outcome.WARNING, 'WARNING')])
+@pytest.mark.parametrize(
+    'outcome, level', [(Outcome.FAILURE, 'ERROR'), (Outcome.WARNING, 'WARNING')]
+)
 def test_a_failure_is_logged_as_an_error(keeper, rounds, caplog, outcome, level):
     caplog.set_level(logging.INFO)
     rounds.findings = [Finding('address', outcome, 'compute1', 'odd')]
@@ -324,8 +375,15 @@ def test_a_failure_is_logged_as_an_error(keeper, rounds, caplog, outcome, level)
     assert [r.levelname for r in caplog.records if 'compute1' in r.getMessage()] == [level, 'INFO']
 
 
-@pytest.mark.parametrize('changed', [
-    {'check': 'clock'}, {'outcome': Outcome.WARNING}, {'subject': 'compute2'}, {'scope': 'volumes'}])
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {'check': 'clock'},
+        {'outcome': Outcome.WARNING},
+        {'subject': 'compute2'},
+        {'scope': 'volumes'},
+    ],
+)
 def test_another_problem_is_another_line(keeper, rounds, caplog, changed):
     keeper.fresh(0)
     rounds.findings = [BAD]
@@ -342,10 +400,13 @@ class ReadsGuests(Some):
 
 
 def test_only_the_check_that_reads_the_guests_is_told_which_checks_need_them(rounds, keeper):
-    keeper._checks = {'address': runner.Loaded('address', Some, 'x:Some'),
-                      'guests': runner.Loaded('guests', ReadsGuests, 'x:ReadsGuests')}
-    keeper._registry = types.SimpleNamespace(needing=['address'], order=keeper._registry.order,
-                                             split=keeper._registry.split)
+    keeper._checks = {
+        'address': runner.Loaded('address', Some, 'x:Some'),
+        'guests': runner.Loaded('guests', ReadsGuests, 'x:ReadsGuests'),
+    }
+    keeper._registry = types.SimpleNamespace(
+        needing=['address'], order=keeper._registry.order, split=keeper._registry.split
+    )
     keeper.fresh(0)
     told = rounds.told[0][0]
     assert told['guests'].guests == {'address': 'x:Some'} and told['address'].guests == {}

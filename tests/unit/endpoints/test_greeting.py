@@ -25,13 +25,17 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-@pytest.mark.parametrize('said, wrong', [
-    (START, None), (START + b'more', None),
-    (b'AMQP\x00\x01\x00\x00', 'the broker requires AMQP 1.0.0'),
-    (b'HTTP/1.1 400 Bad Request', 'the server there is not an AMQP broker'),
-    (TUNE, 'the server there is not an AMQP broker'),
-    (START[:5], 'the server there is not an AMQP broker'),
-])
+@pytest.mark.parametrize(
+    'said, wrong',
+    [
+        (START, None),
+        (START + b'more', None),
+        (b'AMQP\x00\x01\x00\x00', 'the broker requires AMQP 1.0.0'),
+        (b'HTTP/1.1 400 Bad Request', 'the server there is not an AMQP broker'),
+        (TUNE, 'the server there is not an AMQP broker'),
+        (START[:5], 'the server there is not an AMQP broker'),
+    ],
+)
 def test_amqp(ends, said: bytes, wrong: Optional[str]) -> None:
     ours, theirs = ends
     theirs.sendall(said)
@@ -41,12 +45,15 @@ def test_amqp(ends, said: bytes, wrong: Optional[str]) -> None:
     assert theirs.recv(64) == b'AMQP\x00\x00\x09\x01', 'it did not speak first'
 
 
-@pytest.mark.parametrize('said, expected', [
-    (b'VERSION 1.6.18\r\n', greeting.Greeting('VERSION 1.6.18')),
-    (b'ERROR\r\n', greeting.Greeting('ERROR')),
-    (b'SERVER_ERROR out of memory\r\n', greeting.Greeting('SERVER_ERROR out of memory')),
-    (b'-ERR unknown command\r\n', greeting.Greeting('', 'the server there is not memcached')),
-])
+@pytest.mark.parametrize(
+    'said, expected',
+    [
+        (b'VERSION 1.6.18\r\n', greeting.Greeting('VERSION 1.6.18')),
+        (b'ERROR\r\n', greeting.Greeting('ERROR')),
+        (b'SERVER_ERROR out of memory\r\n', greeting.Greeting('SERVER_ERROR out of memory')),
+        (b'-ERR unknown command\r\n', greeting.Greeting('', 'the server there is not memcached')),
+    ],
+)
 def test_memcached(ends, said: bytes, expected: greeting.Greeting) -> None:
     ours, theirs = ends
     theirs.sendall(said)
@@ -104,14 +111,26 @@ def test_ntp(said: bytes, wrong: str, skew: Optional[float]) -> None:
 
 
 def test_each_scheme_has_its_protocol() -> None:
-    expected = {'amqp': greeting.amqp, 'amqps': greeting.amqp, 'memcached': greeting.memcached,
-                'ntp': greeting.ntp, 'tcp': greeting.tcp}
+    expected = {
+        'amqp': greeting.amqp,
+        'amqps': greeting.amqp,
+        'memcached': greeting.memcached,
+        'ntp': greeting.ntp,
+        'tcp': greeting.tcp,
+    }
     assert expected == greeting.GREETINGS
 
 
-@pytest.mark.parametrize('said, right', [
-    (_ntp(0x24, 2), True), (_ntp(0x24, 2)[:47], False), (_ntp(0x24, 2) + b'more', True), (_ntp(0x25, 2), False)],
-    ids=['server', 'short', 'long', 'broadcast'])
+@pytest.mark.parametrize(
+    'said, right',
+    [
+        (_ntp(0x24, 2), True),
+        (_ntp(0x24, 2)[:47], False),
+        (_ntp(0x24, 2) + b'more', True),
+        (_ntp(0x25, 2), False),
+    ],
+    ids=['server', 'short', 'long', 'broadcast'],
+)
 def test_what_an_ntp_server_answers(said: bytes, right: bool) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
@@ -122,8 +141,13 @@ def test_what_an_ntp_server_answers(said: bytes, right: bool) -> None:
     assert len(request) == 48 and request[0] >> 3 & 7 == 4 and request[0] & 7 == 3
 
 
-@pytest.mark.parametrize('leap, stratum, synchronised', [(0, 1, True), (1, 15, True), (2, 2, True), (3, 2, False), (0, 0, False)])
-def test_an_ntp_server_that_is_not_synchronised_gives_no_time(leap: int, stratum: int, synchronised: bool) -> None:
+@pytest.mark.parametrize(
+    'leap, stratum, synchronised',
+    [(0, 1, True), (1, 15, True), (2, 2, True), (3, 2, False), (0, 0, False)],
+)
+def test_an_ntp_server_that_is_not_synchronised_gives_no_time(
+    leap: int, stratum: int, synchronised: bool
+) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         ours.settimeout(5)
@@ -135,7 +159,7 @@ def test_the_time_is_taken_half_way(monkeypatch) -> None:
     """RFC 5905: sent at 1000, arrived at 1010.5 and left at 1012.5 by the other clock, back at 1004."""
     times = iter([1000.0, 1004.0])
     monkeypatch.setattr(greeting.time, 'time', lambda: next(times))
-    stamps = [struct.pack('>II', 2208988800 + second, 2 ** 31) for second in (1010, 1012)]
+    stamps = [struct.pack('>II', 2208988800 + second, 2**31) for second in (1010, 1012)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         ours.settimeout(5)
@@ -157,6 +181,6 @@ def test_an_answer_that_comes_in_pieces(ends) -> None:
     reader.start()
     theirs.recv(64)
     for place in range(len(START)):
-        theirs.sendall(START[place:place + 1])
+        theirs.sendall(START[place : place + 1])
     reader.join(60)
     assert [one.wrong for one in answers] == ['']

@@ -107,14 +107,20 @@ def test_a_certificate_that_cannot_be_fetched_any_more_is_told_by_openssl_s_word
 def test_a_certificate_for_few_names(code: int) -> None:
     for count in (1, 5, 6):
         names = [f'a{number}' for number in range(count)]
-        text = tls._refused(code, '', certificates.issue('one', names, by=CA).certificate, 'vip', Tls())
-        assert text.endswith(f'it is for {", ".join(names[:5])}{" and 1 more" if count > 5 else ""}, not for vip')
+        text = tls._refused(
+            code, '', certificates.issue('one', names, by=CA).certificate, 'vip', Tls()
+        )
+        assert text.endswith(
+            f'it is for {", ".join(names[:5])}{" and 1 more" if count > 5 else ""}, not for vip'
+        )
 
 
 @pytest.mark.parametrize('code', [2, 18, 19, 20, 21])
 def test_a_certificate_of_an_unknown_ca(code: int) -> None:
     certificate = certificates.issue('one', by=CA).certificate
-    assert tls._refused(code, '', certificate, 'vip', Tls('/ca')).endswith('issued by CN=Test CA, which /ca does not contain')
+    assert tls._refused(code, '', certificate, 'vip', Tls('/ca')).endswith(
+        'issued by CN=Test CA, which /ca does not contain'
+    )
     assert 'the default CAs' in tls._refused(code, '', certificate, 'vip', Tls())
 
 
@@ -122,26 +128,35 @@ def test_a_certificate_without_a_subject() -> None:
     class Nameless:
         class subject:
             rfc4514_string = staticmethod(lambda: '')
+
         issuer = subject
         extensions = certificates.issue('x', ['a1'], by=CA).certificate.extensions
         not_valid_before_utc = certificates.issue('x').certificate.not_valid_before_utc
         not_valid_after_utc = not_valid_before_utc
+
     assert 'expired: of a1, valid from ' in tls._refused(10, '', Nameless, 'vip', Tls())
     assert 'issued by an unnamed issuer, which' in tls._refused(20, '', Nameless, 'vip', Tls())
 
 
-@pytest.mark.parametrize('reason', ['WRONG_VERSION_NUMBER', 'RECORD_LAYER_FAILURE', 'UNKNOWN_PROTOCOL', 'HTTP_REQUEST'])
+@pytest.mark.parametrize(
+    'reason', ['WRONG_VERSION_NUMBER', 'RECORD_LAYER_FAILURE', 'UNKNOWN_PROTOCOL', 'HTTP_REQUEST']
+)
 def test_answers_in_another_protocol(reason: str) -> None:
     error = ssl.SSLError(1, 'failed')
     error.reason = reason
     outer = RuntimeError('outer')
     outer.__cause__ = error
     for one in (error, outer, RuntimeError(error)):
-        assert tls.explain(one, 'vip', '127.0.0.1', 1, Tls(), 1.0) == 'the server there does not speak TLS'
+        assert (
+            tls.explain(one, 'vip', '127.0.0.1', 1, Tls(), 1.0)
+            == 'the server there does not speak TLS'
+        )
 
 
 def test_what_is_no_reason_of_openssl_s() -> None:
-    assert tls.explain(ssl.SSLError(1, 'Odd_Thing'), 'vip', '127.0.0.1', 1, Tls(), 1.0) == 'odd thing'
+    assert (
+        tls.explain(ssl.SSLError(1, 'Odd_Thing'), 'vip', '127.0.0.1', 1, Tls(), 1.0) == 'odd thing'
+    )
     assert tls.explain(RuntimeError('Odd_Thing'), 'vip', '127.0.0.1', 1, Tls(), 1.0) == 'odd thing'
 
 
@@ -163,19 +178,27 @@ def test_the_refused_certificate_is_looked_at(fetched: list) -> None:
 def test_an_older_urllib3_compares_names_itself(fetched: list) -> None:
     class CertificateError(Exception):
         pass
-    assert tls.explain(CertificateError("hostname 'vip' doesn't match"), 'vip', '::1', 1, Tls(), 1.5).endswith('for a1, not for vip')
+
+    assert tls.explain(
+        CertificateError("hostname 'vip' doesn't match"), 'vip', '::1', 1, Tls(), 1.5
+    ).endswith('for a1, not for vip')
 
 
 def test_a_certificate_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError('gone')
+
     monkeypatch.setattr(tls.certificates, 'fetch', fail)
     error = ssl.SSLCertVerificationError(1, 'failed')
     error.verify_code, error.verify_message = 62, ''
     assert 'failed' in tls.explain(error, 'vip', '::1', 1, Tls(), 1.5)
+
     class CertificateError(Exception):
         pass
-    assert tls.explain(CertificateError('other words'), 'vip', '::1', 1, Tls(), 1.5) == 'other words'
+
+    assert (
+        tls.explain(CertificateError('other words'), 'vip', '::1', 1, Tls(), 1.5) == 'other words'
+    )
 
 
 def test_exceptions_within_exceptions() -> None:
@@ -188,17 +211,29 @@ def test_exceptions_within_exceptions() -> None:
     assert list(tls.causes(None)) == []
 
 
-@pytest.mark.parametrize('settings, own_socket, checks_name, verifies', [
-    (Tls(), True, True, True), (Tls(check_name=False), True, False, True), (Tls(insecure=True), True, False, False),
-    (Tls(insecure=True), False, False, False)])
-def test_what_a_context_verifies(settings: Tls, own_socket: bool, checks_name: bool, verifies: bool) -> None:
+@pytest.mark.parametrize(
+    'settings, own_socket, checks_name, verifies',
+    [
+        (Tls(), True, True, True),
+        (Tls(check_name=False), True, False, True),
+        (Tls(insecure=True), True, False, False),
+        (Tls(insecure=True), False, False, False),
+    ],
+)
+def test_what_a_context_verifies(
+    settings: Tls, own_socket: bool, checks_name: bool, verifies: bool
+) -> None:
     made = tls.context(settings, own_socket)
-    assert made.check_hostname is checks_name and (made.verify_mode is ssl.CERT_REQUIRED) is verifies
+    assert (
+        made.check_hostname is checks_name and (made.verify_mode is ssl.CERT_REQUIRED) is verifies
+    )
     assert tls.context(settings, own_socket) is made
 
 
 @pytest.mark.parametrize('name', ['REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'])
-def test_the_bundle_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, name: str) -> None:
+def test_the_bundle_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, name: str
+) -> None:
     for other in ('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, str(tmp_path / 'absent'))
@@ -212,6 +247,22 @@ def test_the_bundle_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path
         tls._context.cache_clear()
 
 
-@pytest.mark.parametrize('host, name', [('fe80::1%eth0', 'fe80::1'), ('10.0.0.1', '10.0.0.1'), ('vip%example', 'vip%example')])
+@pytest.mark.parametrize(
+    'host, name',
+    [('fe80::1%eth0', 'fe80::1'), ('10.0.0.1', '10.0.0.1'), ('vip%example', 'vip%example')],
+)
 def test_the_name_to_verify(host: str, name: str) -> None:
     assert tls.server_name(host) == name
+
+
+def test_a_name_that_python_itself_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As match_hostname() raises it, for urllib3 before 2: without a code of OpenSSL."""
+
+    def unreachable(*_args: object) -> None:
+        raise OSError('no route')
+
+    monkeypatch.setattr(tls.certificates, 'fetch', unreachable)
+    error = ssl.SSLCertVerificationError("hostname 'a' doesn't match 'b'")
+    for missing in ('verify_code', 'verify_message'):
+        assert not hasattr(error, missing)
+    assert "doesn't match 'b'" in tls.explain(error, 'a', '10.0.0.5', 443, Tls(), 1.0)

@@ -16,24 +16,43 @@ def source(*findings):
     return Report(0, findings)
 
 
-@pytest.mark.parametrize('rejections, report, text', [
-    ([[DEAD]], source(DEAD), 'endpoint: the same on the source: this is the service, not the host'),
-    ([[DEAD], [DEAD], [OWN]], None,
-     'endpoint: the same on 2 of 3 targets: this is the service, not the host'),
-    ([[OWN, DEAD], [DEAD]], source(SHARE, DEAD),
-     'endpoint: the same on the source and on 2 of 2 targets: this is the service, not the host'),
-])
+@pytest.mark.parametrize(
+    'rejections, report, text',
+    [
+        (
+            [[DEAD]],
+            source(DEAD),
+            'endpoint: the same on the source: this is the service, not the host',
+        ),
+        (
+            [[DEAD], [DEAD], [OWN]],
+            None,
+            'endpoint: the same on 2 of 3 targets: this is the service, not the host',
+        ),
+        (
+            [[OWN, DEAD], [DEAD]],
+            source(SHARE, DEAD),
+            'endpoint: the same on the source and on 2 of 2 targets: this is the service, not the host',
+        ),
+    ],
+)
 def test_the_service(rejections, report, text):
     assert shared(rejections, report) == text
 
 
-@pytest.mark.parametrize('rejections, report', [
-    ([[DEAD]], None), ([[DEAD]], source()), ([[DEAD]], source(SHARE)),
-    ([[DEAD], [OWN]], source()), ([[DEAD], [DEAD], [OWN], [SHARE]], source()),
-    ([[Finding('report', Outcome.UNKNOWN)], [Finding('report', Outcome.UNKNOWN)]], None),
-    ([], source(DEAD)),
-    # The same URL, but another check.
-    ([[DEAD]], source(Finding('clock', Outcome.WARNING, DEAD.subject))),
-])
+@pytest.mark.parametrize(
+    'rejections, report',
+    [
+        ([[DEAD]], None),
+        ([[DEAD]], source()),
+        ([[DEAD]], source(SHARE)),
+        ([[DEAD], [OWN]], source()),
+        ([[DEAD], [DEAD], [OWN], [SHARE]], source()),
+        ([[Finding('report', Outcome.UNKNOWN)], [Finding('report', Outcome.UNKNOWN)]], None),
+        ([], source(DEAD)),
+        # The same URL, but another check.
+        ([[DEAD]], source(Finding('clock', Outcome.WARNING, DEAD.subject))),
+    ],
+)
 def test_the_host(rejections, report):
     assert shared(rejections, report) == ''

@@ -28,8 +28,9 @@ CLIENT = certificates.issue('source', by=AUTHORITY)
 GOOD = certificates.issue('target', ['target', '127.0.0.1'], AUTHORITY)
 
 
-def _install(directory: pathlib.Path, own: Certificate, authority: Certificate,
-             which: str) -> tlsfiles.TlsFiles:
+def _install(
+    directory: pathlib.Path, own: Certificate, authority: Certificate, which: str
+) -> tlsfiles.TlsFiles:
     texts = {'cacert.pem': authority.pem, f'{which}cert.pem': own.pem, f'{which}key.pem': own.key}
     for name, text in texts.items():
         (directory / name).write_text(text)
@@ -52,8 +53,12 @@ def says_nothing(sock: ssl.SSLSocket) -> None:
 
 
 @contextlib.contextmanager
-def libvirtd(directory: pathlib.Path, own: Certificate = GOOD, authority: Certificate = AUTHORITY,
-             then: Callable[[ssl.SSLSocket], None] = says_one) -> Iterator[int]:
+def libvirtd(
+    directory: pathlib.Path,
+    own: Certificate = GOOD,
+    authority: Certificate = AUTHORITY,
+    then: Callable[[ssl.SSLSocket], None] = says_one,
+) -> Iterator[int]:
     """Its port. It wants a certificate of ``authority`` from its clients."""
     (directory / 'server').mkdir()
     kept = _install(directory / 'server', own, authority, 'server')
@@ -63,21 +68,30 @@ def libvirtd(directory: pathlib.Path, own: Certificate = GOOD, authority: Certif
     context.verify_mode = ssl.CERT_OPTIONAL
 
     def one(plain: socket.socket) -> None:
-        with contextlib.suppress(OSError), plain, \
-                context.wrap_socket(plain, server_side=True) as secured:
+        with (
+            contextlib.suppress(OSError),
+            plain,
+            context.wrap_socket(plain, server_side=True) as secured,
+        ):
             then(secured)
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
                 threading.Thread(target=one, args=(listening.accept()[0],), daemon=True).start()
+
     with socket.create_server(('127.0.0.1', 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()
         yield listening.getsockname()[1]
 
 
-def shake(port: int, files: tlsfiles.TlsFiles, name: str = 'target', verify: bool = True,
-          seconds: float = 5.0) -> Service:
+def shake(
+    port: int,
+    files: tlsfiles.TlsFiles,
+    name: str = 'target',
+    verify: bool = True,
+    seconds: float = 5.0,
+) -> Service:
     address, deadline = ipaddress.ip_address('127.0.0.1'), time.monotonic() + seconds
     return asyncio.run(tlsprobe.tls(address, port, deadline, name, files, verify))
 
@@ -102,18 +116,35 @@ def test_no_client_certificate_is_unsure(tmp_path: pathlib.Path, files: tlsfiles
     assert (service.problem, service.unsure) == ('', True)
 
 
-@pytest.mark.parametrize('own, name, words', [
-    (certificates.issue('target', ['target'], AUTHORITY, days=-2), 'target',
-     ('certificate has expired', 'it is for target', 'expired on')),
-    (certificates.issue('target', ['target'], OTHER), 'target',
-     ('is refused', 'its dates are good')),
-    (certificates.issue('node9', ['node9.example.org'], AUTHORITY), 'target',
-     ('is refused', 'it is for node9.example.org')),
-])
+@pytest.mark.parametrize(
+    'own, name, words',
+    [
+        (
+            certificates.issue('target', ['target'], AUTHORITY, days=-2),
+            'target',
+            ('certificate has expired', 'it is for target', 'expired on'),
+        ),
+        (
+            certificates.issue('target', ['target'], OTHER),
+            'target',
+            ('is refused', 'its dates are good'),
+        ),
+        (
+            certificates.issue('node9', ['node9.example.org'], AUTHORITY),
+            'target',
+            ('is refused', 'it is for node9.example.org'),
+        ),
+    ],
+)
 @pytest.mark.parametrize('readable', [True, False])
 def test_a_certificate_that_is_refused(
-        tmp_path: pathlib.Path, files: tlsfiles.TlsFiles, own: Certificate, name: str,
-        words: tuple[str, ...], readable: bool) -> None:
+    tmp_path: pathlib.Path,
+    files: tlsfiles.TlsFiles,
+    own: Certificate,
+    name: str,
+    words: tuple[str, ...],
+    readable: bool,
+) -> None:
     """Without a readable authority, the dates and names are checked, but not the issuer."""
     if not readable:
         pathlib.Path(files.authority).unlink()
@@ -142,17 +173,23 @@ def test_an_authority_that_is_none(tmp_path: pathlib.Path, files: tlsfiles.TlsFi
         assert shake(port, files).problem == ''
 
 
-@pytest.mark.parametrize('answer, words', [
-    (b'SSH-2.0-OpenSSH\r\n', 'the TLS handshake fails'),
-    (None, 'does not answer the TLS handshake')])
+@pytest.mark.parametrize(
+    'answer, words',
+    [
+        (b'SSH-2.0-OpenSSH\r\n', 'the TLS handshake fails'),
+        (None, 'does not answer the TLS handshake'),
+    ],
+)
 def test_what_is_no_tls(files: tlsfiles.TlsFiles, answer: Optional[bytes], words: str) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
+
         def serve() -> None:
             with contextlib.suppress(OSError), listening.accept()[0] as connection:
                 if answer:
                     connection.sendall(answer)
                 connection.recv(4096)
                 time.sleep(2)
+
         threading.Thread(target=serve, daemon=True).start()
         service = shake(listening.getsockname()[1], files, seconds=1.0)
     assert words in service.problem and not service.unsure

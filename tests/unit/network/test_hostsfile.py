@@ -20,10 +20,16 @@ def written(path: pathlib.Path, text: bytes) -> HostsFile:
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path: pathlib.Path) -> None:
-    hosts = written(tmp_path, b'# 10.0.0.9 node\n\n10.0.0.1\tNode node.example # node2\n'
-                              b'rubbish node\n10.0.0.2 node\nfd00::1 node')
+    hosts = written(
+        tmp_path,
+        b'# 10.0.0.9 node\n\n10.0.0.1\tNode node.example # node2\n'
+        b'rubbish node\n10.0.0.2 node\nfd00::1 node',
+    )
     assert [(line.number, str(line.address)) for line in hosts.of('NODE')] == [
-        (3, '10.0.0.1'), (5, '10.0.0.2'), (6, 'fd00::1')]
+        (3, '10.0.0.1'),
+        (5, '10.0.0.2'),
+        (6, 'fd00::1'),
+    ]
     assert not hosts.of('node2')
     assert hosts.origin('node', *ips('10.0.0.2')).endswith('hosts:5')
     assert hosts.origin('node', *ips('10.0.0.3')) == 'resolver'
@@ -31,8 +37,9 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: pathlib.Path) -> None:
 
 
 def test_conflict_of_addresses_of_one_family(tmp_path: pathlib.Path) -> None:
-    hosts = written(tmp_path, b'10.0.0.1 node\n10.0.0.2 node\nfd00::1 node\n'
-                              b'10.0.0.1 same\n10.0.0.1 same\n')
+    hosts = written(
+        tmp_path, b'10.0.0.1 node\n10.0.0.2 node\nfd00::1 node\n10.0.0.1 same\n10.0.0.1 same\n'
+    )
     lines = hosts.conflict('node', ips('10.0.0.1', '10.0.0.2', 'fd00::1'))
     assert [line.number for line in lines] == [1, 2]
     assert not hosts.conflict('node', ips('10.0.0.1', 'fd00::1'))  # "multi off" in host.conf

@@ -53,6 +53,7 @@ def tell_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     async def reads(*args: object) -> bytes:
         _connected.set()
         return await talk(*args)
+
     monkeypatch.setattr(probe, '_talk', reads)
 
 
@@ -60,17 +61,26 @@ def tell_connected(monkeypatch: pytest.MonkeyPatch) -> None:
 def serve(request: pytest.FixtureRequest) -> Iterator[int]:
     """A server on the loopback, which does one thing with each connection; its port."""
     with socket.create_server(('127.0.0.1', 0)) as server:
+
         def work() -> None:
             connection, _peer = server.accept()
             with connection:
                 request.param(connection)
+
         threading.Thread(target=work, daemon=True).start()
         yield server.getsockname()[1]
 
 
-@pytest.mark.parametrize('serve, problem', [
-    (_says(b'SSH-2.0-OpenSSH_9.2\r\n'), ''), (_says(b'HTTP/1.1 400\r\n'), 'not an ssh server'),
-    (_reset, 'it closes the connection'), (_silent, 'does not answer')], indirect=['serve'])
+@pytest.mark.parametrize(
+    'serve, problem',
+    [
+        (_says(b'SSH-2.0-OpenSSH_9.2\r\n'), ''),
+        (_says(b'HTTP/1.1 400\r\n'), 'not an ssh server'),
+        (_reset, 'it closes the connection'),
+        (_silent, 'does not answer'),
+    ],
+    indirect=['serve'],
+)
 def test_ssh(serve: int, problem: str) -> None:
     seconds = 0.3 if problem == 'does not answer' else 60
     service = asyncio.run(probe.ssh(LOCALHOST, serve, time.monotonic() + seconds))
@@ -78,10 +88,17 @@ def test_ssh(serve: int, problem: str) -> None:
     assert service.probe.reach is probe.Reach.OPEN and not service.unsure
 
 
-@pytest.mark.parametrize('serve, problem', [
-    (_says(struct.pack('!II', 28, 0x20008086)), ''), (_says(struct.pack('!II', 28, 1)), 'not libvirtd'),
-    (_says(b'SSH'), 'closes the connection'), (_reset, 'closes the connection'),
-    (_silent, 'does not answer')], indirect=['serve'])
+@pytest.mark.parametrize(
+    'serve, problem',
+    [
+        (_says(struct.pack('!II', 28, 0x20008086)), ''),
+        (_says(struct.pack('!II', 28, 1)), 'not libvirtd'),
+        (_says(b'SSH'), 'closes the connection'),
+        (_reset, 'closes the connection'),
+        (_silent, 'does not answer'),
+    ],
+    indirect=['serve'],
+)
 def test_libvirt(serve: int, problem: str) -> None:
     seconds = 0.3 if problem == 'does not answer' else 60
     service = asyncio.run(probe.libvirt(LOCALHOST, serve, time.monotonic() + seconds))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounds of checks, in their real processes: what a bad check does is done to itself only."""
+
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from nova_migcheck.checks.base import Check, Settings
 from nova_migcheck.finding import Outcome
 from nova_migcheck.rounds import child, process, runner
 
-CHECKS = '''
+CHECKS = """
 import os, signal, sys, time
 from nova_migcheck.checks.base import Check, Fact, Keep
 
@@ -144,7 +145,7 @@ class Forks(Check):
                 os._exit(0)
         yield self.ok('forked', 'and forgot about it')
 
-'''
+"""
 
 
 @pytest.fixture
@@ -156,9 +157,12 @@ def checks(tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(paths))
     sys.modules.pop('badchecks', None)
     import badchecks
-    return {c.NAME: runner.Loaded(c.NAME, c, f'badchecks:{c.__name__}')
-            for c in vars(badchecks).values()
-            if isinstance(c, type) and issubclass(c, Check) and c.NAME}
+
+    return {
+        c.NAME: runner.Loaded(c.NAME, c, f'badchecks:{c.__name__}')
+        for c in vars(badchecks).values()
+        if isinstance(c, type) and issubclass(c, Check) and c.NAME
+    }
 
 
 def run(checks, *names, deadline=60.0, **settings):
@@ -206,11 +210,18 @@ def test_findings_facts_and_memory(checks):
     assert second.memory == {'good': 2}
 
 
-@pytest.mark.parametrize('name, said', [
-    ('raises', 'RuntimeError: on purpose'), ('exits', 'SystemExit: 3'), ('vanishes', 'status 7'),
-    ('dies', f'signal {int(signal.SIGSEGV)}'), ('rubbish', 'it yielded str'),
-    ('eats', 'MemoryError'), ('floods', 'more than 1000 results'),
-])
+@pytest.mark.parametrize(
+    'name, said',
+    [
+        ('raises', 'RuntimeError: on purpose'),
+        ('exits', 'SystemExit: 3'),
+        ('vanishes', 'status 7'),
+        ('dies', f'signal {int(signal.SIGSEGV)}'),
+        ('rubbish', 'it yielded str'),
+        ('eats', 'MemoryError'),
+        ('floods', 'more than 1000 results'),
+    ],
+)
 def test_a_broken_check_is_one_unknown_finding_and_costs_the_others_nothing(checks, name, said):
     outcome = run(checks, name, 'good')
     broken = [detail for result, detail in only(outcome, name) if result is Outcome.UNKNOWN]
@@ -227,7 +238,8 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
     outcome = run(checks, 'hangs', 'good', deadline=1.0)
     assert only(outcome, 'hangs') == [
         (Outcome.OK, 'seen before it hung'),
-        (Outcome.UNKNOWN, 'the check was killed: it had not finished after 1 s')]
+        (Outcome.UNKNOWN, 'the check was killed: it had not finished after 1 s'),
+    ]
     assert only(outcome, 'good')[0][0] is Outcome.OK
     assert 1.0 <= outcome.seconds < 1.0 + process.GRACE + 5
     assert children() == before
@@ -235,7 +247,7 @@ def test_a_hung_check_is_named_and_killed_at_the_deadline(checks):
 
 def test_bytes_that_are_no_results_are_survived(checks):
     outcome = run(checks, 'rawrubbish', 'good')
-    (_, detail), = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
+    ((_, detail),) = [f for f in only(outcome, 'rawrubbish') if f[0] is Outcome.UNKNOWN]
     assert detail.startswith('the check broke: it wrote a malformed result')
     # It could not write into another check's results.
     assert only(outcome, 'good') == [(Outcome.OK, 'host compute1, memory None')]
@@ -256,6 +268,7 @@ def test_processes_that_a_check_left_behind_are_killed(checks):
             except OSError:
                 continue
         return found
+
     os.environ['MIGCHECK_TEST_FORKS'] = '1'
     try:
         assert only(run(checks, 'forks'), 'forks') == [(Outcome.OK, 'and forgot about it')]
@@ -268,7 +281,7 @@ def test_a_check_that_is_not_installed_or_broken_is_a_finding(checks):
     loaded = runner.load(['no-such-check'])
     settings = {'no-such-check': Settings(), 'good': Settings()}
     outcome = runner.Runner({**checks, **loaded}).run(settings, 20)
-    (result, detail), = only(outcome, 'no-such-check')
+    ((result, detail),) = only(outcome, 'no-such-check')
     assert result is Outcome.UNKNOWN and 'cannot be loaded' in detail
     assert only(outcome, 'good')[0][0] is Outcome.OK
 
@@ -287,8 +300,11 @@ def test_stop_ends_a_round_at_once(checks):
     loop = runner.Runner(checks)
     begun = threading.Event()
     done = []
-    thread = threading.Thread(target=lambda: done.append(loop.run(
-        {'hangs': Settings()}, 60, lambda _name, _finding: begun.set())))
+    thread = threading.Thread(
+        target=lambda: done.append(
+            loop.run({'hangs': Settings()}, 60, lambda _name, _finding: begun.set())
+        )
+    )
     thread.start()
     assert begun.wait(20)
     loop.stop()
@@ -301,6 +317,7 @@ def test_progress_comes_as_it_is_found(checks):
 
     def progress(name, finding):
         seen.append((name, finding and finding.subject))
+
     runner.Runner(checks).run({'good': Settings()}, 20, progress)
     assert seen == [('good', 'thing'), ('good', None)]
 
@@ -322,12 +339,14 @@ def test_a_secret_stands_neither_in_argv_nor_in_the_environment(checks, monkeypa
             for part in ('cmdline', 'environ'):
                 with open(f'/proc/{pid}/{part}', 'rb') as content:
                     seen.append(content.read())
+
     settings = Settings(options={'placement': {'password': 's3cret-word'}})
     runner.Runner(checks).run({'hangs': settings}, 1.0, look)
     assert seen and not any(b's3cret-word' in text for text in seen)
 
 
 # A process that waits for its turn.
+
 
 def wait_for(condition):
     deadline = time.monotonic() + 20
@@ -338,10 +357,17 @@ def wait_for(condition):
 
 def test_what_a_check_runs_with(checks):
     """Bounds of memory, threads and core dumps; no signal is blocked; nothing is left on the streams."""
-    (_, seen), = only(run(checks, 'looks'), 'looks')
+    ((_, seen),) = only(run(checks, 'looks'), 'looks')
     assert json.loads(seen) == {
-        'data': [512 << 20] * 2, 'core': [0, 0], 'stack': 1 << 20, 'blocked': [], 'alarm': 0, 'death': int(signal.SIGKILL),
-        'streams': ['/dev/null'] * 3, 'frozen': True}
+        'data': [512 << 20] * 2,
+        'core': [0, 0],
+        'stack': 1 << 20,
+        'blocked': [],
+        'alarm': 0,
+        'death': int(signal.SIGKILL),
+        'streams': ['/dev/null'] * 3,
+        'frozen': True,
+    }
 
 
 @pytest.mark.parametrize('count, all_of_them', [(500, True), (501, False)])
@@ -357,19 +383,28 @@ def test_half_a_mebibyte_is_read(checks, size, all_of_them):
 
 
 def test_the_words_of_what_broke_are_bounded(checks, caplog):
-    (_, detail), = only(run(checks, 'verbose'), 'verbose')
-    assert detail.startswith('the check broke: ValueError: xxx') and len(detail) == len('the check broke: ') + 500
+    ((_, detail),) = only(run(checks, 'verbose'), 'verbose')
+    assert (
+        detail.startswith('the check broke: ValueError: xxx')
+        and len(detail) == len('the check broke: ') + 500
+    )
     assert 'in deeper' in caplog.text and len(caplog.text) < 4000
 
 
 def test_findings_are_in_the_order_of_the_checks(checks):
     loaded = {**checks, 'gone': runner.Loaded('gone', error='no such module')}
-    outcome = runner.Runner(loaded).run({name: Settings() for name in ('raises', 'gone', 'good')}, 60)
+    outcome = runner.Runner(loaded).run(
+        {name: Settings() for name in ('raises', 'gone', 'good')}, 60
+    )
     assert [f.check for f in outcome.findings] == ['raises', 'raises', 'gone', 'good']
     codes = {f.check: f.code for f in outcome.findings if f.outcome is Outcome.UNKNOWN}
     assert codes == {'raises': 'check-broken', 'gone': 'check-not-run'}
     assert abs(outcome.started - time.time()) < 300 and outcome.seconds > 0
-    assert {name: one.ended for name, one in outcome.outputs.items()} == {'raises': False, 'gone': False, 'good': True}
+    assert {name: one.ended for name, one in outcome.outputs.items()} == {
+        'raises': False,
+        'gone': False,
+        'good': True,
+    }
     assert [f.outcome for f in outcome.outputs['raises'].findings] == [Outcome.FAILURE]
 
 
@@ -380,23 +415,47 @@ def test_nothing_runs_after_the_stop(checks):
 
 
 def test_what_is_written_is_read_in_any_pieces(tmp_path):
-    lines = [b'{"finding": {"check": "a", "outcome": "ok", "subject": "x"}}', b'{"fact": ["cpu", {"a": 1}]}', b'{"keep": [1]}',
-             b'{"raised": "no", "traceback": "there"}', b'{"end": 0.25}']
+    lines = [
+        b'{"finding": {"check": "a", "outcome": "ok", "subject": "x"}}',
+        b'{"fact": ["cpu", {"a": 1}]}',
+        b'{"keep": [1]}',
+        b'{"raised": "no", "traceback": "there"}',
+        b'{"end": 0.25}',
+    ]
     seen = []
     with open(tmp_path / 'out', 'w+b') as file:
-        output = runner._Output('a', file.fileno(), lambda name, finding: seen.append((name, finding and finding.subject)))
+        output = runner._Output(
+            'a',
+            file.fileno(),
+            lambda name, finding: seen.append((name, finding and finding.subject)),
+        )
         assert not output.read()
-        for piece in (lines[0][:10], lines[0][10:] + b'\n', lines[1] + b'\n' + lines[2], b'\n' + b'\n'.join(lines[3:]) + b'\n'):
+        for piece in (
+            lines[0][:10],
+            lines[0][10:] + b'\n',
+            lines[1] + b'\n' + lines[2],
+            b'\n' + b'\n'.join(lines[3:]) + b'\n',
+        ):
             file.write(piece)
             file.flush()
             assert output.read()
-    assert [f.subject for f in output.findings] == ['x'] and output.facts == {'cpu': {'a': 1}} and output.kept == [1]
+    assert (
+        [f.subject for f in output.findings] == ['x']
+        and output.facts == {'cpu': {'a': 1}}
+        and output.kept == [1]
+    )
     assert (output.raised, output.traceback, output.cpu_seconds) == ('no', 'there', 0.25)
     assert seen == [('a', 'x'), ('a', None)]
 
 
-@pytest.mark.parametrize('status, ended', [
-    (3 << 8, {'how': 'exit', 'status': 3}), (0, {'how': 'exit', 'status': 0}), (9, {'how': 'signal', 'signal': 9})])
+@pytest.mark.parametrize(
+    'status, ended',
+    [
+        (3 << 8, {'how': 'exit', 'status': 3}),
+        (0, {'how': 'exit', 'status': 0}),
+        (9, {'how': 'signal', 'signal': 9}),
+    ],
+)
 def test_how_a_process_ended(status, ended):
     assert child._ending(status) == ended
 
@@ -405,7 +464,12 @@ def test_a_check_that_the_kernel_holds_is_remembered(checks):
     loop = runner.Runner(checks)
     outcome = runner.Round(started=0.0)
     output = runner._Output('good', -1, None)
-    loop._account(output, {'how': 'deadline', 'stuck': os.getpid(), 'since': child.start_time(os.getpid())}, 5, outcome)
+    loop._account(
+        output,
+        {'how': 'deadline', 'stuck': os.getpid(), 'since': child.start_time(os.getpid())},
+        5,
+        outcome,
+    )
     assert [f.code for f in outcome.findings] == ['check-silent'] and loop._still_stuck('good')
     loop._stuck['good'] = (os.getpid(), None)
     assert not loop._still_stuck('good') and loop._stuck == {}
