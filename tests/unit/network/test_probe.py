@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import struct
@@ -64,7 +65,8 @@ def serve(request: pytest.FixtureRequest) -> Iterator[int]:
 
         def work() -> None:
             connection, _peer = server.accept()
-            with connection:
+            # The client may be gone already.
+            with connection, contextlib.suppress(OSError):
                 request.param(connection)
 
         threading.Thread(target=work, daemon=True).start()
