@@ -118,7 +118,8 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         if not enforce or kept:
             return kept if enforce else hosts, ''
         service = common.shared(
-            [judge_one.in_full(host.stats).rejections for host in hosts[:MAX_COMPARED]], source)
+            [judge_one.in_full(host.stats).rejections for host in hosts[:MAX_COMPARED]], source,
+            self._policies)
         if service:
             LOG.warning('No target is left for instance %s. %s', spec_obj.instance_uuid, service)
         if move.kind == moves.LIVE:

@@ -76,6 +76,9 @@ class Check(abc.ABC):
     #: The check names of those of its findings whose cause may be gone a moment later, when nobody
     #: has restarted a guest or libvirt: an address, a mount, an endpoint.
     TRANSIENT: ClassVar[Sequence[str]] = ()
+    #: The check names of those of its findings whose subject is a service that many hosts use, such
+    #: as a URL or a share. If many hosts have the same one, the service is the cause.
+    OF_SERVICES: ClassVar[Sequence[str]] = ()
     #: The facts that it publishes.
     OFFERS: ClassVar[Sequence[Offer]] = ()
     #: Groups whose keystoneauth options it needs to log in. Their values never leave the process.

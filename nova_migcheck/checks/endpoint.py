@@ -21,6 +21,7 @@ class EndpointCheck(Check):
 
     NAME = 'endpoint'
     TRANSIENT = ('endpoint', 'clock')
+    OF_SERVICES = ('endpoint',)
     WHEN = 'host'
     CODES: ClassVar[Mapping[str, str]] = {
         'clock-no-server': 'No server reported its time.',

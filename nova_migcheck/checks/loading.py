@@ -72,7 +72,8 @@ def _flaw(check: Any) -> str:
     if not isinstance(check.CODES, Mapping) or not all(
             isinstance(word, str) for pair in check.CODES.items() for word in pair):
         return f'CODES is {check.CODES!r}, and not a mapping of codes to their meaning'
-    lists: dict[str, Any] = {'AUTH_GROUPS': check.AUTH_GROUPS, 'TRANSIENT': check.TRANSIENT}
+    lists: dict[str, Any] = {'AUTH_GROUPS': check.AUTH_GROUPS, 'TRANSIENT': check.TRANSIENT,
+                             'OF_SERVICES': check.OF_SERVICES}
     lists.update((f'OPTIONS of [{group}]', names) for group, names in check.OPTIONS.items())
     for name, value in lists.items():
         if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):

@@ -30,11 +30,13 @@ class Registry:
 
     :ivar offers: name of a fact -> its declaration
     :ivar needing: name of a check that reads the needs of guests -> the check
+    :ivar of_services: check names of findings about a service that many hosts use
     :ivar transient: check names of findings whose cause may be gone a moment later
     """
 
     def __init__(self, checks: Sequence[type[Check]]) -> None:
         self.needing = {check.NAME: check for check in checks if check.needs is not Check.needs}
+        self.of_services = frozenset(name for check in checks for name in check.OF_SERVICES)
         self.transient = frozenset(name for check in checks for name in check.TRANSIENT)
         self._check_of = {offer.name: check.NAME for check in checks for offer in check.OFFERS}
         self.offers = {offer.name: offer for check in checks for offer in check.OFFERS}

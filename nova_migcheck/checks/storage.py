@@ -39,6 +39,7 @@ class StorageCheck(Check):
 
     NAME = 'storage'
     TRANSIENT = ('storage',)
+    OF_SERVICES = ('storage',)
     CODES: ClassVar[Mapping[str, str]] = {
         'storage-full': 'The instances directory is full.',
         'storage-local': 'The instances directory is local and should be shared.',

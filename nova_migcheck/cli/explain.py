@@ -65,7 +65,8 @@ class Explain(FleetListing):
             self.say(BEYOND)
             rejections = [each.verdict.rejections for each in candidates
                           if not each.verdict.accepted]
-            service = common.shared(rejections, _source(server, found))
+            service = common.shared(rejections, _source(server, found),
+                                    Policies.from_conf(conf.migcheck))
             if service:
                 self.say(f'{service}.')
         if self.drawn(parsed_args):

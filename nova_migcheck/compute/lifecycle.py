@@ -33,7 +33,7 @@ class Lifecycle:
                  if one.check is not None and one.check.WHEN == 'path'}
         hosts = {name: one for name, one in loaded.items() if name not in paths}
         policies = Policies.from_conf(conf.migcheck)
-        refusals = Refusals(conf)
+        refusals = Refusals(conf, policies)
         self.reporter = Reporter(conf, reader, hosts)
         self.watch = Watch(conf, libvirt_host, self.reporter)
         self.destination = Destination(

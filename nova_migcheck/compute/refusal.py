@@ -18,6 +18,7 @@ from nova_migcheck.compute.fence import fenced
 from nova_migcheck.deadline import Call
 from nova_migcheck.judging import common
 from nova_migcheck.judging.verdict import Verdict
+from nova_migcheck.policies import Policies
 from nova_migcheck.report.report import Report
 
 LOG = logging.getLogger('nova_migcheck.hook')
@@ -35,8 +36,8 @@ class Refusals:
     :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
     """
 
-    def __init__(self, conf: Any) -> None:
-        self._conf = conf
+    def __init__(self, conf: Any, policies: Policies) -> None:
+        self._conf, self._policies = conf, policies
 
     def enforce(self, context: Any, instance: Any, target: str, verdict: Verdict,
                 source: Optional[Report] = None) -> None:
@@ -50,7 +51,7 @@ class Refusals:
             LOG.warning('Live migration to %s: %s', target, finding, instance=instance)
         if verdict.accepted:
             return
-        service = common.shared([verdict.rejections], source)
+        service = common.shared([verdict.rejections], source, self._policies)
         text = '; '.join(filter(None, (service, reason(verdict, target))))
         if self._conf.migcheck.mode != 'enforce':
             LOG.warning('Live migration to %s would be refused ([migcheck] mode = %s): %s',

@@ -6,20 +6,26 @@ from __future__ import annotations
 import collections
 from typing import Iterable, Optional, Sequence
 
+from nova_migcheck.checks import loading
 from nova_migcheck.finding import Finding
+from nova_migcheck.policies import Policies
 from nova_migcheck.report.report import Report
 
 
-def shared(rejections: Iterable[Sequence[Finding]], source: Optional[Report]) -> str:
+def shared(rejections: Iterable[Sequence[Finding]], source: Optional[Report],
+           policies: Policies) -> str:
     """Return where else the finding is that most rejected targets have, '' if it is nowhere else.
 
-    Two findings are the same if they have the same check and the same subject, such as a URL. If
-    the source or more than half of the targets have it as well, its cause is not on the target.
+    Only findings about a service count (``Check.OF_SERVICES``). Two are the same if they have the
+    same check and the same subject, such as a URL. If the source or more than half of the targets
+    have it as well, its cause is not on the target.
 
     :param rejections: for each rejected target, the findings that reject it, with their texts
     :param source: the source's report, None if there is none
     """
-    targets = [{(f.check, f.subject) for f in findings if f.subject} for findings in rejections]
+    of_services = loading.of(policies.checks).of_services
+    targets = [{(f.check, f.subject) for f in findings if f.check in of_services}
+               for findings in rejections]
     counts = collections.Counter(fault for faults in targets for fault in faults)
     if not counts:
         return ''

@@ -33,6 +33,7 @@ class Scripted(Check):
     """Says of a host what ``HOST.json`` says: ``findings`` (of any check's name) and ``facts``."""
 
     NAME = 'scripted'
+    OF_SERVICES = EndpointCheck.OF_SERVICES
     TRANSIENT = (*AddressCheck.TRANSIENT, *EndpointCheck.TRANSIENT, *StorageCheck.TRANSIENT)
     OFFERS = (*AddressCheck.OFFERS, *StorageCheck.OFFERS, Offer('scripted'))
 

@@ -5,11 +5,17 @@ import pytest
 
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.judging.common import shared
+from nova_migcheck.policies import Policies
 from nova_migcheck.report.report import Report
 
 DEAD = Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refuses connections')
 OWN = Finding('address', Outcome.FAILURE, '10.66.0.12', 'is on mgmt0')
 SHARE = Finding('storage', Outcome.FAILURE, '/var/lib/nova/instances', 'did not answer')
+
+
+POLICIES = Policies(('address', 'cpu', 'endpoint', 'storage'))
+CPU = Finding('cpu', Outcome.FAILURE, 'target', 'target lacks avx512f that the guest uses')
+DOWN = Finding('address', Outcome.FAILURE, 'mig0', 'is down')
 
 
 def source(*findings):
@@ -37,7 +43,7 @@ def source(*findings):
     ],
 )
 def test_the_service(rejections, report, text):
-    assert shared(rejections, report) == text
+    assert shared(rejections, report, POLICIES) == text
 
 
 @pytest.mark.parametrize(
@@ -50,9 +56,11 @@ def test_the_service(rejections, report, text):
         ([[DEAD], [DEAD], [OWN], [SHARE]], source()),
         ([[Finding('report', Outcome.UNKNOWN)], [Finding('report', Outcome.UNKNOWN)]], None),
         ([], source(DEAD)),
+    # One CPU or one interface name on many hosts is no service.
+    ([[CPU], [CPU], [CPU]], None), ([[DOWN], [DOWN]], source(DOWN)),
         # The same URL, but another check.
         ([[DEAD]], source(Finding('clock', Outcome.WARNING, DEAD.subject))),
     ],
 )
 def test_the_host(rejections, report):
-    assert shared(rejections, report) == ''
+    assert shared(rejections, report, POLICIES) == ''
