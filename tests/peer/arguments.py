@@ -17,9 +17,8 @@ SUITES = ('functional.libvirt', 'functional', 'unit.virt.libvirt', 'functional.n
 def parser() -> argparse.ArgumentParser:
     """Make the parser."""
     told = argparse.ArgumentParser(
-        prog='./run peer', description="Run Nova's own tests without the plugin and with it, and "
-        'tell what fails only with it. Such a test runs once more, alone, on both sides before it '
-        'counts.')
+        prog='./run peer', description="Run Nova's own tests with the plugin, and tell what fails "
+        'only with it: a test that fails runs once more, alone, with the plugin and without it.')
     told.add_argument('--release', nargs='+', dest='releases', metavar='RELEASE',
                       choices=nova_releases.on_pypi(), default=_RELEASES,
                       help=f'of Nova: by default {" and ".join(_RELEASES)}')
@@ -28,6 +27,6 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--all', action='store_true',
                       help='run every test of a suite, not only those that are named for what the '
                       'plugin takes part in')
-    told.add_argument('--quick', action='store_true',
-                      help='run a test without the plugin only if it fails with it')
+    told.add_argument('--both', action='store_true',
+                      help='run every test without the plugin too, in twice the time')
     return told
