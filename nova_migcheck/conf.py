@@ -282,9 +282,11 @@ migration. If a message queue has several hosts, one that answers is enough.
         min=0,
         help="""
 Seconds for which a compute host reuses keystone's service catalog before it logs in again to
-fetch it. The endpoints in the catalog are checked in every round, and if one is unreachable, the
-catalog is fetched at once. The default saves keystone a login per minute, host and user, each of
-which takes about 0.1 s of its CPU. 0 logs in every round.
+fetch it. If an endpoint in the catalog is unreachable, the catalog is fetched at once. If it still
+is, or if the login failed, the next login waits for 60 s, then for twice as long each time, up to
+this interval; the target of a migration logs in before it decides in any case. The default saves
+keystone a login per minute, host and user, each of which takes about 0.1 s of its CPU. 0 logs in
+every round.
 """),
     cfg.IntOpt(
         'probe_interval',
@@ -293,8 +295,10 @@ which takes about 0.1 s of its CPU. 0 logs in every round.
         help="""
 Seconds for which a round of checks relies on an earlier one for each endpoint that was well. Each
 endpoint is due at its own time. One that was not well is checked in every round, and the target of
-a migration checks all of them again before it decides. The default keeps 1,000 hosts from sending
-100 requests a second. 0 checks all endpoints in every round.
+a migration checks all of them again before it decides. After nova-compute was started, a host
+checks them and logs in to keystone for the first time at random within this interval, so that hosts
+that are restarted together do not ask together. The default keeps 1,000 hosts from sending 100
+requests a second. 0 checks all endpoints in every round.
 
 Related options:
 

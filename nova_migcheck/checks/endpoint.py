@@ -49,7 +49,12 @@ class EndpointCheck(Check):
 
     def run(self, settings: Settings) -> Iterator[Result]:
         """Yield the findings, then what the next round needs."""
-        from nova_migcheck.endpoints import clock, diagnosis, survey
+        from nova_migcheck.endpoints import clock, diagnosis, memory, survey
+        later = memory.later(settings)
+        if later is not None:
+            yield self.ok('endpoints', 'checked first within [migcheck] probe_interval')
+            yield Keep(later)
+            return
         surveyed = survey.Survey(settings)
         picture = surveyed.run()
         needed = diagnosis.required(settings.get('migcheck', 'required_services', REQUIRED))

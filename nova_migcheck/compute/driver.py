@@ -51,7 +51,7 @@ class LibvirtDriver(driver.LibvirtDriver):
                 return
             # Imported here: a package that is missing must not keep nova-compute from starting.
             from nova_migcheck.compute.lifecycle import Lifecycle
-            self._migcheck = Lifecycle.started(CONF, self._host)
+            self._migcheck = Lifecycle.started(CONF, self._host, self.virtapi)
 
     def cleanup_host(self, host: str) -> None:
         if self._migcheck is not None:

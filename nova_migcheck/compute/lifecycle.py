@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from nova_migcheck.aftermath.watch import Watch
@@ -10,6 +11,7 @@ from nova_migcheck.compute.destination import Destination
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.compute.source import Source
+from nova_migcheck.novadb import telling
 from nova_migcheck.policies import Policies
 from nova_migcheck.rounds import runner
 from nova_migcheck.rounds.reader import Reader
@@ -20,13 +22,14 @@ class Lifecycle:
 
     :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
     :param libvirt_host: Nova's own ``nova.virt.libvirt.host.Host``
+    :param virtapi: of Nova's driver
     :ivar reporter: keeps this host's report
     :ivar watch: looks at what becomes of migrations
     :ivar destination: decides whether a server may come
     :ivar source: decides whether a server may go
     """
 
-    def __init__(self, conf: Any, libvirt_host: Any) -> None:
+    def __init__(self, conf: Any, libvirt_host: Any, virtapi: Any = None) -> None:
         reader = Reader(conf)
         loaded = runner.load(list(conf.migcheck.checks))
         paths = {name: one for name, one in loaded.items()
@@ -34,7 +37,7 @@ class Lifecycle:
         hosts = {name: one for name, one in loaded.items() if name not in paths}
         policies = Policies.from_conf(conf.migcheck)
         refusals = Refusals(conf, policies)
-        self.reporter = Reporter(conf, reader, hosts)
+        self.reporter = Reporter(conf, reader, hosts, functools.partial(telling.store, virtapi))
         self.watch = Watch(conf, libvirt_host, self.reporter)
         self.destination = Destination(
             conf, libvirt_host, policies, refusals, self.reporter, self.watch)
@@ -42,9 +45,9 @@ class Lifecycle:
             conf, libvirt_host, policies, refusals, self.reporter, self.watch, reader, paths)
 
     @classmethod
-    def started(cls, conf: Any, libvirt_host: Any) -> Lifecycle:
+    def started(cls, conf: Any, libvirt_host: Any, virtapi: Any) -> Lifecycle:
         """Make one and start it; when that fails, leave nothing behind."""
-        made = cls(conf, libvirt_host)
+        made = cls(conf, libvirt_host, virtapi)
         try:
             made.start()
         except BaseException:

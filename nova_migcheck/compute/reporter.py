@@ -8,12 +8,12 @@ import math
 import random
 import threading
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from oslo_log import log as logging
 
 from nova_migcheck.checks.registry import Registry
-from nova_migcheck.deadline import is_exit
+from nova_migcheck.deadline import Call, is_exit
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import past, published
 from nova_migcheck.report import report as reports
@@ -43,10 +43,14 @@ class Reporter:
 
     :param conf: the service's configuration, ``[migcheck]`` registered
     :param checks: the checks of ``WHEN = 'host'``
+    :param store: called with the texts of a report that must not wait for the next audit
     """
 
-    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded]) -> None:
+    def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded],
+                 store: Callable[[dict[str, str]], None] = lambda texts: None) -> None:
         self._conf = conf
+        self._store = store
+        self._storing: Optional[Call[None]] = None
         self._reader = reader
         self._checks = checks
         # The live migrations from and to this host, oldest first.
@@ -191,8 +195,28 @@ class Reporter:
             report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
                 *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
             _log_changes(self._report, report)
+            before = self._report
             self._texts = published.write(report, self._registry.order)
             self._report = report
+            if before is not None and _failures(before) != _failures(report):
+                self._store_now(dict(self._texts))
+
+    def _store_now(self, texts: dict[str, str]) -> None:
+        """Tell Nova that this host became a target, or no longer is one.
+
+        Nobody waits for it. While one takes long, the next one is left to the audit.
+        """
+        def store() -> None:
+            try:
+                self._store(texts)
+            except BaseException as e:  # of the conductor, or of another Nova: any class
+                if is_exit(e):
+                    raise
+                LOG.warning('The changed report of this host is sent with the next resource '
+                            'audit, since it could not be stored now: %s: %s',
+                            type(e).__name__, e)
+        if self._storing is None or self._storing.ended:
+            self._storing = Call(store)
 
 
 def _log_changes(before: Optional[Report], after: Report) -> None:
@@ -206,6 +230,10 @@ def _log_changes(before: Optional[Report], after: Report) -> None:
     for key, finding in old.items():
         if key not in new:
             LOG.info('This host as a migration target: no longer: %s: %s', finding.outcome, finding)
+
+
+def _failures(report: Report) -> set[tuple[str, Outcome, str, str]]:
+    return {_identity(f) for f in report.findings if f.outcome is Outcome.FAILURE}
 
 
 def _identity(finding: Finding) -> tuple[str, Outcome, str, str]:

@@ -264,7 +264,7 @@ def _logins(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) ->
         if not isinstance(result, Exception):
             yield Finding(NAME, Outcome.OK, f'login of {names}', 'keystone accepts it', origin)
             continue
-        diagnosed = remedies.diagnose_login(result, _identity_is_well(picture, groups, origin_of))
+        diagnosed = remedies.diagnose_login(result, identity_is_well(picture, groups, origin_of))
         if diagnosed is None:
             unreached.setdefault(remedies.unreachable(result, picture.seconds), []).extend(groups)
             continue
@@ -290,7 +290,8 @@ def _bracketed(groups: Iterable[str]) -> str:
     return ', '.join(f'[{group}]' for group in groups)
 
 
-def _identity_is_well(picture: Picture, groups: Sequence[str], origin_of: OriginOf) -> bool:
+def identity_is_well(picture: Picture, groups: Sequence[str], origin_of: OriginOf) -> bool:
+    """Return whether an auth_url of these sections answers without fault."""
     origins = {origin_of(group, 'auth_url') for group in groups}
     return any(picture.is_well(target) for target, endpoints in picture.endpoints.items()
                if any(e.service == IDENTITY and e.origin in origins for e in endpoints))

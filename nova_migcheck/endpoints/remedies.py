@@ -89,6 +89,10 @@ class LoginDiagnosis(NamedTuple):
     remedy: str
 
 
+class Unreached(Exception):
+    """Report that an earlier round could not reach keystone. The first argument says why."""
+
+
 def diagnose_login(error: Exception, identity_answers: bool) -> Optional[LoginDiagnosis]:
     """Return what a failed login means.
 
@@ -98,6 +102,8 @@ def diagnose_login(error: Exception, identity_answers: bool) -> Optional[LoginDi
     """
     if isinstance(error, LoginFailed):
         return LoginDiagnosis(str(error), error.remedy)
+    if isinstance(error, Unreached):
+        return None
     fault, detail = probe.classify(error, 0)
     if not identity_answers or fault in (Fault.NO_ANSWER, Fault.SILENT, Fault.CLOSED):
         return None
@@ -118,5 +124,7 @@ def unreachable(error: Exception, seconds: float) -> str:
 
     :param seconds: the longest wait for an answer
     """
+    if isinstance(error, Unreached):
+        return str(error.args[0])
     fault, detail = probe.classify(error, seconds)
     return detail if fault is Fault.INVALID else f'keystone {fault.value}'

@@ -8,7 +8,6 @@ resolver is abandoned. The threads are daemons, and end with the process of the 
 from __future__ import annotations
 
 import queue
-import random
 import socket
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any, Callable, Mapping
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.endpoints import catalog, probe, sources, web
 from nova_migcheck.endpoints.catalog import Catalog, Missing
+from nova_migcheck.endpoints.memory import GREETED_SELDOM, Memory
 from nova_migcheck.endpoints.observations import Picture
 from nova_migcheck.endpoints.values import Answer, Endpoint, Fault, Target, Tls, in_url, is_address
 
@@ -31,14 +31,6 @@ _LOOK_AGAIN = 0.25
 _MARGIN = 0.2
 # Maximum number of other addresses from nova.conf at which a dead service is looked for.
 _ELSEWHERE = 3
-
-# After a broker has greeted, probes only connect to it until the interval has passed. RabbitMQ logs
-# a warning for each client that leaves after the greeting, and nothing for one that only connects.
-# Nova's own heartbeats notice a broker that stops answering.
-_GREETED_SELDOM = ('amqp', 'amqps')
-
-# How much ``probe_interval`` varies, as a part of it.
-_VARIES = 0.2
 
 # Options that do not affect authentication.
 _NOT_LOGIN = frozenset({
@@ -68,12 +60,8 @@ class Survey:
         self._by_catalog: dict[str, tuple[list[Endpoint], list[Missing]]] = {}
         self._alternatives: dict[Target, list[Target]] = {}
         self._margin = max(_MARGIN, settings.timeout / 10)
-        self._interval = settings.get('migcheck', 'catalog_interval', 600)
-        memory = settings.memory if isinstance(settings.memory, Mapping) else {}
-        self._cached = self._read_catalogs(memory.get('catalogs'))
-        self._greeted = self._young(memory.get('greeted'))
-        self._well = {} if settings.thorough else {
-            key: one for key, one in (memory.get('well') or {}).items() if time.time() < one['due']}
+        self._memory = Memory(settings)
+        self._tried: set[str] = set()
         self.picture = Picture(seconds=settings.timeout)
 
     def run(self) -> Picture:
@@ -91,34 +79,9 @@ class Survey:
         return self.picture
 
     def memory(self) -> dict[str, Any]:
-        """Return what the next round needs: the latest catalogs, and when each broker greeted."""
-        fetched = {group: result for group, result in self.picture.logins.items()
-                   if isinstance(result, Catalog)}
-        catalogs = {**self._cached, **fetched}
-        greeted = {}
-        for target, answers in self.picture.answers.items():
-            for address, answer in answers.items():
-                if target.scheme in _GREETED_SELDOM and answer.fault is None:
-                    key = f'{target.url} {address}'
-                    greeted[key] = self._greeted.get(key, time.time())
-        return {'catalogs': {group: one.to_json() for group, one in catalogs.items()},
-                'greeted': greeted, 'well': self._remember_well()}
-
-    def _remember_well(self) -> dict[str, Any]:
-        """Return the answers of the targets without any fault, and when each is due again.
-
-        The time varies, so that the targets of many hosts are not all asked at the same time.
-        """
-        interval = self._settings.get('migcheck', 'probe_interval', 300)
-        well = {}
-        for target, answers in self.picture.answers.items():
-            if any(answer.fault for answer in answers.values()):
-                continue
-            key = repr(target)
-            due = time.time() + interval * random.uniform(1 - _VARIES, 1 + _VARIES)
-            well[key] = self._well.get(key) or {
-                'due': due, 'answers': [answer.well_to_json() for answer in answers.values()]}
-        return well
+        """Return what the next round needs."""
+        doubtful = [leader for leader, used in self._by_catalog.items() if self._is_doubtful(*used)]
+        return self._memory.to_json(self.picture, self._tried, doubtful)
 
     # -- waiting
 
@@ -176,10 +139,9 @@ class Survey:
         if target in self._asked:
             return
         self._asked[target] = time.monotonic()
-        well = self._well.get(repr(target))
+        well = self._memory.answers(target)
         if well is not None:
-            answers = [Answer.well_from_json(value) for value in well['answers']]
-            self.picture.answers[target] = {answer.address: answer for answer in answers}
+            self.picture.answers[target] = well
             return
         try:
             host, _port = target.host, target.port
@@ -212,27 +174,12 @@ class Survey:
             self.picture.answers[target] = {host: Answer(host, fault, detail)}
             return
         for address in result:
-            greet = (target.scheme not in _GREETED_SELDOM
-                     or f'{target.url} {address}' not in self._greeted)
+            greet = (target.scheme not in GREETED_SELDOM
+                     or not self._memory.has_greeted(target, address))
             self._spawn(('ask', target, address), probe.ask, target, address,
                         self._deadline - self._margin, self._settings.timeout, proxy, greet)
 
     # -- catalogs
-
-    @staticmethod
-    def _read_catalogs(memory: Any) -> dict[str, Catalog]:
-        if not isinstance(memory, Mapping):
-            return {}
-        catalogs = {group: Catalog.from_json(value) for group, value in memory.items()}
-        return {group: one for group, one in catalogs.items() if one is not None}
-
-    def _young(self, times: Any) -> dict[str, float]:
-        """Return the entries that are not older than the interval."""
-        if not isinstance(times, Mapping):
-            return {}
-        now = time.time()
-        return {key: when for key, when in times.items()
-                if isinstance(when, (int, float)) and 0 <= now - when < self._interval}
 
     def _log_in(self) -> None:
         """Log in once for each user, unless its cached catalog is recent enough.
@@ -247,9 +194,12 @@ class Survey:
                                      if name not in _NOT_LOGIN))
                 self.picture.shared_login[section.group] = leaders.setdefault(login, section.group)
         for leader in leaders.values():
-            cached = self._cached.get(leader)
-            if cached and self._young({leader: cached.fetched}):
+            cached = self._memory.young_catalog(leader)
+            failed = self._memory.failed_login(leader)
+            if cached:
                 self._use(leader, cached)
+            elif failed:
+                self.picture.logins[leader] = failed
             else:
                 self._start_login(leader)
 
@@ -257,6 +207,7 @@ class Survey:
         return self._settings.options.get(sources.login_group(self._settings, section.group), {})
 
     def _start_login(self, leader: str) -> None:
+        self._tried.add(leader)
         timeout = max(0.1, self._deadline - self._margin - time.monotonic())
         self._spawn(('login', leader), catalog.login, self._settings, leader, timeout)
 
@@ -288,12 +239,13 @@ class Survey:
     def _suspect(self) -> None:
         """Follow up on what has failed or is slow, while there is time."""
         for leader in set(self.picture.shared_login.values()):
-            cached, used = self._cached.get(leader), self._by_catalog.get(leader)
+            cached, used = self._memory.catalogs.get(leader), self._by_catalog.get(leader)
             if used is None and cached and not isinstance(self.picture.logins.get(leader), Catalog):
                 self.picture.cached[leader] = time.time() - cached.fetched
                 self._use(leader, cached)
             elif used and leader not in self.picture.logins \
-                    and ('login', leader) not in self._pending and self._is_doubtful(*used):
+                    and ('login', leader) not in self._pending and self._is_doubtful(*used) \
+                    and self._memory.may_log_in(leader):
                 self._start_login(leader)
         live = list(dict.fromkeys(
             e.target.host for endpoints in self.picture.endpoints.values() for e in endpoints

@@ -436,6 +436,44 @@ class TestCatalog:
         assert not corrected.failures
         assert any(f.subject == f'http://{SPARE}:8780' for f in corrected.of(Outcome.OK))
 
+    def test_a_failed_login_waits(self, host: Host, keystone: Keystone) -> None:
+        """The finding stays meanwhile. A decision logs in, and so does the next round when due."""
+        keystone.publish('placement', f'http://{VIP}:8780')
+        right, wrong = self.CONF, self.CONF.replace(PASSWORD, WRONG_PASSWORD)
+        with servers.Web(host.island, VIP, 8780):
+            refused = host.look(wrong, {}, thorough=False)
+            assert len(refused.failures) == 1
+            [login] = refused.keep['logins'].values()
+            assert login['times'] == 1 and 48 <= login['due'] - time.time() <= 72
+            waits = host.look(right, refused.keep, thorough=False)
+            assert waits.failures == refused.failures
+            assert waits.keep['logins'] == refused.keep['logins']
+            assert not host.look(right, refused.keep).failures
+            login['due'] = 0
+            [again] = host.look(wrong, refused.keep, thorough=False).keep['logins'].values()
+            assert again['times'] == 2 and 96 <= again['due'] - time.time() <= 144
+            due = host.look(right, refused.keep, thorough=False)
+        assert not due.failures and not due.keep['logins']
+
+    def test_a_catalog_with_a_dead_url_is_not_fetched_each_minute(
+            self, host: Host, keystone: Keystone) -> None:
+        keystone.publish('placement', f'http://{VIP}:8780')
+        dead = host.look(self.CONF, {}, thorough=False)
+        assert len(dead.failures) == 1
+        again = host.look(self.CONF, dead.keep, thorough=False)
+        assert again.failures == dead.failures and again.keep['logins']['placement']['times'] == 1
+        waits = host.look(self.CONF, again.keep, thorough=False)
+        assert waits.failures == dead.failures and waits.keep['logins'] == again.keep['logins']
+        assert host.look(self.CONF, again.keep).keep['logins']['placement']['times'] == 2
+
+    def test_a_login_without_an_answer_waits(self, host: Host) -> None:
+        """Keystone may be slow because too many hosts log in."""
+        conf = self.CONF.replace(CONTROLLER, DARK)
+        gone = host.look(conf, memory={}, timeout=1.0, thorough=False)
+        [before] = gone.of(Outcome.UNKNOWN)
+        [after] = host.look(conf, gone.keep, timeout=1.0, thorough=False).of(Outcome.UNKNOWN)
+        assert before == after and 'the service catalog could not be fetched' in after.detail
+
     def test_identity_without_a_database(self, host: Host) -> None:
         """It shows its versions and fails each login."""
         with servers.Web(host.island, VIP, 5000):
@@ -478,6 +516,16 @@ class TestProbeInterval:
             with servers.Web(host.island, VIP, 8000):
                 repaired = host.look(self.CONF, memory, thorough=False)
         assert not repaired.of(Outcome.WARNING)
+
+    def test_the_first_round(self, host: Host) -> None:
+        """Hosts that were restarted together do not ask together. A decision does not wait."""
+        first = host.look(self.CONF, thorough=False)
+        assert [str(f.outcome) for f in first.findings] == ['ok']
+        assert 0 < first.keep['begins'] - time.time() <= 300
+        assert host.look(self.CONF, first.keep, thorough=False).keep == first.keep
+        assert len(host.look(self.CONF, first.keep).of(Outcome.WARNING)) == 2
+        begun = host.look(self.CONF, {'begins': time.time() - 1}, thorough=False)
+        assert len(begun.of(Outcome.WARNING)) == 2
 
     def test_an_interval_of_none(self, host: Host) -> None:
         conf = f'{self.CONF}probe_interval = 0\n'

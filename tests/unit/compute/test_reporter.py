@@ -410,3 +410,56 @@ def test_only_the_check_that_reads_the_guests_is_told_which_checks_need_them(rou
     keeper.fresh(0)
     told = rounds.told[0][0]
     assert told['guests'].guests == {'address': 'x:Some'} and told['address'].guests == {}
+
+
+class TestStoringNow:
+    """What changes whether this host is a target does not wait for Nova's audit."""
+
+    @pytest.fixture
+    def stored(self, keeper):
+        stored = []
+        keeper._store = stored.append
+        return stored
+
+    def run(self, keeper):
+        keeper.fresh(0)
+        if keeper._storing is not None:
+            keeper._storing.wait(20)
+
+    def test_a_failure_that_comes_and_goes(self, keeper, rounds, stored):
+        self.run(keeper)
+        assert stored == []
+        rounds.findings = [BAD]
+        self.run(keeper)
+        self.run(keeper)
+        assert [published.read(texts).findings for texts in stored] == [(BAD,)]
+        rounds.findings = []
+        self.run(keeper)
+        assert [published.read(texts).findings for texts in stored] == [(BAD,), ()]
+
+    def test_a_warning_can_wait(self, keeper, rounds, stored):
+        self.run(keeper)
+        rounds.findings = [dataclasses.replace(BAD, outcome=Outcome.WARNING)]
+        self.run(keeper)
+        assert stored == []
+
+    def test_one_at_a_time(self, keeper, rounds, stored):
+        """A conductor that hangs must not collect our threads."""
+        go = threading.Event()
+        keeper._store = lambda texts: (go.wait(20), stored.append(texts))
+        keeper.fresh(0)
+        for found in ([BAD], [], [BAD]):
+            rounds.findings = found
+            keeper.fresh(0)
+        go.set()
+        keeper._storing.wait(20)
+        assert len(stored) == 1
+
+    def test_an_error_is_one_line(self, keeper, rounds, stored, caplog):
+        def away(texts):
+            raise ConnectionError('no conductor')
+        keeper._store = away
+        self.run(keeper)
+        rounds.findings = [BAD]
+        self.run(keeper)
+        assert [r.levelname for r in caplog.records if 'next resource audit' in r.getMessage()] == ['WARNING']
