@@ -122,6 +122,13 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             self._policies)
         if service:
             LOG.warning('No target is left for instance %s. %s', spec_obj.instance_uuid, service)
+        most = CONF.scheduler.max_placement_results
+        # Nova has taken out those to ignore before, the source among them.
+        if len(hosts) + len(set(spec_obj.ignore_hosts)) >= most:
+            LOG.warning('All %d hosts for instance %s are rejected as targets, and placement names '
+                        'no more than that ([scheduler] max_placement_results = %d). If there are '
+                        'more hosts, request one by its name', len(hosts), spec_obj.instance_uuid,
+                        most)
         if move.kind == moves.LIVE:
             kept = self._last_resort(judge_one, hosts, spec_obj)
         counts = ', '.join(f'{check}: {count}' for check, count in judge_one.counts(hosts).items())

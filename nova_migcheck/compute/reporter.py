@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import random
@@ -30,6 +31,9 @@ LOG = logging.getLogger('nova_migcheck.reporter')
 # Seconds that stop() waits for the thread. Its child is killed first, so it ends at once unless the
 # kernel holds the child.
 STOP = 3.0
+
+# Seconds that a decision waits until a report that has changed is stored, which takes some 10 ms.
+STORED = 1.0
 
 # Seconds within which the first round begins.
 FIRST = 60.0
@@ -121,6 +125,10 @@ class Reporter:
                     self._round(thorough=True)
             finally:
                 self._running.release()
+        if self._storing is not None:
+            # The source reads it next.
+            with contextlib.suppress(TimeoutError):
+                self._storing.wait(STORED)
         return self._report
 
     def _is_fresh(self, max_age: float) -> bool:
@@ -198,11 +206,11 @@ class Reporter:
             before = self._report
             self._texts = published.write(report, self._registry.order)
             self._report = report
-            if before is not None and _failures(before) != _failures(report):
+            if before is not None and _decisive(before) != _decisive(report):
                 self._store_now(dict(self._texts))
 
     def _store_now(self, texts: dict[str, str]) -> None:
-        """Tell Nova that this host became a target, or no longer is one.
+        """Tell Nova of a fault that came or went, or of an address or a mount that changed.
 
         Nobody waits for it. While one takes long, the next one is left to the audit.
         """
@@ -232,8 +240,10 @@ def _log_changes(before: Optional[Report], after: Report) -> None:
             LOG.info('This host as a migration target: no longer: %s: %s', finding.outcome, finding)
 
 
-def _failures(report: Report) -> set[tuple[str, Outcome, str, str]]:
-    return {_identity(f) for f in report.findings if f.outcome is Outcome.FAILURE}
+def _decisive(report: Report) -> Any:
+    """Return what decides whether this host is a target, without what its guests change."""
+    failures = {_identity(f) for f in report.findings if f.outcome is Outcome.FAILURE}
+    return failures, report.cpu, report.facts
 
 
 def _identity(finding: Finding) -> tuple[str, Outcome, str, str]:

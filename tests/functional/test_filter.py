@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 
+import pytest
 from nova import objects
 
 from nova_migcheck.finding import Finding, Outcome
@@ -254,6 +255,18 @@ class TestEnforce:
         assert not any(host.was_asked() for host in cloud.hosts.values())
         assert cloud.allocated_on(server) == {'compute1'}
         assert cloud.allocated_on(cloud.migrations(server)[0].uuid) == set()
+
+    @pytest.mark.parametrize('most, said', [(5, True), (6, False)])
+    def test_as_many_as_placement_names(self, cloud, unreachable, most, said):
+        """There may be a safe target among the hosts that the scheduler does not see."""
+        server = cloud.server('compute1')
+        for host in HOSTS[1:]:
+            cloud.say(host, unreachable)
+        cloud.check(*HOSTS[1:])
+        cloud.set('migcheck', 'last_resort_hosts', '0')
+        cloud.set('scheduler', 'max_placement_results', str(most))
+        assert cloud.live_migrate(server).status == 'error'
+        assert bool(cloud.log.lines('WARNING', 'All 4 hosts', 'max_placement_results = 5')) is said
 
     def test_a_host_that_two_checks_reject_counts_for_both(self, cloud, unreachable):
         server = cloud.server('compute1')

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from nova_migcheck.checks.base import Check, Settings
+from nova_migcheck.checks.base import Check, Offer, Settings
 from nova_migcheck.compute import reporter
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import past, published
@@ -21,6 +21,7 @@ BAD = Finding('address', Outcome.FAILURE, 'compute1', 'resolves to 127.0.1.1')
 
 class Some(Check):
     NAME = 'address'
+    OFFERS = (Offer('migration'),)
 
     def run(self, settings):
         yield self.ok('thing')
@@ -443,8 +444,28 @@ class TestStoringNow:
         self.run(keeper)
         assert stored == []
 
-    def test_one_at_a_time(self, keeper, rounds, stored):
+    def test_an_address_that_changed(self, keeper, rounds, stored):
+        """The source looks for it in the target's report."""
+        rounds.facts = {'migration': {'addresses': ['10.0.0.1']}}
+        self.run(keeper)
+        self.run(keeper)
+        assert stored == []
+        rounds.facts = {'migration': {'addresses': ['10.0.0.1', '10.0.0.9']}}
+        keeper.fresh(0)  # a decision waits until it is stored
+        assert len(stored) == 1
+
+    def test_a_decision_does_not_wait_long_for_the_conductor(self, keeper, rounds, stored, monkeypatch):
+        monkeypatch.setattr(reporter, 'STORED', 0.01)
+        go = threading.Event()
+        keeper._store = lambda texts: go.wait(20)
+        self.run(keeper)
+        rounds.findings = [BAD]
+        assert keeper.fresh(0).findings == (BAD,) and not keeper._storing.ended
+        go.set()
+
+    def test_one_at_a_time(self, keeper, rounds, stored, monkeypatch):
         """A conductor that hangs must not collect our threads."""
+        monkeypatch.setattr(reporter, 'STORED', 0.01)
         go = threading.Event()
         keeper._store = lambda texts: (go.wait(20), stored.append(texts))
         keeper.fresh(0)
