@@ -37,6 +37,7 @@ class EndpointCheck(Check):
         'endpoint-name': 'The name of an endpoint does not resolve.',
         'endpoint-no-answer': 'An endpoint accepts connections and never answers.',
         'endpoint-not-in-catalog': 'The service catalog lacks a service that this host needs.',
+        'endpoint-packet-loss': 'Packets are lost between this host and its services.',
         'endpoint-protocol': 'An endpoint answers with another protocol.',
         'endpoint-refused': 'An endpoint refuses connections.',
         'endpoint-resolver': 'No name resolves, or no nameserver answers.',

@@ -27,6 +27,9 @@ NAME = 'endpoint'
 # Faults detected by timeout.
 _TIMED = (Fault.SILENT, Fault.NO_ANSWER, Fault.RESOLVER)
 
+# What one lost packet must not come to: connections that had to send again, and segments.
+_LOSSY, _AGAIN, _AGAIN_OF_SENT = 2, 3, 0.05
+
 # URLs and addresses that a text lists before it counts the rest.
 _LISTED = 10
 
@@ -91,7 +94,7 @@ def diagnose(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) -
     used = {target: endpoints for target, endpoints in picture.endpoints.items() if endpoints}
     troubles = [trouble for target in used for trouble in _troubles(picture, target, needed)]
     found: list[Finding] = []
-    for fold in (_resolver, _cut_off, _message_queue, _addresses):
+    for fold in (_resolver, _cut_off, _losses, _message_queue, _addresses):
         findings, troubles = fold(picture, troubles)
         found += findings
     found += _logins(picture, needed, origin_of)
@@ -175,6 +178,30 @@ def _cut_off(picture: Picture, troubles: list[Trouble]) -> Folded:
     detail = (f'this host is cut off: none of the {len(addresses)} addresses that it needs '
               f'answers: {_some(faults)}; affected: {_some(_targets(mine))}')
     return _common('endpoint-cut-off', troubles, mine, 'this host', detail, remedies.CUT_OFF)
+
+
+def _losses(picture: Picture, troubles: list[Trouble]) -> Folded:
+    """Report that packets are lost, with what got no answer in time for that reason.
+
+    A service that hangs acknowledges what it gets, and an address that nobody has sends nothing.
+    """
+    answers = [answer for target, endpoints in picture.endpoints.items() if endpoints
+               for answer in picture.answers.get(target, {}).values()]
+    lossy = [answer for answer in answers if answer.losses]
+    again = sum(answer.losses.again for answer in lossy)
+    sent = sum(answer.losses.sent for answer in answers)
+    if len(lossy) < _LOSSY or again < _AGAIN or again < sent * _AGAIN_OF_SENT:
+        return [], troubles
+    addresses = list(dict.fromkeys(answer.address for answer in lossy))
+    detail = (f'packets are lost between this host and {_some(addresses)}: {again} of {sent} '
+              f'segments of {len(answers)} connections had to be sent again')
+    mine = [t for t in troubles if t.answer.fault in _TIMED and t.answer.address in addresses]
+    code = 'endpoint-packet-loss'
+    if not mine:
+        return [Finding(NAME, Outcome.WARNING, 'this host', detail, '', remedies.LOSSES,
+                        code=code)], troubles
+    return _common(code, troubles, mine, 'this host', f'{detail}; no answer in time from '
+                   f'{_some(_targets(mine))}', remedies.LOSSES)
 
 
 def _message_queue(picture: Picture, troubles: list[Trouble]) -> Folded:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import socket
 import ssl
 import time
 
 from nova_migcheck.endpoints import greeting, tls, web
+from nova_migcheck.endpoints.losses import Watched
 from nova_migcheck.endpoints.values import Answer, Fault, Target
 from nova_migcheck.finding import without_credentials
 
@@ -29,20 +31,24 @@ def ask(target: Target, address: str, deadline: float, seconds: float, proxy: st
     """
     timeout = max(0.05, deadline - time.monotonic())
     shown = without_credentials(proxy)
+    watched = Watched()
     try:
         if target.scheme in WEB:
-            return _web(target, address, proxy, shown, timeout)
-        return _greet(target, address, timeout, seconds, greet)
+            answer = _web(target, address, proxy, shown, timeout, watched)
+        else:
+            answer = _greet(target, address, timeout, seconds, greet, watched)
     except Exception as error:
         fault, detail = classify(error, seconds)
         if fault is Fault.TLS and target.scheme in ('https', 'amqps') and not proxy:
             left = max(0.05, deadline - time.monotonic())
             detail = tls.explain(error, target.host, address, target.port, target.tls, left)
-        return Answer(address, fault, detail, proxy=shown)
+        answer = Answer(address, fault, detail, proxy=shown)
+    return dataclasses.replace(answer, losses=watched.end())
 
 
-def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -> Answer:
-    reply = web.get(target, address, proxy, timeout)
+def _web(target: Target, address: str, proxy: str, shown: str, timeout: float,
+         watched: Watched) -> Answer:
+    reply = web.get(target, address, proxy, timeout, watched)
     fault = Fault.STATUS if reply.status >= 500 else None
     detail = f'HTTP {reply.status}'
     if fault is None:
@@ -50,7 +56,8 @@ def _web(target: Target, address: str, proxy: str, shown: str, timeout: float) -
     return Answer(address, fault, detail, reply.status, reply.skew, shown)
 
 
-def _greet(target: Target, address: str, timeout: float, seconds: float, speak: bool) -> Answer:
+def _greet(target: Target, address: str, timeout: float, seconds: float, speak: bool,
+           watched: Watched) -> Answer:
     greet = greeting.GREETINGS.get(target.scheme) if speak else greeting.tcp
     if greet is None:
         return Answer(address, Fault.INVALID,
@@ -64,6 +71,7 @@ def _greet(target: Target, address: str, timeout: float, seconds: float, speak: 
             sock.connect((address, target.port))
         except (TimeoutError, socket.timeout):
             return Answer(address, Fault.SILENT, waited(seconds))
+        watched.watch(sock)
         if target.scheme == 'amqps':
             context = tls.context(target.tls, own_socket=True)
             sock = stack.enter_context(

@@ -9,6 +9,7 @@ import ipaddress
 import urllib.parse
 from typing import Any, NamedTuple, Optional, Sequence
 
+from nova_migcheck.endpoints.losses import Losses
 from nova_migcheck.finding import without_credentials
 
 IDENTITY = 'identity'
@@ -123,6 +124,7 @@ class Answer:
     :param status: the HTTP status, otherwise 0
     :param skew: seconds by which the server's clock is ahead of this host's, if it sent a time
     :param proxy: URL of the environment's proxy, if it was used, without credentials
+    :param losses: what the connection had to send again
     """
 
     address: str
@@ -131,6 +133,7 @@ class Answer:
     status: int = 0
     skew: Optional[float] = None
     proxy: str = ''
+    losses: Losses = dataclasses.field(default=Losses(), compare=False)
 
     def well_to_json(self) -> list[Any]:
         """Return an answer without fault, for a later round."""

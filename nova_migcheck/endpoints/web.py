@@ -10,6 +10,7 @@ import urllib.parse
 from typing import Any, NamedTuple, Optional
 
 from nova_migcheck.endpoints import tls as tls_
+from nova_migcheck.endpoints.losses import Watched
 from nova_migcheck.endpoints.values import Target, in_url
 
 
@@ -31,6 +32,24 @@ def proxy_for(url: str) -> str:
     """
     from requests.utils import get_environ_proxies, select_proxy
     return select_proxy(url, get_environ_proxies(url)) or ''
+
+
+def _watch(adapter: Any, watched: Watched) -> None:
+    """Let a requests adapter hand over the socket of each connection that it makes."""
+    manager = adapter.poolmanager
+    pools = dict(manager.pool_classes_by_scheme)
+    for scheme, pool in pools.items():
+
+        class Connection(pool.ConnectionCls):  # type: ignore[name-defined]
+            """urllib3's own connection."""
+
+            def _new_conn(self) -> Any:
+                sock = super()._new_conn()
+                watched.watch(sock)
+                return sock
+
+        pools[scheme] = type(pool.__name__, (pool,), {'ConnectionCls': Connection})
+    manager.pool_classes_by_scheme = pools
 
 
 def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
@@ -82,10 +101,11 @@ def session(context: Optional[ssl.SSLContext], server_name: str = '') -> Any:
     return made
 
 
-def get(target: Target, address: str, proxy: str, timeout: float) -> Reply:
+def get(target: Target, address: str, proxy: str, timeout: float, watched: Watched) -> Reply:
     """Request the target's URL at ``address``, or through ``proxy``, which resolves the name.
 
     :param timeout: seconds for the connection, and for each part of the answer
+    :param watched: is given the connection, unless it goes through a proxy
     :raises requests.RequestException: if there is no answer
     :raises nova_migcheck.endpoints.tls.UnusableFile: if a file that TLS needs cannot be used
     """
@@ -96,6 +116,8 @@ def get(target: Target, address: str, proxy: str, timeout: float) -> Reply:
         headers['Host'] = parts.netloc
         url = urllib.parse.urlunsplit(parts._replace(netloc=f'{in_url(address)}:{target.port}'))
     with session(context, '' if proxy else tls_.server_name(target.host)) as client:
+        if not proxy:
+            _watch(client.get_adapter(url), watched)
         wall, start = time.time(), time.monotonic()
         with client.get(url, headers=headers, timeout=timeout, stream=True, allow_redirects=False,
                         proxies={parts.scheme: proxy} if proxy else None) as response:

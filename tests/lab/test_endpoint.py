@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -532,6 +533,43 @@ class TestProbeInterval:
         with servers.Web(host.island, VIP, 8000), servers.Web(host.island, SPARE, 8000):
             memory = host.look(conf).keep
         assert len(host.look(conf, memory, thorough=False).of(Outcome.WARNING)) == 2
+
+
+class TestPacketLoss:
+    """A bad cable: some packets arrive. Another service gets no answer in time in each round."""
+
+    CONF = '[migcheck]\nextra_endpoints = ' + ','.join(f'http://{VIP}:{port}' for port in range(8000, 8012))
+
+    def look(self, host: Host, dropped: str, timeout: float) -> Round:
+        with contextlib.ExitStack() as stack:
+            for port in range(8000, 8012):
+                stack.enter_context(servers.Web(host.island, VIP, port))
+            host.island.run('nft', '-f', '-', text=f'''
+                table inet loss {{
+                  chain lost {{
+                    type filter hook input priority 0;
+                    ip daddr {VIP} {dropped} drop
+                  }}
+                }}''')
+            try:
+                return host.look(self.CONF, timeout=timeout)
+            finally:
+                host.island.run('nft', 'delete', 'table', 'inet', 'loss')
+
+    def test_one_finding(self, host: Host) -> None:
+        seen = self.look(host, 'tcp dport 8000-8011 numgen random mod 10 < 4', 3.0)
+        [lost] = [f for f in seen.findings if f.code == 'endpoint-packet-loss']
+        assert lost.outcome is Outcome.WARNING and f'between this host and {VIP}' in lost.detail
+        assert not [f for f in seen.findings if f.code == 'endpoint-no-answer']
+
+    def test_a_service_that_hangs_loses_nothing(self, host: Host) -> None:
+        with servers.Silent(host.island, SPARE, 8000):
+            seen = host.look(f'[migcheck]\nextra_endpoints = http://{SPARE}:8000\n', timeout=1.0)
+        assert {f.code for f in seen.of(Outcome.WARNING)} == {'endpoint-no-answer'}
+
+    def test_a_firewall_loses_nothing(self, host: Host) -> None:
+        seen = self.look(host, 'tcp dport 8000-8003', 3.0)
+        assert {f.code for f in seen.of(Outcome.WARNING)} == {'endpoint-silent'}
 
 
 class TestMessageQueue:

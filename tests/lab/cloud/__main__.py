@@ -47,7 +47,7 @@ def main() -> int:
         return conclude(arguments, *merged([result for kept in arguments.merge for result in Result.kept(kept)]))
     terminal = arguments.shell or arguments.console
     if not terminal:
-        chosen(arguments.rows, arguments.at_once)
+        chosen(arguments.rows, arguments.at_once, arguments.repaired)
     if terminal or arguments.only:
         return isolation.isolated('tests.lab.cloud', [sys.argv[1:]], lambda: work(arguments), terminal)
     with tempfile.TemporaryDirectory(prefix='lab-') as directory:
@@ -122,12 +122,12 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
     :raises AssertionError: when the story goes another way
     """
     result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None), versions=versions())
-    if arguments.at_once:
+    if arguments.at_once or arguments.repaired:
         cloud.check_seldom()
-    players = Players(cloud, arguments.at_once)
+    players = Players(cloud, arguments.at_once, arguments.repaired)
     # With --story or --healthy and no table to be written, no row is wanted that is not named.
     wanted = arguments.rows or arguments.rst or not (arguments.story or arguments.healthy)
-    for row in chosen(arguments.rows, arguments.at_once) if wanted else []:
+    for row in chosen(arguments.rows, arguments.at_once, arguments.repaired) if wanted else []:
         result.played.append(players.play(row))
         result.write(arguments.results)
     players.done()
@@ -146,7 +146,7 @@ def merged(results: Sequence[Result]) -> list[Result]:
     for plugin in (False, True):
         of = [result for result in results if result.plugin is plugin]
         if of:
-            played = {(one.row, one.at_once): one for result in of for one in result.played}
+            played = {(one.row, one.at_once, bool(one.repaired)): one for result in of for one in result.played}
             healthy, told = (next((found for result in of[::-1] if (found := getattr(result, what))), []) for what in ('healthy', 'story'))
             commands = dict.fromkeys(result.command for result in of)
             sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, '; '.join(commands), {

@@ -15,6 +15,9 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--at-once', action='store_true',
                       help='ask for the migration within three seconds of the fault, before any round of checks; for the '
                            'rows whose fault can arise in a moment')
+    told.add_argument('--repaired', action='store_true',
+                      help='ask for the migration a moment after the fault was repaired, while the reports still tell of it: '
+                           'A9, E1, S1 and T1')
     told.add_argument('--shell', action='store_true', help='bring it up, and leave you in a shell in it')
     told.add_argument('--console', action='store_true', help='the same with Python, which has the lab as "cloud"')
     told.add_argument('--kvm', action='store_true', help='guests with KVM instead of emulation')

@@ -16,6 +16,9 @@ from tests.lab.cloud.user import Migration, Server
 
 # Seconds after the fault within which the migration is asked for, with --at-once.
 AT_ONCE = 3.0
+# With --repaired: the rows that are played, and the seconds from the repair within which the server must have arrived.
+REPAIRED = ('A9', 'E1', 'S1', 'T1')
+ARRIVED = {'named': 10.0, 'forced': 5.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Played:
     :ivar caught: where the target was refused: ``filter``, ``destination``, ``source``, or said only in its own ``log``; '' when it was not
     :ivar text: the refusal as it was to be read, and where
     :ivar at_once: whether the migration was asked for before any round of checks saw the fault
+    :ivar repaired: seconds from the repair until the server had arrived, with the target ``named`` and ``forced``
     :ivar wrong: what is not as the row wants it; '' when all is (always '' without the plugin)
     """
 
@@ -35,6 +39,7 @@ class Played:
     text: str = ''
     wrong: str = ''
     at_once: bool = False
+    repaired: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def started(self) -> bool:
@@ -45,9 +50,10 @@ class Played:
 class Players:
     """Plays rows, one after the other, in one cloud. A server that comes well out of a row is used for the next."""
 
-    def __init__(self, cloud: Cloud, at_once: bool = False) -> None:
+    def __init__(self, cloud: Cloud, at_once: bool = False, repaired: bool = False) -> None:
         self.cloud = cloud
         self.at_once = at_once
+        self.repaired = repaired
         self._server: Optional[Server] = None
         # When the last row was mended: what a host has said before is not about the next.
         self._mended = 0.0
@@ -88,6 +94,8 @@ class Players:
     def _with_fault(self, fault: Fault) -> Played:
         if self.at_once:
             return self._with_fresh_fault(fault)
+        if self.repaired:
+            return self._after_repair(fault)
         broken, before = time.time(), self.cloud.nodes[TARGET].compute.mark()
         fault.set()
         fault.restart()
@@ -129,6 +137,27 @@ class Players:
         if took > AT_ONCE:
             wrong = f'{wrong}; asked {took:.1f} s after the fault'.lstrip('; ')
         return Played(fault.row, True, migration, caught, text, wrong)
+
+    def _after_repair(self, fault: Fault) -> Played:
+        """Ask for the migration when the target has reported the fault, and it was repaired a moment ago."""
+        assert self._server is not None
+        took = {}
+        for way in ARRIVED:
+            broken = time.time()
+            fault.set()
+            self.cloud.wait_checked(TARGET, since=broken)
+            fault.clear()
+            mended = time.monotonic()
+            migration = self._server.migrate(TARGET, force=way == 'forced')
+            took[way] = time.monotonic() - mended
+            wrong = '' if migration.completed and migration.host == TARGET else f'{way}: {migration.read}'
+            if not wrong and took[way] > ARRIVED[way]:
+                wrong = f'{way}: arrived {took[way]:.1f} s after the repair'
+            if wrong:
+                break
+            self._drop_server()
+            self._server_away_from_target()
+        return Played(fault.row, self.cloud.plugin, migration, repaired=took, wrong=wrong)
 
     def _server_away_from_target(self) -> Server:
         if self._server is not None and self._server.host == TARGET:
@@ -199,10 +228,11 @@ def _judge(fault: Fault, migration: Migration, caught: str, text: str) -> str:
     return '; '.join(wrong)
 
 
-def chosen(names: list[str], at_once: bool = False) -> list[str]:
+def chosen(names: list[str], at_once: bool = False, repaired: bool = False) -> list[str]:
     """The rows to play, in the table's order; all that can be played when none is named.
 
     :param at_once: of those, the ones whose fault can arise in a moment
+    :param repaired: of those, the ones of :data:`REPAIRED`
 
     :raises SystemExit: for a row that is not there, with the reason
     """
@@ -213,7 +243,7 @@ def chosen(names: list[str], at_once: bool = False) -> list[str]:
             raise SystemExit(f'there is no row {name}; there are {" ".join(ordered(ROWS))}')
         if at_once and not ROWS[name].is_momentary():
             raise SystemExit(f'{name} cannot be played at once: its fault does not arise in a moment')
-    found = ordered(names or ROWS)
+    found = ordered(names or (REPAIRED if repaired else ROWS))
     return [name for name in found if ROWS[name].is_momentary()] if at_once else found
 
 

@@ -41,9 +41,10 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
              f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {told}, ``virt_type = {virt_type}``.', '']
     lines += ['Faults', '======', '']
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'asked at once',
-                     'what the administrator reads'),
+                     'repaired, arrived after', 'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
-    lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.', '']
+    lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.',
+              'The seconds after a repair end when the server has arrived.', '']
     if story:
         lines += ['The story', '=========', '', *(f'* {_text(line)}' for line in story), '']
     if pairs:
@@ -55,10 +56,11 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
 
 def _row(row: str, stock: Iterable[Played], plugin: Iterable[Played]) -> tuple[str, ...]:
     before = next((p for p in stock if p.row == row and not p.at_once), None)
-    after = next((p for p in plugin if p.row == row and not p.at_once), None)
+    after = next((p for p in plugin if p.row == row and not p.at_once and not p.repaired), None)
+    mended = next((p for p in plugin if p.row == row and p.repaired), None)
     at_once = next((p for p in plugin if p.row == row and p.at_once), None)
     told = _plugin(at_once) if at_once or ROWS[row].is_momentary() else 'cannot be'
-    return (row, ROWS[row].text, _stock(before), _plugin(after), told,
+    return (row, ROWS[row].text, _stock(before), _plugin(after), told, _repaired(mended),
             _short(after.text) if after and after.caught else '')
 
 
@@ -67,6 +69,13 @@ def _stock(played: Optional[Played]) -> str:
         return 'not run'
     told = _short(played.migration.read, 160) if played.migration.read else 'nothing'
     return f'{"**started**" if played.started else "not started"}; {_end(played.migration)}; user reads: {told}'
+
+
+def _repaired(played: Optional[Played]) -> str:
+    if played is None:
+        return ''
+    told = ', '.join(f'{seconds:.1f} s ({way})' for way, seconds in played.repaired.items())
+    return f'**WRONG**: {_short(played.wrong)}' if played.wrong else told
 
 
 def _plugin(played: Optional[Played]) -> str:
@@ -90,7 +99,7 @@ def _short(text: str, size: int = _CELL) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 16 20 20 15 25', '']
+    lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 4 15 19 19 14 7 22', '']
     for row in (head, *rows):
         for number, cell in enumerate(row):
             lines.append(f'   {"* -" if number == 0 else "  -"} {_text(cell)}'.rstrip())

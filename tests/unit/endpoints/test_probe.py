@@ -76,7 +76,7 @@ def test_what_the_libraries_make_themselves(error: BaseException, fault: Fault, 
 
 
 def test_an_unknown_scheme_is_said() -> None:
-    answer = probe._greet(Target('gopher://10.0.0.5:70'), '127.0.0.1', 1.0, 1.0, speak=True)
+    answer = probe._greet(Target('gopher://10.0.0.5:70'), '127.0.0.1', 1.0, 1.0, speak=True, watched=probe.Watched())
     assert answer.fault is Fault.INVALID and 'gopher:// is not one of' in answer.detail
 
 
