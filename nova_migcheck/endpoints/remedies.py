@@ -11,7 +11,7 @@ from nova_migcheck.endpoints.values import MESSAGING, Answer, Fault
 
 RESOLVER = 'check /etc/resolv.conf, the nameservers in it and the route to them, and /etc/hosts'
 CUT_OFF = 'check this host first: links, bond, VLAN, routes, firewall'
-LOSSES = ('check the link of this host to them: ip -s link, ethtool -S, the cable and the switch; a '
+LOSSES = ('check the link of this host to them: ip -s link, ethtool -S, the cable, the switch; a '
           'migration would be slow there, or hang')
 CATALOG = ('make keystone reachable from this host; the endpoints in its catalog are then checked, '
            'too')
