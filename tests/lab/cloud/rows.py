@@ -55,6 +55,8 @@ class Players:
         self.at_once = at_once
         self.repaired = repaired
         self._server: Optional[Server] = None
+        # Whether the row has taken its fault away itself.
+        self._is_clear = False
         # When the last row was mended: what a host has said before is not about the next.
         self._mended = 0.0
 
@@ -69,11 +71,13 @@ class Players:
             else:
                 fault = kind(self.cloud, self._server_away_from_target().host)
             self.cloud.wait_well(self._mended)
+            self._is_clear = False
             try:
                 played = self._with_fault(fault)
             finally:
                 self._mended = time.time()
-                fault.clear()
+                if not self._is_clear:
+                    fault.clear()
                 fault.restart()
         except Exception as e:
             # One row that the lab cannot play must not cost the others; it counts as wrong.
@@ -143,10 +147,11 @@ class Players:
         assert self._server is not None
         took = {}
         for way in ARRIVED:
-            broken = time.time()
+            broken, self._is_clear = time.time(), False
             fault.set()
             self.cloud.wait_checked(TARGET, since=broken)
             fault.clear()
+            self._is_clear = True
             mended = time.monotonic()
             migration = self._server.migrate(TARGET, force=way == 'forced')
             took[way] = time.monotonic() - mended
