@@ -11,7 +11,7 @@ from typing import Any, Callable, ClassVar, Iterable, Iterator, Mapping, Optiona
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Finding, Outcome
 
-__all__ = ['Check', 'Fact', 'Keep', 'Offer', 'Result', 'Settings']
+__all__ = ['Check', 'Fact', 'Keep', 'Offer', 'Result', 'Server', 'Settings']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,29 @@ class Offer:
     :param between: compares the facts of the source and of the target, without the keys of
         ``per_host``, and returns findings about the target; none when they fit. Either may be
         anything, since it comes from another host. Pure: it runs in nova-scheduler
+    :param distinct: a key of ``per_host`` with a text that no two hosts may share, at least 16
+        characters long
+    :param same: returns the finding for two hosts that share it
     """
 
     name: str
     per_host: tuple[str, ...] = ()
     keep: int = 0
     between: Optional[Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[Finding]]] = None
+    distinct: str = ''
+    same: Optional[Callable[[str], Finding]] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """What Nova knows of a server that is about to leave, and will write into its XML.
+
+    :param extra_specs: of its flavor
+    :param mtus: MAC in lower case -> MTU of the network, as Nova knows it now
+    """
+
+    extra_specs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    mtus: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +127,16 @@ class Check(abc.ABC):
         It is pure, and runs in nova-scheduler, in nova-compute and in the command line.
 
         :param needs: what :meth:`needs` returned; it comes from another host
+        :param target: fact -> what of it is alike on many hosts
+        """
+        return ()
+
+    @staticmethod
+    def leaves(domain: ElementTree.Element, server: Server,
+               target: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
+        """Look at a running guest that is about to leave, on the source; yield what prevents it.
+
+        :param domain: its live XML, as it is now
         :param target: fact -> what of it is alike on many hosts
         """
         return ()

@@ -10,12 +10,16 @@ import importlib
 import json
 import logging
 import xml.etree.ElementTree as ElementTree
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from nova_migcheck.checks.base import Check
+from nova_migcheck.checks.base import Check, Server
 from nova_migcheck.finding import Finding, Outcome
 
 LOG = logging.getLogger(__name__)
+
+# Characters of a text that no two hosts may share: a shorter one would be found in any report.
+_DISTINCT = 16
+
 
 def text_of(needs: Any) -> str:
     """Return needs as JSON; equal needs are equal texts."""
@@ -30,12 +34,14 @@ class Registry:
 
     :ivar offers: name of a fact -> its declaration
     :ivar needing: name of a check that reads the needs of guests -> the check
+    :ivar leaving: name of a check that looks at a guest which leaves -> the check
     :ivar of_services: check names of findings about a service that many hosts use
     :ivar transient: check names of findings whose cause may be gone a moment later
     """
 
     def __init__(self, checks: Sequence[type[Check]]) -> None:
         self.needing = {check.NAME: check for check in checks if check.needs is not Check.needs}
+        self.leaving = {check.NAME: check for check in checks if check.leaves is not Check.leaves}
         self.of_services = frozenset(name for check in checks for name in check.OF_SERVICES)
         self.transient = frozenset(name for check in checks for name in check.TRANSIENT)
         self._check_of = {offer.name: check.NAME for check in checks for offer in check.OFFERS}
@@ -79,15 +85,34 @@ class Registry:
         found: list[Finding] = []
         for name, value in (json.loads(needs) if needs else {}).items():
             check = self.needing.get(name)
-            if check is None:
-                continue
-            try:
-                found += check.compare(value, target)
-            except Exception as e:  # a boundary to a plugin
-                found.append(Finding(
-                    name, Outcome.UNKNOWN, name, f'what the guest needs cannot be compared with '
-                    f'the target: {type(e).__name__}: {e}', '', 'this is a bug in the check',
-                    code='comparison-broken'))
+            if check is not None:
+                found += _compared(name, check.compare, value, target)
+        return found
+
+    def leaves(self, domain: ElementTree.Element, server: Server, target: Facts) -> list[Finding]:
+        """Return what prevents a guest from leaving for a target. It is called on the source."""
+        return [finding for name, check in self.leaving.items()
+                for finding in _compared(name, check.leaves, domain, server, target)]
+
+    def distinct(self, own: Facts) -> list[str]:
+        """Return the texts that no other host may share.
+
+        :param own: fact -> what of it differs on every host
+        """
+        values = [own.get(name, {}).get(offer.distinct) for name, offer in self.offers.items()
+                  if offer.distinct]
+        return [value for value in values if isinstance(value, str) and len(value) >= _DISTINCT]
+
+    def same(self, source: Facts, target: Facts) -> list[Finding]:
+        """Return the findings for texts that two hosts share, and must not.
+
+        :param source: fact -> what of it differs on every host
+        """
+        found = []
+        for name, offer in self.offers.items():
+            value = source.get(name, {}).get(offer.distinct)
+            if offer.same is not None and value and value in self.distinct(target):
+                found.append(offer.same(value))
         return found
 
     def between(self, source: Facts, target: Facts) -> list[Finding]:
@@ -109,6 +134,18 @@ class Registry:
                     f'{type(e).__name__}: {e}', 'ComputeNode.stats', 'this is a bug in the check',
                     code='comparison-broken'))
         return found
+
+
+def _compared(name: str, compare: Callable[..., Iterable[Finding]], *values: Any) -> list[Finding]:
+    """Return what a check's comparison yields, or one finding for what it raises."""
+    try:
+        return list(compare(*values))
+    except Exception as e:  # a boundary to a plugin
+        LOG.debug('The check %s cannot compare a guest with a target', name, exc_info=True)
+        return [Finding(
+            name, Outcome.UNKNOWN, name, f'what the guest needs cannot be compared with the '
+            f'target: {type(e).__name__}: {e}', '', 'this is a bug in the check',
+            code='comparison-broken')]
 
 
 def of_entries(entries: Mapping[str, str]) -> Registry:

@@ -13,6 +13,7 @@ from oslo_log import log as logging
 from nova_migcheck import cpu as cpus
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.checks import loading
+from nova_migcheck.checks.base import Server
 from nova_migcheck.compute.destination import CONDUCTOR, HOST_MARK, LIBVIRT, read_report
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
@@ -142,12 +143,13 @@ class Source:
     def _needs_fit(self, instance: Any, target: Optional[Report]) -> list[Finding]:
         """Compare what the guest needs now, besides its CPU, with what the target has published."""
         registry = loading.of(self._policies.checks)
-        if target is None or not registry.needing:
+        if target is None or not (registry.needing or registry.leaving):
             return []
         try:
-            xml = self._bounded.call(
-                LIBVIRT, lambda: self._libvirt.get_guest(instance).get_xml_desc())
-            return registry.compare(registry.needs(cpuxml.parse(xml)), target.common)
+            domain = cpuxml.parse(self._bounded.call(
+                LIBVIRT, lambda: self._libvirt.get_guest(instance).get_xml_desc()))
+            return [*registry.compare(registry.needs(domain), target.common),
+                    *registry.leaves(domain, _server(instance), target.common)]
         except (TimeoutError, ValueError, exception.NovaException) as e:
             return [Finding('report', Outcome.UNKNOWN, 'guest',
                             f'what the guest needs is unknown: {e}', 'its live XML in libvirt',
@@ -188,6 +190,17 @@ class Source:
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:
             self._paths.release()
+
+
+def _server(instance: Any) -> Server:
+    """Return what Nova will write into the XML of a server for its target."""
+    mtus = {}
+    for vif in instance.get_network_info():
+        mtu = (vif.get('network') or {}).get('meta', {}).get('mtu')
+        if mtu and vif.get('address'):
+            mtus[vif['address'].lower()] = int(mtu)
+    flavor = instance.flavor
+    return Server(dict(flavor.extra_specs) if flavor and 'extra_specs' in flavor else {}, mtus)
 
 
 def _concerning(block_device_info: Any, findings: Iterable[Finding]) -> list[Finding]:

@@ -158,6 +158,9 @@ class Judge:
         site = published.site(source) if source is not None else None
         self._cache = self._memory.of(guest, site)
         self._hz = guest.cpu.tsc_hz if guest.cpu else None
+        own = source.own if source is not None and guest.running else {}
+        # What stands in the report of a host that must not have it, as the source has it.
+        self._distinct = loading.of(policies.checks).distinct(own)
         # site of a target -> what comparing it with the source's finds
         self._together: dict[str, list[Finding]] = {}
         # Reports sort by age as strings: each begins with the version and a ten-digit time.
@@ -211,14 +214,21 @@ class Judge:
         verdict = self._cache.verdicts.get(text[published.KIND])
         if verdict is None:
             verdict = self._judge_kind(text)
+        if self._is_twin(text):
+            report = _read(text)
+            return self._missing if report is None else self._judge(report)
         return self._with_frequency(self._hz, text, verdict) if self._hz else verdict
+
+    def _is_twin(self, text: str) -> bool:
+        """Return whether a host has published something that only the source may have."""
+        return any(value in text for value in self._distinct)
 
     def in_full(self, stats: Any) -> Verdict:
         """Return the verdict on a host with the texts of its own findings, for people."""
         text = _text(stats)
         if text is None:
             return self._missing
-        if self._hz or not self._oldest <= text < self._newest:
+        if self._hz or self._is_twin(text) or not self._oldest <= text < self._newest:
             report = _read(text)
             return self.verdict(stats) if report is None else self._judge(report)
         try:

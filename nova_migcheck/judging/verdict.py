@@ -90,6 +90,7 @@ def judge_fresh(guest: Guest, source: Optional[Report], target: Report, policies
         findings += loading.of(policies.checks).compare(guest.requirements, target.common)
     if guest.running and source is not None:
         findings += between(source, target, policies) if together is None else together
+        findings += loading.of(policies.checks).same(source.own, target.own)
     return settle(concerning(guest, findings), policies) + verdict
 
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read from the live XML of a guest what it needs of the QEMU, and of the kernel, of a target."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Iterator, Mapping, Optional
+
+# A kernel that knows USO offloads of a tap device, and the first machine types that use them
+# (QEMU 8.2).
+USO_KERNEL = (6, 2)
+_USO_TYPE = (8, 2)
+
+# What begins the names of a family of machine types, whose devices are alike.
+_FAMILIES = ('pc-i440fx', 'pc-q35', 'virt', 'pseries', 's390-ccw-virtio')
+
+# A name from another host is shown on a terminal, and compared with libvirt's own names.
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+:/ -]{0,199}')
+
+# What is compared with <domainCapabilities>: element of a device, the element below it with the
+# attribute ('' for the device itself), the attribute, and where the capabilities list it.
+DEVICES = (
+    ('disk', '', 'device', 'disk diskDevice'),
+    ('disk', 'target', 'bus', 'disk bus'),
+    ('graphics', '', 'type', 'graphics type'),
+    ('video', 'model', 'type', 'video modelType'),
+    ('tpm', '', 'model', 'tpm model'),
+    ('tpm', 'backend', 'type', 'tpm backendModel'),
+    ('tpm', 'backend', 'version', 'tpm backendVersion'),
+    ('filesystem', 'driver', 'type', 'filesystem driverType'),
+    ('rng', '', 'model', 'rng model'),
+    ('rng', 'backend', 'model', 'rng backendModel'))
+
+
+def family(machine: str) -> str:
+    """Return the family of a machine type, ``pc-q35`` of ``pc-q35-7.2`` and others."""
+    return next((one for one in _FAMILIES if machine.startswith(one)), machine)
+
+
+def needs(domain: ElementTree.Element, kernel: str = '') -> Optional[dict[str, Any]]:
+    """Return what a running guest needs, as JSON that is the same for guests that are alike.
+
+    :param domain: its live XML
+    :param kernel: release of the kernel that it runs on
+    :returns: ``arch``, ``type``; if there are any ``emulator``, ``devices``, ``cores`` (logical
+        CPUs in each package, if libvirt will look for the feature ``ht``), ``uso`` (release of the
+        kernel), ``fixed`` (what keeps it where it is). None if it names no machine type
+    """
+    kind = domain.find('os/type')
+    if kind is None or not _is_name(kind.get('arch')) or not _is_name(kind.get('machine')):
+        return None
+    found: dict[str, Any] = {'arch': kind.get('arch'), 'type': kind.get('machine')}
+    emulator = (domain.findtext('devices/emulator') or '').strip()
+    if _is_name(emulator[1:]) and emulator.startswith('/'):
+        found['emulator'] = emulator
+    more = {'devices': sorted(set(_devices(domain))), 'cores': _cores(domain),
+            'uso': kernel if _has_uso(domain, found['type'], kernel) else '',
+            'fixed': sorted(set(_fixed(domain)))}
+    return {**found, **{key: value for key, value in more.items() if value}}
+
+
+def _is_name(text: Optional[str]) -> bool:
+    return bool(text and _NAME.fullmatch(text))
+
+
+def _devices(domain: ElementTree.Element) -> Iterator[str]:
+    """Yield ``disk bus=virtio`` and the like."""
+    for device, below, attribute, listed in DEVICES:
+        for element in domain.iterfind(f'devices/{device}'):
+            holder = element.find(below) if below else element
+            value = holder.get(attribute) if holder is not None else None
+            if _is_name(value):
+                yield f'{listed}={value}'
+    loader = domain.find('os/loader')
+    if loader is not None and _is_name((loader.text or '').strip()[1:]):
+        yield f'loader={(loader.text or "").strip()}'
+    if loader is not None and loader.get('secure') == 'yes':
+        yield 'loader secure=yes'
+
+
+def _cores(domain: ElementTree.Element) -> int:
+    """Return the logical CPUs in each package of an x86 guest, 0 if one, or if it has ``ht``."""
+    cpu, topology = domain.find('cpu'), domain.find('cpu/topology')
+    if cpu is None or topology is None or cpu.get('check') != 'full':
+        return 0
+    if any(feature.get('name') == 'ht' for feature in cpu.iterfind('feature')):
+        return 0
+    count = 1
+    for name in ('dies', 'clusters', 'cores', 'threads'):
+        value = topology.get(name, '1')
+        count *= int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 1
+    return count if count > 1 else 0
+
+
+def version(text: str) -> tuple[int, ...]:
+    """Return the numbers that a release begins with: (6, 1, 0) of ``6.1.0-18-amd64``."""
+    match = re.match(r'\d{1,6}(\.\d{1,6}){0,3}', text)
+    return tuple(map(int, match.group().split('.'))) if match else ()
+
+
+def _has_uso(domain: ElementTree.Element, machine: str, kernel: str) -> bool:
+    """Return whether a NIC of the guest has offloads that the target's kernel must have too."""
+    numbers = re.search(r'-(\d{1,3}\.\d{1,3})$', machine)
+    if not numbers or version(numbers[1]) < _USO_TYPE or version(kernel) < USO_KERNEL:
+        return False
+    return any(model.get('type', '').startswith('virtio')
+               for model in domain.iterfind('devices/interface/model'))
+
+
+def _fixed(domain: ElementTree.Element) -> Iterator[str]:
+    """Yield what QEMU cannot migrate: a vhost-user device whose memory is not shared."""
+    shared = domain.find("memoryBacking/access[@mode='shared']") is not None or any(
+        cell.get('memAccess') == 'shared' for cell in domain.iterfind('cpu/numa/cell'))
+    if shared:
+        return
+    for device in ('interface', 'disk'):
+        for element in domain.iterfind(f"devices/{device}[@type='vhostuser']"):
+            target = element.find('target')
+            name = target.get('dev', '') if target is not None else ''
+            yield f'{device} {name if _is_name(name) else "of type vhostuser"}'
+
+
+def jobs(domain: ElementTree.Element) -> dict[str, str]:
+    """Return disk -> kind of the block job that is active on it, as far as the XML shows it."""
+    found = {}
+    for disk in domain.iterfind('devices/disk'):
+        mirror, target = disk.find('mirror'), disk.find('target')
+        if mirror is not None and target is not None:
+            found[target.get('dev', '?')[:40]] = mirror.get('job', 'copy')[:40]
+    return found
+
+
+def mtus(domain: ElementTree.Element) -> Mapping[str, int]:
+    """Return MAC in lower case -> MTU, for each NIC whose XML names one."""
+    found = {}
+    for nic in domain.iterfind('devices/interface'):
+        mac, mtu = nic.find('mac'), nic.find('mtu')
+        size = mtu.get('size', '') if mtu is not None else ''
+        if mac is not None and size.isascii() and size.isdigit() and len(size) < 7:
+            found[mac.get('address', '').lower()] = int(size)
+    return found
+
+
+def shares(domain: ElementTree.Element) -> Optional[int]:
+    """Return the guest's CPU shares, None if its XML names none."""
+    text = (domain.findtext('cputune/shares') or '').strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else None

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows M1 to M11 of the fault table, as far as two documents show them, and their healthy neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nova_migcheck.machine import comparison
+
+NEEDS = {
+    "arch": "x86_64",
+    "type": "pc-i440fx-7.2",
+    "emulator": "/usr/bin/qemu-system-x86_64",
+    "devices": [
+        "disk bus=virtio",
+        "graphics type=vnc",
+        "video modelType=cirrus",
+        "tpm backendVersion=2.0",
+    ],
+}
+OFFERS = {
+    "qemu": "9.2.0",
+    "libvirt": "10.7.0",
+    "kernel": "6.1.0-18-amd64",
+    "cgroup": 2,
+    "types": {"x86_64": "pc pc-i440fx-7.2 pc-q35-7.2", "i686": "pc"},
+    "emulators": "/usr/bin/qemu-system-x86_64",
+    "no_emulators": "/usr/libexec/qemu-kvm /usr/bin/kvm",
+    "devices": {
+        "pc-i440fx": {
+            "disk bus": "virtio ide",
+            "graphics type": "vnc",
+            "video modelType": "vga cirrus",
+        },
+        "pc-q35": {"disk bus": "virtio", "video modelType": "vga"},
+    },
+}
+
+
+def codes(needs: dict[str, Any], offers: dict[str, Any]) -> list[str]:
+    return [one.code for one in comparison.compare({**NEEDS, **needs}, {**OFFERS, **offers})]
+
+
+@pytest.mark.parametrize(
+    "needs, offers",
+    [
+        ({}, {}),
+        ({"type": "pc"}, {}),
+        ({}, {"types": {}}),
+        ({}, {"types": {"aarch64": "virt"}}),  # M1: alias; nothing is listed
+        ({"emulator": "/opt/qemu"}, {}),
+        ({"emulator": "/usr/bin/kvm"}, {"no_emulators": ""}),
+        ({"emulator": ""}, {}),  # M2: nobody asked
+        ({}, {"devices": {}}),
+        ({"devices": ["tpm model=tpm-crb"]}, {}),  # M4: a list that is not there
+        ({"type": "pc-q35-7.2", "devices": ["disk bus=virtio"]}, {}),
+        ({"cores": 2}, {}),
+        ({"cores": 2}, {"qemu": "10.0.0", "libvirt": "11.10.0"}),
+        ({}, {"qemu": "10.0.0"}),  # M8
+        ({"cores": 2, "arch": "aarch64"}, {"qemu": "10.0.0"}),
+        ({"cores": 2}, {"qemu": "10.0.0", "libvirt": ""}),
+        ({"uso": "6.8.0"}, {"kernel": "6.2.0"}),
+        ({"uso": "6.8.0"}, {"kernel": ""}),
+    ],
+)  # M10
+def test_healthy(needs, offers) -> None:
+    assert codes(needs, offers) == []
+
+
+def test_a_host_that_tells_nothing() -> None:
+    assert list(comparison.compare({**NEEDS, "cores": 2, "uso": "6.8"}, {})) == []
+
+
+@pytest.mark.parametrize(
+    "needs, offers, code, names",
+    [
+        ({"type": "pc-i440fx-9.9"}, {}, "machine-type-missing", ["pc-i440fx-9.9", "QEMU 9.2.0"]),
+        (
+            {"emulator": "/usr/libexec/qemu-kvm"},
+            {},
+            "machine-emulator-missing",
+            ["/usr/libexec/qemu-kvm", "/usr/bin/qemu-system-x86_64"],
+        ),
+        (
+            {"devices": ["video modelType=qxl", "graphics type=spice"]},
+            {},
+            "machine-device-missing",
+            ["video modelType qxl, graphics type spice", "QEMU 9.2.0"],
+        ),
+        (
+            {"devices": ["disk bus=ide"], "type": "pc-q35-7.2"},
+            {},
+            "machine-device-missing",
+            ["disk bus ide"],
+        ),
+        (
+            {"devices": ["tpm model=tpm-crb"]},
+            {"devices": {"pc-i440fx": {"tpm model": ""}}},
+            "machine-device-missing",
+            ["tpm model tpm-crb"],
+        ),
+        (
+            {"cores": 4},
+            {"qemu": "10.0.2", "libvirt": "11.3.0"},
+            "machine-ht",
+            ["ht", "10.0.2", "11.3.0", "4 CPUs"],
+        ),
+        ({"fixed": ["interface vhu1"]}, {}, "machine-fixed", ["interface vhu1", "vhost-user"]),
+    ],
+)
+def test_refused(needs, offers, code, names) -> None:
+    (misfit,) = comparison.compare({**NEEDS, **needs}, {**OFFERS, **offers})
+    assert misfit.code == code and not misfit.warning and misfit.remedy and misfit.origin
+    for name in names:
+        assert name in misfit.detail
+
+
+def test_an_offload_is_a_warning() -> None:
+    """Distributions backport."""
+    (misfit,) = comparison.compare({**NEEDS, "uso": "6.8.0-31"}, OFFERS)
+    assert (
+        misfit.warning
+        and misfit.code == "machine-offload"
+        and "6.8.0-31" in misfit.detail
+        and "6.1.0-18-amd64" in misfit.detail
+    )
+
+
+def test_post_copy() -> None:
+    permits, cannot = (
+        {"post_copy": True},
+        {"no_userfaultfd": "vm.unprivileged_userfaultfd = 0, and QEMU runs as user 64055"},
+    )
+    (misfit,) = comparison.between(permits, cannot)
+    assert misfit.code == "machine-post-copy" and cannot["no_userfaultfd"] in misfit.detail
+    for source, target in (({}, cannot), (permits, {}), (cannot, permits)):
+        assert list(comparison.between(source, target)) == []
+
+
+@pytest.mark.parametrize(
+    "jobs, mtus, networks, shares, cgroup, code",
+    [
+        ({"vda": "copy"}, {}, {}, 0, 2, "machine-block-job"),
+        ({}, {"m": 1450}, {"m": 1500}, 0, 2, "machine-mtu"),
+        ({}, {}, {}, 10_001, 2, "machine-shares"),
+        ({}, {"m": 1450}, {"m": 1450}, 10_000, 2, None),
+        ({}, {"m": 1450}, {}, 10_001, 1, None),
+        ({}, {}, {"m": 9000}, 0, 2, None),
+    ],
+)
+def test_leaves(jobs, mtus, networks, shares, cgroup, code) -> None:
+    found = [
+        one.code for one in comparison.leaves(jobs, mtus, networks, shares, {"cgroup": cgroup})
+    ]
+    assert found == ([code] if code else [])
