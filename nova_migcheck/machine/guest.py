@@ -35,6 +35,8 @@ DEVICES = (
 
 def family(machine: str) -> str:
     """Return the family of a machine type, ``pc-q35`` of ``pc-q35-7.2`` and others."""
+    if re.match(r'pc(-\d|$)', machine):  # as the first ones were called
+        return _FAMILIES[0]
     return next((one for one in _FAMILIES if machine.startswith(one)), machine)
 
 

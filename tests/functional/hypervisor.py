@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import uuid
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Callable, Iterable, Sequence
 
@@ -48,6 +49,10 @@ class Hypervisor(fakelibvirt.Connection):
         super().__init__('qemu:///system', hostname=hostname, host_info=fakelibvirt.HostInfo(
             cpu_nodes=2, cpu_sockets=1, cpu_cores=2, cpu_threads=2))
         self._cpu = cpu
+        # What libvirt tells of it besides: Nova's fake has one host UUID for all hosts.
+        self.uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, hostname))
+        self.lacks: tuple[str, ...] = ()
+        self.qemu = 0
         self._telling = threading.Lock()
         self._path = os.path.join(directory, f'{hostname}.libvirt.json')
 
@@ -77,7 +82,8 @@ class Hypervisor(fakelibvirt.Connection):
             'domain_capabilities': self._domain_capabilities(None, self._cpu.arch, None, 'kvm', 0),
             'hostname': self.getHostname(),
             'libvirt_version': self.getLibVersion(),
-            'qemu_version': self.getVersion(),
+            'qemu_version': self.qemu or self.getVersion(),
+            'lacks': self.lacks,
             'domains': [(domain.UUIDString(), domain.ID(), domain.XMLDesc(0))
                         for domain in list(self._vms.values()) if domain.isActive()],
         }
@@ -120,6 +126,7 @@ class Hypervisor(fakelibvirt.Connection):
 
     def getCapabilities(self) -> str:
         tree = ElementTree.fromstring(super().getCapabilities())
+        tree.find('./host/uuid').text = self.uuid
         cpu = tree.find('./host/cpu')
         for tag in ('model', 'vendor'):
             cpu.find(tag).text = getattr(self._cpu, tag)

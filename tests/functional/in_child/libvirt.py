@@ -67,6 +67,8 @@ class virConnect:
 
     def getDomainCapabilities(self, emulator: Any, arch: str, machine: Any, virt_type: str, flags: int = 0) -> str:
         _asked(cpu_rules.serves, self._cpu, arch, virt_type)
+        if emulator in self._state['lacks']:
+            raise libvirtError(f'Cannot check QEMU binary {emulator}: No such file or directory')
         return self._state['domain_capabilities']
 
     def getHostname(self) -> str:
