@@ -11,7 +11,7 @@ VIRTS = ('qemu', 'kvm')
 
 _DOMAIN = """
 <domain type='{virt}'>
-  <name>guest</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>
+  <name>guest</name><memory unit='MiB'>16</memory><vcpu>{cores}</vcpu>
   <os><type arch='x86_64' machine='{machine}'>hvm</type></os><features><acpi/></features>
   {cpu}
   <devices>
@@ -50,6 +50,7 @@ class Guest:
     :param features: (name, policy) of each that is added to its model
     :param fitted: whether what the source lacks is switched off
     :param match: how a definition by a model is to be matched
+    :param cores: in its one package
     """
 
     name: str
@@ -58,6 +59,7 @@ class Guest:
     features: tuple[tuple[str, str], ...] = ()
     fitted: bool = False
     match: str = 'exact'
+    cores: int = 1
     virts: Sequence[str] = VIRTS
 
     def start(self, conn: Any, virt: str, machine: str) -> Any:
@@ -70,7 +72,8 @@ class Guest:
         if virt == 'kvm' and self.mode.startswith('host-'):
             features[_NEVER_WITH_KVM] = 'disable'
         while True:
-            domain = _DOMAIN.format(virt=virt, machine=machine, cpu=self._cpu(features))
+            domain = _DOMAIN.format(virt=virt, machine=machine, cores=self.cores,
+                                    cpu=self._cpu(features))
             try:
                 return conn.createXML(domain)
             except libvirt.libvirtError as error:
@@ -87,7 +90,8 @@ class Guest:
         changes = ''.join(f"<feature policy='{policy}' name='{name}'/>"
                           for name, policy in features.items())
         match = f" match='{self.match}'" if self.mode == 'custom' else ''
-        return f"<cpu mode='{self.mode}'{match}>{model}{changes}</cpu>"
+        topology = f"<topology sockets='1' cores='{self.cores}' threads='1'/>"
+        return f"<cpu mode='{self.mode}'{match}>{model}{topology}{changes}</cpu>"
 
 
 def guests() -> Iterator[Guest]:
@@ -107,5 +111,10 @@ def guests() -> Iterator[Guest]:
     for name in _NEWER_NAMES:
         for policy in ('disable', 'optional', 'require'):
             yield Guest(f'Nehalem, {name} {policy}', model='Nehalem', features=((name, policy),))
+    # QEMU since 10.0 says of them that they have ht.
+    yield Guest('host-model, 2 cores', 'host-model', cores=2)
+    yield Guest('Nehalem, 2 cores', model='Nehalem', cores=2)
+    yield Guest('Nehalem, 2 cores, ht require', model='Nehalem', cores=2,
+                features=(('ht', 'require'),))
     for model in (*_FITTED, *_NEWER):
         yield Guest(model, model=model, fitted=True)

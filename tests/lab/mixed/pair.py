@@ -15,8 +15,10 @@ from unittest import mock
 from nova_migcheck import cpu as cpus
 from nova_migcheck.checks.base import Fact, Settings
 from nova_migcheck.checks.cpu import CpuCheck
+from nova_migcheck.checks.machine import MachineCheck
 from nova_migcheck.checks.registry import Registry
 from nova_migcheck.cpu import hypervisor
+from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.report import published
 from nova_migcheck.report import report as reports
 from tests.lab.libvirt_host import LibvirtHost
@@ -85,6 +87,12 @@ class Side:
         assert read is not None and read.cpu is not None, said
         return read
 
+    def machine(self, virt: str) -> Any:
+        """What its machine check publishes."""
+        settings = Settings(options={'libvirt': {'virt_type': virt}})
+        return next(one.value for one in MachineCheck()._answers(settings, self.conn)
+                    if isinstance(one, Fact))
+
     def machines(self) -> set[str]:
         """Its types of a PC, each with its version."""
         return set(re.findall(r'>(pc-i440fx-[\d.]+)<', self.conn.getCapabilities()))
@@ -125,6 +133,9 @@ def _foresee(domain: Any, virt: str, source: Side, target: Side) -> cpus.Compari
     uses, gives = source.report(virt).guest(domain.UUIDString()), target.report(virt).cpu
     if uses is None or gives is None:
         return cpus.Comparison(cpus.UNKNOWN, reason='is not compared: the CPUs are not known')
+    for misfit in MachineCheck.compare(
+            MachineCheck.needs(cpuxml.parse(domain.XMLDesc())), {'machine': target.machine(virt)}):
+        return cpus.Comparison(cpus.INCOMPATIBLE, reason=misfit.detail)
     found = cpus.compare(uses, gives)
     if found.outcome == cpus.INCOMPATIBLE:
         return found
