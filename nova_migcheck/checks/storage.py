@@ -221,7 +221,9 @@ def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount],
     fact.update(type=mount.type, mount=mount.point, shared=bool(mount.family),
                 free_bytes=found['free'], total_bytes=found['total'])
     if not mount.family:
-        # The name of a disk differs from host to host.
+        # The name of a disk differs from host to host. So do these two, but few hosts serve NFS.
+        if mounts.serves_nfs():
+            fact.update(serves=_own_addresses(), inode=found['inode'])
         return {**fact, 'device': mount.source}
     servers, export = mount.export(str(found['real']))
     fact.update(family=mount.family)
@@ -232,6 +234,14 @@ def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount],
     if mount.numbered:
         fact.update({key: found[key] for key in ('inode', 'marker') if key in found})
     return fact
+
+
+def _own_addresses() -> list[str]:
+    """Return the addresses of this host by which others may mount what it serves."""
+    from nova_migcheck.network.interfaces import Kernel
+    with Kernel() as kernel:
+        found = {str(one.ip) for one in kernel.network().addresses}
+    return sorted(found - {'127.0.0.1', '::1'})
 
 
 def _place(path: str, mount: Optional[mounts.Mount]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the CPU of a guest with a host, offline, from XML that libvirt has printed."""
+"""Compare a guest with a host, offline, from XML that libvirt has printed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, Callable
 from cliff import columns, show
 
 from nova_migcheck import cpu
-from nova_migcheck.cli import listing, main
+from nova_migcheck.cli import listing, main, wholeguest
 from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
 from nova_migcheck.cpu import offered
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.cpu.models import CpuMap
+from nova_migcheck.finding import Finding, Outcome
 
 _EXIT = {cpu.COMPATIBLE: main.OK, cpu.INCOMPATIBLE: main.FAILURE, cpu.UNKNOWN: main.WARNING}
 
@@ -27,15 +28,31 @@ class Names(columns.FormattableColumn):
         return ', '.join(self._value)
 
 
-class Compare(listing.Command, show.ShowOne):
-    """Show whether a guest's CPU can run on a host, and which features the host lacks.
+class Findings(columns.FormattableColumn):
+    """Findings: one line each for people, JSON objects for programs."""
 
-    Both files contain XML as libvirt prints it: a <cpu> element, a <domain> (virsh dumpxml),
-    <domainCapabilities> (virsh domcapabilities) or <capabilities> (virsh capabilities).
+    def human_readable(self) -> str:
+        return '\n'.join(wholeguest.texts(self._value))
+
+    def machine_readable(self) -> list[dict[str, Any]]:
+        return [finding.to_dict() for finding in self._value]
+
+
+class Compare(listing.Command, show.ShowOne):
+    """Show whether a guest can run on a host, and what the host lacks.
+
+    All files contain XML as libvirt prints it. The guest is a <domain> (virsh dumpxml), or a <cpu>
+    element, with which only the CPU is compared. The host is described by its <domainCapabilities>
+    (virsh domcapabilities), which has its CPU and the devices for one machine type, and by its
+    <capabilities> (virsh capabilities), which has the machine types.
     """
 
-    EXAMPLES = (('compare --guest guest.xml --host target.xml',
-                 '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the target'),)
+    EXAMPLES = (
+        ('compare --guest guest.xml --host target.xml',
+         '"virsh dumpxml GUEST" on the source, "virsh domcapabilities" on the target'),
+        ('compare --guest guest.xml --host target.xml --host capabilities.xml --strict',
+         'also "virsh capabilities" on the target: the whole guest'),
+    )
 
     CODES = '0 compatible, 1 incompatible, 2 unknown, 255 a file cannot be read.'
 
@@ -44,19 +61,41 @@ class Compare(listing.Command, show.ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument('--guest', metavar='FILE', required=True,
-                            help='the CPU of the guest, preferably the <domain> of the running '
-                                 'guest')
-        parser.add_argument('--host', metavar='FILE', required=True,
-                            help='the CPU of the target, preferably its <domainCapabilities>')
+                            help='the guest, preferably the <domain> of the running guest')
+        parser.add_argument('--host', metavar='FILE', required=True, action='append',
+                            help='the target, preferably its <domainCapabilities>; may be given '
+                                 'more than once')
+        parser.add_argument('--strict', action='store_true',
+                            help='what the files do not tell is unknown, and so is the outcome')
         add_cpu_map(parser)
         return parser
 
     def take_action(self,
                     parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        result = compare_files(parsed_args.guest, parsed_args.host, CpuMap(parsed_args.cpu_map))
-        self.code = _EXIT[result.outcome]
-        values = result.outcome, Names(list(result.missing)), result.reason
-        return ('outcome', 'missing', 'reason'), values
+        guest = wholeguest.read(parsed_args.guest)
+        hosts = {path: wholeguest.read(path) for path in parsed_args.host}
+        result = compare_files(parsed_args.guest, wholeguest.of_cpu(guest, hosts),
+                               CpuMap(parsed_args.cpu_map))
+        findings = [*_cpu_finding(result), *wholeguest.compare(guest, hosts)]
+        outcome = result.outcome
+        if wholeguest.failed(findings):
+            outcome = cpu.INCOMPATIBLE
+        elif parsed_args.strict and findings:
+            outcome = cpu.UNKNOWN
+        self.code = _EXIT[outcome]
+        reason = '; '.join(filter(None, [result.reason, *(
+            finding.detail for finding in wholeguest.failed(findings) if finding.check != 'cpu')]))
+        return ('outcome', 'missing', 'reason', 'findings'), (
+            outcome, Names(list(result.missing)), reason, Findings(findings))
+
+
+def _cpu_finding(result: cpu.Comparison) -> list[Finding]:
+    """Return the finding about the CPU, none if it fits."""
+    if result.compatible:
+        return []
+    outcome = Outcome.FAILURE if result.outcome == cpu.INCOMPATIBLE else Outcome.UNKNOWN
+    return [Finding('cpu', outcome, 'CPU', f'the host {result.reason}', 'the files given',
+                    result.remedy, code=result.code)]
 
 
 def add_cpu_map(parser: argparse.ArgumentParser) -> None:

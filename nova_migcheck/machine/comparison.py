@@ -18,6 +18,7 @@ CODES: Mapping[str, str] = {
     'machine-emulator-missing': "The target does not have the guest's emulator.",
     'machine-device-missing': "The target's QEMU does not offer a device of the guest.",
     'machine-ht': "The target's libvirt would refuse the CPU feature ht.",
+    'machine-not-told': 'The files given to compare do not tell something.',
     'machine-offload': "The target's kernel lacks an offload that the guest's NIC may use.",
     'machine-fixed': 'The guest has a device that cannot be migrated.',
     'machine-block-job': 'A block job is active on a disk of the guest.',
@@ -44,7 +45,7 @@ def compare(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mis
     :param needs: of :func:`nova_migcheck.machine.guest.needs`
     :param offers: of :func:`nova_migcheck.machine.offered.fact`
     """
-    qemu = f'QEMU {offers.get("qemu", "")} of the target'
+    qemu = ' '.join(filter(None, ('QEMU', offers.get('qemu'), 'of the target')))
     listed = offers.get('types', {}).get(needs['arch'])
     if listed and needs['type'] not in listed.split():
         yield Misfit(

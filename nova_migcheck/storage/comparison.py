@@ -43,6 +43,8 @@ def compare(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Findin
     if source['images'] != 'path' or not_shared or source['shared'] is not True:
         return []
     if target['shared'] is not True:
+        if _intersect(source.get('servers'), target.get('serves')):
+            return _compare_server(source, target)
         detail = (f'{_where(target)}, a local file system; the source has it on '
                   f'{_system(source)}: Nova would copy the disks there and delete them from the '
                   'share')
@@ -68,6 +70,25 @@ def _compare_images(source: Mapping[str, Any], target: Mapping[str, Any]) -> lis
                          'set the same [libvirt] images_rbd_pool on both hosts',
                          'images_rbd_pool')]
     return []
+
+
+def _compare_server(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:
+    """Compare a share with the directory of a target that is itself the server of the share.
+
+    NFS gives its clients the inode numbers of the server's own file system.
+    """
+    if _same_number('inode', source, target):
+        return []
+    both = (f'{_where(target)}, and the target is itself the server of the share; the source has '
+            f'it on {_system(source)}')
+    if _differ('inode', source, target):
+        return [_finding('storage-other-directory', Outcome.FAILURE, target,
+                         f'{both}: that is another directory (inode {target["inode"]} on the '
+                         f'target, {source["inode"]} on the source)',
+                         f'set [DEFAULT] instances_path to what the target exports{_OFF}')]
+    return [_finding('storage-undetermined', Outcome.UNKNOWN, target,
+                     f'{both}: cannot determine whether that is the same directory',
+                     'compare "stat -c %i" of the directory on both hosts')]
 
 
 def _compare_shared(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[Finding]:

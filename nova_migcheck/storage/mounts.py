@@ -87,6 +87,10 @@ def read(table: str = TABLE) -> list[Mount]:
         return list(parse(file))
 
 
+# Port 2049, and TCP_LISTEN, as the kernel's tables have them.
+_NFS_PORT, _LISTENS = ':0801', '0A'
+
+
 def table() -> bytes:
     """Return the kernel's table as it is now, to compare it with a later one."""
     try:
@@ -131,6 +135,22 @@ def covering(path: str, mounts: Iterable[Mount]) -> Optional[Mount]:
             return here
         here = min(deeper, key=lambda m: len(m.point))
     return here
+
+
+def serves_nfs(tables: Iterable[str] = ('/proc/net/tcp', '/proc/net/tcp6')) -> bool:
+    """Return whether something on this host listens on the port of an NFS server.
+
+    :param tables: the kernel's tables of TCP sockets, see ``proc_net(5)``
+    """
+    for name in tables:
+        try:
+            with open(name, encoding='ascii') as lines:
+                rows = [line.split() for line in lines]
+        except (OSError, ValueError):
+            continue
+        if any(len(row) > 3 and row[1].endswith(_NFS_PORT) and row[3] == _LISTENS for row in rows):
+            return True
+    return False
 
 
 def _is_below(path: str, point: str) -> bool:

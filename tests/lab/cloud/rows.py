@@ -152,6 +152,8 @@ class Players:
             self.cloud.wait_checked(TARGET, since=broken)
             fault.clear()
             self._is_clear = True
+            # A libvirtd that was restarted is Nova's own affair.
+            until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.1)
             mended = time.monotonic()
             migration = self._server.migrate(TARGET, force=way == 'forced')
             took[way] = time.monotonic() - mended

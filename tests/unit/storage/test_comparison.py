@@ -73,6 +73,14 @@ def but(fact, **changes):
         (NFS, but(NFS, inode=129), 'failure'),
         # The image cache's file was written anew a moment ago.
         (NFS, but(NFS, marker=4712), None),
+        # The target is itself the server of the share (W1), or of another one.
+        (NFS, but(LOCAL, serves=['10.0.0.5', '10.1.0.5'], inode=128), None),
+        (NFS, but(LOCAL, serves=['10.0.0.5'], inode=129), 'failure'),
+        (NFS, but(LOCAL, serves=['10.0.0.5']), 'unknown'),
+        (but(NFS, inode=None), but(LOCAL, serves=['10.0.0.5'], inode=128), 'unknown'),
+        (NFS, but(LOCAL, serves=['10.0.0.6'], inode=128), 'failure'),
+        (NFS, but(LOCAL, serves='10.0.0.5', inode=128), 'failure'),
+        (but(LOCAL, serves=['10.0.0.5'], inode=128), NFS, None),
         (NFS, GLUSTER, 'failure'),
         (GLUSTER, but(GLUSTER, source='g2:/nova', servers=['g2']), None),
         (GLUSTER, but(GLUSTER, source='g2:/nova', servers=['g2'], marker=1), 'failure'),

@@ -190,3 +190,24 @@ def test_the_table_as_bytes(tmp_path, monkeypatch):
         assert b' / ' in file.read() and b' / ' in mounts.table()
     monkeypatch.setattr(mounts, 'TABLE', str(tmp_path / 'gone'))
     assert mounts.table() == b''
+
+
+@pytest.mark.parametrize(
+    'row, serves',
+    [
+        ('   0: 00000000:0801 00000000:0000 0A 00000000:00000000', True),
+        ('   0: 00000000000000000000000000000000:0801 00:0000 0A 00', True),
+        ('   0: 0100007F:9C40 0100007F:0801 01 00000000:00000000', False),
+        ('   0: 0100007F:0801 0100007F:9C40 01 00000000:00000000', False),
+        ('   0: 00000000:0802 00000000:0000 0A 00000000:00000000', False),
+        ('', False),
+    ],
+)
+def test_what_listens_on_the_port_of_nfs(tmp_path, row, serves):
+    path = tmp_path / 'tcp'
+    path.write_text(f'  sl  local_address rem_address   st tx_queue rx_queue\n{row}\n')
+    assert mounts.serves_nfs([str(tmp_path / 'none'), str(path)]) is serves
+
+
+def test_no_table_of_sockets(tmp_path):
+    assert not mounts.serves_nfs([str(tmp_path / 'none')])

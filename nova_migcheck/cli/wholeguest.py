@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare all of a guest but its CPU with a host, offline, from XML that libvirt has printed."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Iterator, Mapping, Optional, Sequence
+
+from nova_migcheck.checks.machine import MachineCheck
+from nova_migcheck.cpu import xml as cpuxml
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.machine import guest, offered
+
+Documents = Mapping[str, ElementTree.Element]
+
+
+def read(path: str) -> ElementTree.Element:
+    """Read a document of libvirt.
+
+    :raises ValueError: if it cannot be read, or is no XML; the text names the file
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            return cpuxml.parse(file.read(cpuxml.MAX_XML + 1))
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
+    except ValueError as error:  # a UnicodeDecodeError too
+        raise ValueError(f'{path}: {error}') from None
+
+
+def of_cpu(domain: ElementTree.Element, hosts: Documents) -> str:
+    """Return the path of the document that tells best which CPU the host gives to the guest."""
+    family = _family(domain)
+
+    def rank(path: str) -> tuple[bool, bool]:
+        document = hosts[path]
+        return (document.tag == 'capabilities',
+                guest.family(document.findtext('machine') or '') != family)
+    return min(hosts, key=rank)
+
+
+def compare(domain: ElementTree.Element, hosts: Documents) -> list[Finding]:
+    """Return what of a guest does not fit on a host, and what the documents do not tell.
+
+    :param domain: the document of the guest
+    :param hosts: path -> document about the host
+    """
+    needs = guest.needs(domain) if domain.tag == 'domain' else None
+    if needs is None:
+        return [_unknown('guest', 'the file of the guest is no <domain> with a machine type: only '
+                         'the CPU is compared', 'give "virsh dumpxml GUEST"')]
+    fact = _fact(hosts.values())
+    found = list(MachineCheck.compare(needs, {'machine': fact}))
+    return [*found, *_untold(needs, fact)]
+
+
+def _fact(hosts: Any) -> dict[str, Any]:
+    fact: dict[str, Any] = {'types': {}, 'devices': {}}
+    for document in hosts:
+        if document.tag == 'capabilities':
+            fact['types'].update(offered.types(document))
+        elif document.tag == 'domainCapabilities':
+            fact['devices'].update(offered.devices([document]))
+    return fact
+
+
+def _untold(needs: Mapping[str, Any], fact: Mapping[str, Any]) -> Iterator[Finding]:
+    kind = needs['type']
+    if needs['arch'] not in fact['types']:
+        yield _unknown('machine type', f'no file lists the machine types of the host for '
+                       f'{needs["arch"]}', 'also give "virsh capabilities" of the host')
+    if needs.get('devices') and guest.family(kind) not in fact['devices']:
+        yield _unknown('devices', f'no file lists the devices of the host for {kind}',
+                       f'also give "virsh domcapabilities --machine {kind}" of the host')
+
+
+def _unknown(subject: str, detail: str, remedy: str) -> Finding:
+    return MachineCheck().unknown(subject, detail, remedy=remedy, code='machine-not-told')
+
+
+def _family(domain: ElementTree.Element) -> Optional[str]:
+    kind = domain.find('os/type')
+    return guest.family(kind.get('machine', '')) if kind is not None else None
+
+
+def texts(findings: Sequence[Finding]) -> list[str]:
+    """Return one line for each finding, for people."""
+    return [f'{finding.outcome}: {finding}' for finding in findings]
+
+
+def failed(findings: Sequence[Finding]) -> list[Finding]:
+    """Return those that prevent the migration."""
+    return [finding for finding in findings if finding.outcome is Outcome.FAILURE]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-migcheck compare`` with whole guests. What libvirt itself prints is compared in tests/lab/test_machine.py."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests.cli.commands import piped
+from tests.cli.schemas import valid
+
+CPU = """<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>486</model>
+<feature policy='require' name='sse2'/></cpu>"""
+GUEST = f"""<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-9.2'>hvm</type></os>{CPU}
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><video><model type='cirrus'/></video></devices></domain>"""
+OFFERS = """<domainCapabilities><domain>kvm</domain><machine>{machine}</machine><arch>x86_64</arch>
+<cpu><mode name='host-model' supported='yes'><model fallback='forbid'>486</model><feature policy='require' name='{feature}'/></mode></cpu>
+<devices><video supported='yes'><enum name='modelType'><value>vga</value><value>{video}</value></enum></video></devices>
+</domainCapabilities>"""
+TYPES = """<capabilities><host><cpu><arch>x86_64</arch></cpu></host><guest><arch name='x86_64'>
+<machine>{machine}</machine></arch></guest></capabilities>"""
+
+
+@pytest.fixture
+def compare(tmp_path: pathlib.Path) -> Any:
+    def run(guest: str, *hosts: str, strict: bool = False) -> Any:
+        argv = ['compare', '--guest', str(tmp_path / 'guest.xml')]
+        (tmp_path / 'guest.xml').write_text(guest)
+        for number, text in enumerate(hosts):
+            (tmp_path / f'host{number}.xml').write_text(text)
+            argv += ['--host', str(tmp_path / f'host{number}.xml')]
+        ran = piped(tmp_path, *argv, *(['--strict'] if strict else []), '-f', 'json')
+        return ran.code, valid('compare', ran.json)
+    return run
+
+
+def offers(machine: str = 'pc-q35-9.2', feature: str = 'sse2', video: str = 'cirrus') -> str:
+    return OFFERS.format(machine=machine, feature=feature, video=video)
+
+
+def types(machine: str = 'pc-q35-9.2') -> str:
+    return TYPES.format(machine=machine)
+
+
+def test_all_fits(compare) -> None:
+    code, found = compare(GUEST, offers(), types(), strict=True)
+    assert (code, found['outcome'], found['findings'], found['reason']) == (0, 'compatible', [], '')
+
+
+@pytest.mark.parametrize('hosts, code, missing', [
+    ((offers(), types('pc-q35-7.2')), 'machine-type-missing', []),
+    ((offers(video='qxl'), types()), 'machine-device-missing', []),
+    ((offers(feature='sse'), types()), 'cpu-features', ['sse2'])])
+def test_what_does_not_fit(compare, hosts, code, missing) -> None:
+    status, found = compare(GUEST, *hosts)
+    assert (status, found['outcome'], found['missing']) == (1, 'incompatible', missing)
+    (finding,) = found['findings']
+    assert finding['code'].startswith(code.partition('-')[0]) and finding['outcome'] == 'failure'
+    assert finding['detail'].removeprefix('the host ') in found['reason']
+
+
+def test_several_documents_of_one_host(compare) -> None:
+    """The devices of pc are no matter for a guest with q35, and its CPU is in any of them."""
+    code, found = compare(GUEST, types(), offers('pc-i440fx-9.2', video='qxl'), offers())
+    assert (code, found['findings']) == (0, [])
+
+
+@pytest.mark.parametrize('hosts, subjects', [
+    ((offers(),), ['machine type']), ((offers('pc-i440fx-9.2'), types()), ['devices']),
+    ((offers('pc-i440fx-9.2'),), ['machine type', 'devices'])])
+def test_what_the_files_do_not_tell(compare, hosts, subjects) -> None:
+    code, found = compare(GUEST, *hosts)
+    assert (code, found['outcome']) == (0, 'compatible')
+    assert [(f['outcome'], f['subject']) for f in found['findings']] == [('unknown', one) for one in subjects]
+    assert all('virsh' in f['remedy'] for f in found['findings'])
+    assert compare(GUEST, *hosts, strict=True)[0] == 2
+
+
+def test_only_a_cpu(compare) -> None:
+    code, found = compare(CPU, offers(), types())
+    assert (code, found['outcome'], found['findings'][0]['subject']) == (0, 'compatible', 'guest')
+    assert compare(CPU, offers(), strict=True)[0] == 2
+
+
+def test_a_hostile_guest(compare) -> None:
+    code, found = compare(GUEST.replace('pc-q35-9.2', 'pc\x1b[31m'.replace('\x1b', '&#x7f;')), offers(), types())
+    assert code == 0 and found['findings'][0]['subject'] == 'guest'
