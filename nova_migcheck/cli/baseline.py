@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-migcheck baseline``: compute the largest CPU that all hosts can give to a guest."""
+"""``nova-migcheck baseline``: compute what all hosts can give to a guest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cliff import columns, show
 from nova_migcheck import hostranges
 from nova_migcheck.cli import fleetlisting, listing, main
 from nova_migcheck.cli.compare import Names, add_cpu_map, read_definition
+from nova_migcheck.cli.machinetypes import Machines, MachineTypes
 from nova_migcheck.cpu import X86, Cpu
 from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
@@ -116,7 +117,9 @@ class Lost(columns.FormattableColumn):
 class Baseline(listing.Configured, show.ShowOne):
     """Show the largest CPU that all hosts provide, as [libvirt] lines for nova.conf.
 
-    Comments list the features that each host would lose.
+    Comments list the features that each host would lose. If the hosts have published their machine
+    types, the newest one that all of them have is shown too, and the types of running guests that
+    some of them lack.
     """
 
     EXAMPLES = (
@@ -128,6 +131,8 @@ class Baseline(listing.Configured, show.ShowOne):
              'read, 255 the command itself failed.')
 
     formatter_namespace = listing.ONE
+
+    _machines = Machines()
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
@@ -174,6 +179,8 @@ class Baseline(listing.Configured, show.ShowOne):
         if not hosts:
             raise ValueError('no host has published its CPU')
         self.code = main.WARNING if notes else main.OK
+        self._machines = Machines.of({host.name: host.report for host in wanted
+                                      if host.report and host.report.cpu})
         return hosts
 
     def take_action(
@@ -186,9 +193,11 @@ class Baseline(listing.Configured, show.ShowOne):
         except ValueError as error:
             self._common, self.code = None, main.FAILURE
             return ('reason',), (str(error),)
-        return ('cpu_mode', 'cpu_models', 'cpu_model_extra_flags', 'lost'), (
+        return ('cpu_mode', 'cpu_models', 'cpu_model_extra_flags', 'lost', 'hw_machine_type',
+                'machine_types'), (
             'custom', self._common.model, Names(list(self._common.extra)),
-            Lost({host: list(lost) for host, lost in self._common.lost.items()}))
+            Lost({host: list(lost) for host, lost in self._common.lost.items()}),
+            self._machines.newest, MachineTypes(self._machines.lacking()))
 
     def produce_output(self, parsed_args: argparse.Namespace, column_names: Any,
                        data: Any) -> int:
@@ -196,7 +205,7 @@ class Baseline(listing.Configured, show.ShowOne):
         if parsed_args.formatter != 'table':
             return int(super().produce_output(parsed_args, column_names, data) or 0)
         if self._common:
-            lines = self._common.lines()
+            lines = [*self._common.lines(), *self._machines.lines()]
         else:
             lines = [self._wrapped(f'There is no common CPU: {data[0]}.')]
         self.app.stdout.write('\n'.join(lines) + '\n')
