@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from nova_migcheck.checks.address import AddressCheck
+from nova_migcheck.checks.machine import MachineCheck
 from nova_migcheck.checks.registry import Registry
 from nova_migcheck.checks.storage import StorageCheck
 
-BUILT_IN = Registry([AddressCheck, StorageCheck])
+BUILT_IN = Registry([AddressCheck, MachineCheck, StorageCheck])
 
 
 def facts(**values: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -58,7 +58,7 @@ class MachineCheck(Check):
             capabilities, memory['devices'], versions, memory['emulators'],
             bool(settings.get('libvirt', 'live_migration_permit_post_copy', False))))
         yield Keep(memory)
-        count = sum(len(names.split()) for names in offered.types(capabilities).values())
+        count = sum(map(len, offered.types(capabilities).values()))
         yield self.ok('machine types', f'QEMU {versions["qemu"]}, {count} types')
 
     @staticmethod

@@ -11,6 +11,7 @@ from cliff import columns
 
 from nova_migcheck import hostranges
 from nova_migcheck.machine import fleet
+from nova_migcheck.machine.guest import unfold
 from nova_migcheck.report.report import Report
 
 
@@ -34,10 +35,10 @@ class Machines:
         offered: dict[str, list[str]] = {}
         used: dict[str, set[str]] = {}
         for host, report in reports.items():
-            types = report.fact('machine').get('types')
+            types = report.fact('machine').get('machine_types')
             names = types.get(arch) if isinstance(types, dict) else None
             if isinstance(names, str):
-                offered[host] = names.split()
+                offered[host] = unfold(names)
             for text in {report.needs.usual, *(text for text, _who in report.needs.others)} - {''}:
                 needs = json.loads(text).get('machine')
                 name = needs.get('type') if isinstance(needs, dict) else None

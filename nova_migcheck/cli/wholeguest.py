@@ -55,10 +55,11 @@ def compare(domain: ElementTree.Element, hosts: Documents) -> list[Finding]:
 
 
 def _fact(hosts: Any) -> dict[str, Any]:
-    fact: dict[str, Any] = {'types': {}, 'devices': {}}
+    fact: dict[str, Any] = {'machine_types': {}, 'devices': {}}
     for document in hosts:
         if document.tag == 'capabilities':
-            fact['types'].update(offered.types(document))
+            fact['machine_types'].update({
+                arch: guest.fold(names) for arch, names in offered.types(document).items()})
         elif document.tag == 'domainCapabilities':
             fact['devices'].update(offered.devices([document]))
     return fact
@@ -66,7 +67,7 @@ def _fact(hosts: Any) -> dict[str, Any]:
 
 def _untold(needs: Mapping[str, Any], fact: Mapping[str, Any]) -> Iterator[Finding]:
     kind = needs['type']
-    if needs['arch'] not in fact['types']:
+    if needs['arch'] not in fact['machine_types']:
         yield _unknown('machine type', f'no file lists the machine types of the host for '
                        f'{needs["arch"]}', 'also give "virsh capabilities" of the host')
     if needs.get('devices') and guest.family(kind) not in fact['devices']:

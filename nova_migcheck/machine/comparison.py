@@ -5,13 +5,17 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping, NamedTuple
 
-from nova_migcheck.machine.guest import USO_KERNEL, family, version
+from nova_migcheck.machine.guest import USO_KERNEL, family, unfold, version
 
 # QEMU since 10.0 says of a guest with several CPUs in a package that it has ``ht``, which libvirt
 # before 11.10 does not expect of a guest that comes from an older QEMU (libvirt's NEWS, 11.10.0).
 _HT_QEMU, _HT_LIBVIRT = (10,), (11, 10)
 # cpu.weight of cgroup v2 goes to 10,000; cpu.shares of v1 to 262,144.
 MAX_SHARES = 10_000
+
+# How a device is called, where its short name does not say it.
+_NAMES = {'bus': 'disk bus', 'tpm': 'TPM', 'tpm-backend': 'TPM backend',
+          'tpm-version': 'TPM version', 'secure': 'secure boot'}
 
 CODES: Mapping[str, str] = {
     'machine-type-missing': "The target's QEMU does not have the guest's machine type.",
@@ -46,8 +50,8 @@ def compare(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mis
     :param offers: of :func:`nova_migcheck.machine.offered.fact`
     """
     qemu = ' '.join(filter(None, ('QEMU', offers.get('qemu'), 'of the target')))
-    listed = offers.get('types', {}).get(needs['arch'])
-    if listed and needs['type'] not in listed.split():
+    listed = offers.get('machine_types', {}).get(needs['arch'])
+    if listed and needs['type'] not in unfold(listed):
         yield Misfit(
             'machine-type-missing', 'machine type', f'the guest has machine type {needs["type"]}, '
             f'which {qemu} does not have', 'libvirt capabilities', 'choose a target whose QEMU has '
@@ -73,10 +77,10 @@ def compare(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mis
 def _devices(needs: Mapping[str, Any], offers: Mapping[str, Any], qemu: str) -> Iterator[Misfit]:
     lists = offers.get('devices', {}).get(family(needs['type']), {})
     missing = []
-    for device in needs.get('devices', ()):
-        listed, _equals, name = device.partition('=')
-        if listed in lists and name not in lists[listed].split():
-            missing.append(f'{listed.replace("disk diskDevice", "disk device")} {name}')
+    for device in needs.get('devices', '').split():
+        name, _equals, value = device.partition('=')
+        if name in lists and value not in lists[name].split():
+            missing.append(f'{_NAMES.get(name, name)} {value}')
     if missing:
         yield Misfit(
             'machine-device-missing', 'devices', f'the guest has {", ".join(missing)}, which '

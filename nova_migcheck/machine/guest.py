@@ -5,32 +5,66 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Optional
 
 # A kernel that knows USO offloads of a tap device, and the first machine types that use them
 # (QEMU 8.2).
 USO_KERNEL = (6, 2)
 _USO_TYPE = (8, 2)
 
+# A machine type with a version.
+_NUMBERED = re.compile(r'(.+)-(\d+(?:\.\d+)+)')
+
 # What begins the names of a family of machine types, whose devices are alike.
 _FAMILIES = ('pc-i440fx', 'pc-q35', 'virt', 'pseries', 's390-ccw-virtio')
 
 # A name from another host is shown on a terminal, and compared with libvirt's own names.
-_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+:/ -]{0,199}')
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+:/-]{0,199}')
 
-# What is compared with <domainCapabilities>: element of a device, the element below it with the
-# attribute ('' for the device itself), the attribute, and where the capabilities list it.
+def fold(names: Iterable[str]) -> str:
+    """Return names of machine types as one short text: ``isapc pc pc-q35:2.0,7.2``."""
+    versions: dict[str, list[str]] = {}
+    for name in sorted(names):
+        match = _NUMBERED.fullmatch(name)
+        versions.setdefault(match[1] if match else name, []).extend([match[2]] if match else [])
+    return ' '.join(f'{name}:{",".join(found)}' if found else name
+                    for name, found in versions.items())
+
+
+def unfold(text: str) -> list[str]:
+    """Return the names of machine types in what :func:`fold` returned."""
+    found = []
+    for word in text.split():
+        name, _colon, versions = word.partition(':')
+        found += [f'{name}-{one}' for one in versions.split(',')] if versions else [name]
+    return found
+
+
+class Device(NamedTuple):
+    """What is compared with a list of domain capabilities.
+
+    :ivar name: as needs and facts have it: short, since reports are
+    :ivar element: of the device in a domain, and in the capabilities
+    :ivar below: the element below it with the attribute, '' for the device itself
+    :ivar attribute: what it needs
+    :ivar enum: name of the list in the capabilities
+    """
+
+    name: str
+    element: str
+    below: str
+    attribute: str
+    enum: str
+
+
 DEVICES = (
-    ('disk', '', 'device', 'disk diskDevice'),
-    ('disk', 'target', 'bus', 'disk bus'),
-    ('graphics', '', 'type', 'graphics type'),
-    ('video', 'model', 'type', 'video modelType'),
-    ('tpm', '', 'model', 'tpm model'),
-    ('tpm', 'backend', 'type', 'tpm backendModel'),
-    ('tpm', 'backend', 'version', 'tpm backendVersion'),
-    ('filesystem', 'driver', 'type', 'filesystem driverType'),
-    ('rng', '', 'model', 'rng model'),
-    ('rng', 'backend', 'model', 'rng backendModel'))
+    Device('bus', 'disk', 'target', 'bus', 'bus'),
+    Device('graphics', 'graphics', '', 'type', 'type'),
+    Device('video', 'video', 'model', 'type', 'modelType'),
+    Device('tpm', 'tpm', '', 'model', 'model'),
+    Device('tpm-backend', 'tpm', 'backend', 'type', 'backendModel'),
+    Device('tpm-version', 'tpm', 'backend', 'version', 'backendVersion'),
+    Device('filesystem', 'filesystem', 'driver', 'type', 'driverType'))
 
 
 def family(machine: str) -> str:
@@ -56,7 +90,7 @@ def needs(domain: ElementTree.Element, kernel: str = '') -> Optional[dict[str, A
     emulator = (domain.findtext('devices/emulator') or '').strip()
     if _is_name(emulator[1:]) and emulator.startswith('/'):
         found['emulator'] = emulator
-    more = {'devices': sorted(set(_devices(domain))), 'cores': _cores(domain),
+    more = {'devices': ' '.join(sorted(set(_devices(domain)))), 'cores': _cores(domain),
             'uso': kernel if _has_uso(domain, found['type'], kernel) else '',
             'fixed': sorted(set(_fixed(domain)))}
     return {**found, **{key: value for key, value in more.items() if value}}
@@ -67,18 +101,18 @@ def _is_name(text: Optional[str]) -> bool:
 
 
 def _devices(domain: ElementTree.Element) -> Iterator[str]:
-    """Yield ``disk bus=virtio`` and the like."""
-    for device, below, attribute, listed in DEVICES:
-        for element in domain.iterfind(f'devices/{device}'):
-            holder = element.find(below) if below else element
-            value = holder.get(attribute) if holder is not None else None
+    """Yield ``bus=virtio`` and the like."""
+    for device in DEVICES:
+        for element in domain.iterfind(f'devices/{device.element}'):
+            holder = element.find(device.below) if device.below else element
+            value = holder.get(device.attribute) if holder is not None else None
             if _is_name(value):
-                yield f'{listed}={value}'
+                yield f'{device.name}={value}'
     loader = domain.find('os/loader')
     if loader is not None and _is_name((loader.text or '').strip()[1:]):
         yield f'loader={(loader.text or "").strip()}'
     if loader is not None and loader.get('secure') == 'yes':
-        yield 'loader secure=yes'
+        yield 'secure=yes'
 
 
 def _cores(domain: ElementTree.Element) -> int:

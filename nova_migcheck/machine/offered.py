@@ -16,8 +16,7 @@ _CGROUP_2 = '/sys/fs/cgroup/cgroup.controllers'
 
 # Where distributions have QEMU. Of these, libvirt is asked which are there: an emulator that is
 # none of them says nothing about a target.
-EMULATORS = ('/usr/bin/qemu-system-{arch}', '/usr/libexec/qemu-kvm', '/usr/bin/qemu-kvm',
-             '/usr/bin/kvm', '/usr/bin/kvm-spice')
+EMULATORS = ('/usr/bin/qemu-system-{arch}', '/usr/libexec/qemu-kvm', '/usr/bin/kvm')
 
 # The aliases of the machine types whose devices are asked for.
 _ALIASES = {'x86_64': ('pc', 'q35'), 'i686': ('pc', 'q35'), 'aarch64': ('virt',)}
@@ -28,13 +27,13 @@ def dotted(number: int) -> str:
     return f'{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}'
 
 
-def types(capabilities: ElementTree.Element) -> dict[str, str]:
-    """Return architecture -> the names of its machine types, aliases included, sorted."""
+def types(capabilities: ElementTree.Element) -> dict[str, set[str]]:
+    """Return architecture -> the names of its machine types, aliases included."""
     found: dict[str, set[str]] = {}
     for arch in capabilities.iterfind('guest/arch'):
         names = {machine.text or '' for machine in arch.iterfind('.//machine')}
         found.setdefault(arch.get('name', ''), set()).update(names - {''})
-    return {arch: ' '.join(sorted(names)) for arch, names in found.items()}
+    return found
 
 
 def host_uuid(capabilities: ElementTree.Element) -> str:
@@ -60,22 +59,21 @@ def devices(documents: Iterable[ElementTree.Element]) -> dict[str, dict[str, str
 
 
 def _lists(document: ElementTree.Element) -> Iterator[tuple[str, list[str]]]:
-    for _device, _below, _attribute, listed in guest.DEVICES:
-        device, name = listed.split()
-        element = document.find(f'devices/{device}')
+    for device in guest.DEVICES:
+        element = document.find(f'devices/{device.element}')
         if element is None:
             continue
-        values = element.find(f"enum[@name='{name}']")
+        values = element.find(f"enum[@name='{device.enum}']")
         if values is not None:
-            yield listed, [value.text or '' for value in values.iterfind('value')]
+            yield device.name, [value.text or '' for value in values.iterfind('value')]
         elif element.get('supported') == 'no':
-            yield listed, []
+            yield device.name, []
     loader = document.find('os/loader')
     if loader is not None:
         yield 'loader', [(value.text or '').strip() for value in loader.iterfind('value')]
         secure = loader.find("enum[@name='secure']")
         if secure is not None:
-            yield 'loader secure', [value.text or '' for value in secure.iterfind('value')]
+            yield 'secure', [value.text or '' for value in secure.iterfind('value')]
 
 
 def qemu_user(capabilities: ElementTree.Element) -> Optional[int]:
@@ -131,7 +129,8 @@ def fact(capabilities: ElementTree.Element, devices: Mapping[str, Any],
     """
     cannot = no_userfaultfd(qemu_user(capabilities))
     return {
-        **versions, 'types': types(capabilities), 'devices': devices,
+        **versions, 'devices': devices, 'machine_types': {
+            arch: guest.fold(names) for arch, names in types(capabilities).items()},
         'emulators': ' '.join(path for path, usable in emulators.items() if usable),
         'no_emulators': ' '.join(path for path, usable in emulators.items() if not usable),
         'cgroup': cgroup(), 'uuid': host_uuid(capabilities),

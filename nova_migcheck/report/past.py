@@ -19,7 +19,7 @@ COMPLETED, STRAYED, FAILED, CANCELLED = 'completed', 'strayed', 'failed', 'cance
 _ENDS = (COMPLETED, STRAYED, FAILED, CANCELLED)
 
 # How many a report holds, and how much of each text.
-PUBLISHED = 5
+PUBLISHED = 3
 _NAME, _TEXT = 64, 100
 
 # Warn about this many bad ones in a row, unless the last one is older than this (seconds).

@@ -9,8 +9,11 @@ import random
 import time
 from typing import Any, Sequence
 
+from nova_migcheck.checks.needs import Needs
+from nova_migcheck.checks.registry import text_of
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.machine.guest import fold
 from nova_migcheck.network.migration import HostMigration
 from nova_migcheck.report import published
 from nova_migcheck.report.past import PUBLISHED, Past
@@ -27,6 +30,25 @@ _WORDS = (
     'vme vmx x2apic xgetbv1 xsave xsavec xsaveopt xsaves '
 )
 FEATURES = _WORDS.split()
+
+
+# What QEMU 7.2 of Debian 12 offers.
+_TYPES = fold(['isapc', 'microvm', 'none', 'pc', 'pc-0.15', 'q35', 'x-remote', *(
+    f'pc-{kind}-{major}.{minor}' for kind in ('i440fx', 'q35') for major in range(2, 8) for minor in range(13 if major == 2 else 3))])
+_DEVICES = {'bus': 'fdc scsi virtio usb sata', 'graphics': 'sdl vnc spice egl-headless dbus',
+            'video': 'vga cirrus vmvga qxl virtio none bochs ramfb', 'tpm': 'tpm-tis tpm-crb', 'tpm-backend': 'passthrough emulator',
+            'tpm-version': '1.2 2.0', 'filesystem': 'path handle virtiofs', 'loader': '/usr/share/OVMF/OVMF_CODE_4M.fd', 'secure': 'no'}
+_EMULATORS = '/usr/libexec/qemu-kvm'
+_NEEDS = {'machine': {'arch': 'x86_64', 'type': 'pc-i440fx-7.2', 'emulator': '/usr/bin/qemu-system-x86_64',
+                      'devices': 'bus=virtio graphics=vnc video=virtio'}}
+
+
+def machine(number: int) -> dict[str, Any]:
+    """What the machine check publishes."""
+    return {'qemu': '7.2.22', 'libvirt': '9.0.0', 'kernel': '6.1.0-18-amd64', 'machine_types': {'x86_64': _TYPES, 'i686': _TYPES},
+            'devices': {'pc-i440fx': {**_DEVICES, 'bus': f'ide {_DEVICES["bus"]}'}, 'pc-q35': _DEVICES},
+            'emulators': '/usr/bin/qemu-system-x86_64 /usr/bin/kvm', 'no_emulators': _EMULATORS, 'cgroup': 2,
+            'uuid': f'2f0f1c4e-0000-4000-9000-{number:012x}'}
 
 
 def cpu(kind: int) -> Cpu:
@@ -60,7 +82,8 @@ def report(number: int, kinds: int = 1, findings: Sequence[Finding] = (), groups
     past = tuple(Past(int(now or time.time()) - 600 * n, 'in', f'{number:012x}', f'compute{number + n:05d}', 'completed', 3700, 63, 2 ** 28,
                       'bond1.200') for n in range(PUBLISHED))
     return Report(int((now or time.time()) - number % 60), tuple(findings), given, groups=who,
-                  **facts(migration=migration, storage=storage),
+                  **facts(migration=migration, storage=storage, machine=machine(number)),
+                  needs=Needs(text_of(_NEEDS)),
                   migrations=past)
 
 

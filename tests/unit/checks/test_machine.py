@@ -77,8 +77,8 @@ def test_the_fact() -> None:
     fact = offers()["machine"]
     assert fact["uuid"] == UUID and (fact["qemu"], fact["libvirt"]) == ("7.2.22", "9.0.0")
     assert fact["devices"] == {
-        "pc-i440fx": {"video modelType": "vga"},
-        "pc-q35": {"video modelType": "vga"},
+        "pc-i440fx": {"video": "vga"},
+        "pc-q35": {"video": "vga"},
     }
     assert (
         fact["emulators"] == "/usr/bin/qemu-system-x86_64"

@@ -19,7 +19,7 @@ def needs(name: Any, arch: Any = 'x86_64', **more: Any) -> str:
 
 
 def report(types: Any, usual: str = '', *others: str) -> Report:
-    return Report(0, cpu=CPU, common={'machine': {'types': types}},
+    return Report(0, cpu=CPU, common={'machine': {'machine_types': types}},
                   needs=Needs(usual, tuple((text, ('2f0f1c4e0000',)) for text in others)))
 
 

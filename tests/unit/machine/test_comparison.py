@@ -13,28 +13,23 @@ NEEDS = {
     "arch": "x86_64",
     "type": "pc-i440fx-7.2",
     "emulator": "/usr/bin/qemu-system-x86_64",
-    "devices": [
-        "disk bus=virtio",
-        "graphics type=vnc",
-        "video modelType=cirrus",
-        "tpm backendVersion=2.0",
-    ],
+    "devices": "bus=virtio graphics=vnc video=cirrus tpm-version=2.0",
 }
 OFFERS = {
     "qemu": "9.2.0",
     "libvirt": "10.7.0",
     "kernel": "6.1.0-18-amd64",
     "cgroup": 2,
-    "types": {"x86_64": "pc pc-i440fx-7.2 pc-q35-7.2", "i686": "pc"},
+    "machine_types": {"x86_64": "pc pc-i440fx-7.2 pc-q35-7.2", "i686": "pc"},
     "emulators": "/usr/bin/qemu-system-x86_64",
     "no_emulators": "/usr/libexec/qemu-kvm /usr/bin/kvm",
     "devices": {
         "pc-i440fx": {
-            "disk bus": "virtio ide",
-            "graphics type": "vnc",
-            "video modelType": "vga cirrus",
+            "bus": "virtio ide",
+            "graphics": "vnc",
+            "video": "vga cirrus",
         },
-        "pc-q35": {"disk bus": "virtio", "video modelType": "vga"},
+        "pc-q35": {"bus": "virtio", "video": "vga"},
     },
 }
 
@@ -48,14 +43,14 @@ def codes(needs: dict[str, Any], offers: dict[str, Any]) -> list[str]:
     [
         ({}, {}),
         ({"type": "pc"}, {}),
-        ({}, {"types": {}}),
-        ({}, {"types": {"aarch64": "virt"}}),  # M1: alias; nothing is listed
+        ({}, {"machine_types": {}}),
+        ({}, {"machine_types": {"aarch64": "virt"}}),  # M1: alias; nothing is listed
         ({"emulator": "/opt/qemu"}, {}),
         ({"emulator": "/usr/bin/kvm"}, {"no_emulators": ""}),
         ({"emulator": ""}, {}),  # M2: nobody asked
         ({}, {"devices": {}}),
-        ({"devices": ["tpm model=tpm-crb"]}, {}),  # M4: a list that is not there
-        ({"type": "pc-q35-7.2", "devices": ["disk bus=virtio"]}, {}),
+        ({"devices": "tpm=tpm-crb"}, {}),  # M4: a list that is not there
+        ({"type": "pc-q35-7.2", "devices": "bus=virtio"}, {}),
         ({"cores": 2}, {}),
         ({"cores": 2}, {"qemu": "10.0.0", "libvirt": "11.10.0"}),
         ({}, {"qemu": "10.0.0"}),  # M8
@@ -84,22 +79,22 @@ def test_a_host_that_tells_nothing() -> None:
             ["/usr/libexec/qemu-kvm", "/usr/bin/qemu-system-x86_64"],
         ),
         (
-            {"devices": ["video modelType=qxl", "graphics type=spice"]},
+            {"devices": "video=qxl graphics=spice"},
             {},
             "machine-device-missing",
-            ["video modelType qxl, graphics type spice", "QEMU 9.2.0"],
+            ["video qxl, graphics spice", "QEMU 9.2.0"],
         ),
         (
-            {"devices": ["disk bus=ide"], "type": "pc-q35-7.2"},
+            {"devices": "bus=ide", "type": "pc-q35-7.2"},
             {},
             "machine-device-missing",
-            ["disk bus ide"],
+            ["bus ide"],
         ),
         (
-            {"devices": ["tpm model=tpm-crb"]},
-            {"devices": {"pc-i440fx": {"tpm model": ""}}},
+            {"devices": "tpm=tpm-crb"},
+            {"devices": {"pc-i440fx": {"tpm": ""}}},
             "machine-device-missing",
-            ["tpm model tpm-crb"],
+            ["TPM tpm-crb"],
         ),
         (
             {"cores": 4},

@@ -32,7 +32,7 @@ def test_the_fact() -> None:
         {"/usr/bin/kvm": True, "/usr/bin/no": False},
         True,
     )
-    assert found["types"] == {"x86_64": "pc pc-i440fx-7.2 pc-q35-7.2"} and found["qemu"] == "7.2.22"
+    assert found["machine_types"] == {"x86_64": "pc pc-i440fx:7.2 pc-q35:7.2"} and found["qemu"] == "7.2.22"
     assert (found["emulators"], found["no_emulators"]) == ("/usr/bin/kvm", "/usr/bin/no")
     assert (
         found["uuid"] == "0a6de5b2-0000-4000-8000-000000000001"
@@ -46,12 +46,12 @@ def test_devices() -> None:
     """A list that is not there is not empty; what is not supported has empty ones."""
     assert offered.devices([ElementTree.fromstring(DOMAIN_CAPABILITIES)]) == {
         "pc-q35": {
-            "disk bus": "virtio sata",
-            "tpm model": "",
-            "tpm backendModel": "",
-            "tpm backendVersion": "",
+            "bus": "virtio sata",
+            "tpm": "",
+            "tpm-backend": "",
+            "tpm-version": "",
             "loader": "/usr/share/OVMF/OVMF_CODE.fd",
-            "loader secure": "no",
+            "secure": "no",
         }
     }
 
