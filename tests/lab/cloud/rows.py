@@ -154,9 +154,8 @@ class Players:
             self._is_clear = True
             # A libvirtd that was restarted is Nova's own affair.
             until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.1)
-            mended = time.monotonic()
             migration = self._server.migrate(TARGET, force=way == 'forced')
-            took[way] = time.monotonic() - mended
+            took[way] = migration.seconds
             wrong = '' if migration.completed and migration.host == TARGET else f'{way}: {migration.read}'
             if not wrong and took[way] > ARRIVED[way]:
                 wrong = f'{way}: arrived {took[way]:.1f} s after the repair'
