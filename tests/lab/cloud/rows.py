@@ -16,9 +16,9 @@ from tests.lab.cloud.user import Migration, Server
 
 # Seconds after the fault within which the migration is asked for, with --at-once.
 AT_ONCE = 3.0
-# With --repaired: the rows that are played, and the seconds from the repair within which the server must have arrived.
+# With --repaired: the rows that are played, and the seconds from the repair within which the target must have accepted.
 REPAIRED = ('A9', 'E1', 'S1', 'T1')
-ARRIVED = {'named': 10.0, 'forced': 5.0}
+ACCEPTED = {'named': 10.0, 'forced': 5.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Played:
     :ivar caught: where the target was refused: ``filter``, ``destination``, ``source``, or said only in its own ``log``; '' when it was not
     :ivar text: the refusal as it was to be read, and where
     :ivar at_once: whether the migration was asked for before any round of checks saw the fault
-    :ivar repaired: seconds from the repair until the server had arrived, with the target ``named`` and ``forced``
+    :ivar repaired: seconds from the repair until the target had accepted, with the target ``named`` and ``forced``
     :ivar wrong: what is not as the row wants it; '' when all is (always '' without the plugin)
     """
 
@@ -146,7 +146,7 @@ class Players:
         """Ask for the migration when the target has reported the fault, and it was repaired a moment ago."""
         assert self._server is not None
         took = {}
-        for way in ARRIVED:
+        for way in ACCEPTED:
             broken, self._is_clear = time.time(), False
             fault.set()
             self.cloud.wait_checked(TARGET, since=broken)
@@ -155,10 +155,10 @@ class Players:
             # A libvirtd that was restarted is Nova's own affair.
             until(60, f'{TARGET} counts as up', lambda: self.cloud.up(TARGET), 0.1)
             migration = self._server.migrate(TARGET, force=way == 'forced')
-            took[way] = migration.seconds
+            took[way] = migration.accepted
             wrong = '' if migration.completed and migration.host == TARGET else f'{way}: {migration.read}'
-            if not wrong and took[way] > ARRIVED[way]:
-                wrong = f'{way}: arrived {took[way]:.1f} s after the repair'
+            if not wrong and took[way] > ACCEPTED[way]:
+                wrong = f'{way}: accepted {took[way]:.1f} s after the repair'
             if wrong:
                 break
             self._drop_server()

@@ -41,10 +41,10 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
              f'Made by ``{command.strip()}`` on {datetime.date.today().isoformat()}, with {told}, ``virt_type = {virt_type}``.', '']
     lines += ['Faults', '======', '']
     lines += _table(('', 'fault', 'stock Nova', 'with nova-migcheck', 'asked at once',
-                     'repaired, arrived after', 'what the administrator reads'),
+                     'repaired, accepted after', 'what the administrator reads'),
                     [_row(row, stock, plugin) for row in ordered({p.row for p in (*stock, *plugin)})])
     lines += ['', 'Started means that ``pre_live_migration`` ran on the target, by Nova\'s own instance action events.',
-              'The seconds after a repair end when the server has arrived.', '']
+              'The seconds after a repair end when ``pre_live_migration`` has begun.', '']
     if story:
         lines += ['The story', '=========', '', *(f'* {_text(line)}' for line in story), '']
     if pairs:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import itertools
 import time
 from typing import Any, Optional
@@ -29,6 +30,7 @@ class Migration:
     :ivar record: status of Nova's migration record
     :ivar host: where Nova says the server is
     :ivar running: where the guest really is: host -> libvirt's state of the domain
+    :ivar accepted: seconds until ``pre_live_migration`` began on the last of :attr:`begun`, at most: Nova's events tell whole ones
     :ivar texts: what the administrator reads: (event, host, details) of each failed event
     """
 
@@ -42,6 +44,7 @@ class Migration:
     running: dict[str, str]
     texts: tuple[tuple[str, str, str], ...]
     request: str
+    accepted: float = 0.0
 
     @property
     def completed(self) -> bool:
@@ -51,6 +54,11 @@ class Migration:
     def read(self) -> str:
         """What the user reads, in one line."""
         return ' | '.join(f'{event}: {details}' for event, _host, details in self.texts)
+
+
+def _seconds(told: str) -> float:
+    """Seconds since the epoch, of a time as Nova's API tells it."""
+    return datetime.datetime.fromisoformat(told).replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 class Server:
@@ -107,7 +115,7 @@ class Server:
         :param force: past the scheduler, as only an old microversion can
         """
         source = self.host
-        began = time.monotonic()
+        began, asked = time.monotonic(), time.time()
         body: dict[str, Any] = {'host': target or None, 'block_migration': 'auto'}
         if force:
             self._call('post', f'/servers/{self.id}/action', {'os-migrateLive': {**body, 'force': True}}, microversion='2.67')
@@ -131,9 +139,11 @@ class Server:
         action = self._action()
         failed = tuple((event['event'], event.get('host') or '', event.get('details') or '') for event in action['events'][::-1]
                        if event['result'] == 'Error')
-        begun = tuple(event.get('host') or '' for event in action['events'][::-1] if event['event'] == 'compute_pre_live_migration')
+        prepared = [event for event in action['events'][::-1] if event['event'] == 'compute_pre_live_migration']
+        begun = tuple(event.get('host') or '' for event in prepared)
+        accepted = max((_seconds(event['start_time']) + 1 - asked for event in prepared), default=0.0)
         return Migration(source, target, begun, took, state, str(record.get('status')), str(shown['OS-EXT-SRV-ATTR:host']),
-                         self.running(), failed, action['request_id'])
+                         self.running(), failed, action['request_id'], accepted)
 
     def _record(self) -> dict[str, Any]:
         found = self._call('get', f'/os-migrations?instance_uuid={self.id}')['migrations']
