@@ -30,7 +30,7 @@ DEAD = Finding(
     'keystone catalog',
     'start it',
 )
-POLICIES = Policies(checks=('cpu', 'endpoint', 'storage'))
+POLICIES = Policies(checks=('cpu', 'endpoint', 'machine', 'storage'))
 NFS = {
     'images': 'path',
     'expect': 'auto',
@@ -75,6 +75,7 @@ def checks(verdict):
     return [f.check for f in verdict.rejections], [f.check for f in verdict.warnings]
 
 
+MACHINE = {'uuid': '0a6de5b1-0000-4000-8000-000000000001'}
 GOOD = stats()
 HOSTS = {
     'good': (GOOD, ([], [])),
@@ -116,6 +117,12 @@ HOSTS = {
     'bytes': ({'migcheck': GOOD['migcheck'].encode()}, ([], ['report'])),
     'another disk': (stats(storage=LOCAL), (['storage'], [])),
     'the same disk': (stats(storage={**NFS, 'free_bytes': 7}), ([], [])),
+    'the same host UUID': (stats(machine=MACHINE), (['machine'], [])),
+    'another host UUID': (stats(machine={'uuid': MACHINE['uuid'].replace('1', '2')}), ([], [])),
+    'the same UUID elsewhere': (
+        stats(findings=[dataclasses.replace(DEAD, subject=MACHINE['uuid'])]),
+        (['endpoint'], []),
+    ),
 }
 
 
@@ -123,7 +130,7 @@ HOSTS = {
 def test_hosts_of_all_versions_side_by_side(order):
     """Two schedulers with what they remember, one request after the other, in any order of hosts: always the same."""
     memory = targets.Memory()
-    source = published.read(stats(storage=NFS))
+    source = published.read(stats(storage=NFS, machine=MACHINE))
     for _ in range(2):
         one = judge(source, memory=memory)
         for name in order:
@@ -139,7 +146,7 @@ def test_hosts_of_all_versions_side_by_side(order):
 
 
 def test_what_is_logged_says_the_same_with_the_host_s_own_words():
-    one = judge(published.read(stats(storage=NFS)))
+    one = judge(published.read(stats(storage=NFS, machine=MACHINE)))
     for name, (host, expected) in HOSTS.items():
         if name != 'a lying word':
             assert checks(one.in_full(host)) == expected, name
