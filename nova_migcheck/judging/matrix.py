@@ -8,12 +8,14 @@ guest's CPU, the networks). The second part is judged once for each pair of kind
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 import functools
 import itertools
 from typing import Any, Hashable, Iterator, Mapping, Optional, Sequence
 
+from nova_migcheck.checks import loading
 from nova_migcheck.cpu import Cpu
 from nova_migcheck.judging.targets import Judge
 from nova_migcheck.judging.verdict import Guest, Verdict, is_fresh, judge
@@ -155,7 +157,8 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float,
     :param now: seconds since the epoch
     :param servers: whether guests with another CPU than usual get a row of their own
     """
-    rows, guests = _sources(hosts, migcheck, now, servers)
+    reports = _with_twins(hosts, policies)
+    rows, guests = _sources(hosts, reports, migcheck, now, servers)
     # The frequency of a TSC differs on every host, and concerns few guests.
     exact = any(guest.cpu is not None and guest.cpu.tsc_hz is not None for guest, _report in guests)
     numbers: dict[Hashable, int] = {}
@@ -163,8 +166,7 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float,
     kinds = []
     own = []
     without_report = Judge(policies, Guest(), None, now)
-    for host in hosts:
-        report = host.report
+    for host, report in zip(hosts, reports):
         kind: Hashable = None
         target: Optional[Report] = None
         if report is None or not is_fresh(report.time, now, policies.stale_after):
@@ -176,7 +178,8 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float,
                             policies)
             own.append(_soften(verdict))
             target = dataclasses.replace(report, findings=())
-            kind = published.common(host.stats), exact and report.cpu and report.cpu.tsc_hz
+            kind = (published.common(host.stats), exact and report.cpu and report.cpu.tsc_hz,
+                    repr(report.own))
         if kind not in numbers:
             numbers[kind] = len(targets)
             targets.append(target)
@@ -186,14 +189,25 @@ def build(hosts: Sequence[Host], policies: Policies, migcheck: Any, now: float,
     return Matrix(hosts, rows, own, kinds, pairs, now, policies.stale_after)
 
 
-def _sources(hosts: Sequence[Host], migcheck: Any, now: float,
+def _with_twins(hosts: Sequence[Host], policies: Policies) -> list[Optional[Report]]:
+    """Return the report of each host, without what differs on every host.
+
+    Only what two hosts share, and must not, is left: it is compared, and of no kind.
+    """
+    registry = loading.of(policies.checks)
+    texts = [registry.distinct(host.report.own) if host.report else [] for host in hosts]
+    counts = collections.Counter(text for found in texts for text in found)
+    return [host.report and dataclasses.replace(host.report, own=host.report.own if any(
+                counts[text] > 1 for text in found) else {}) for host, found in zip(hosts, texts)]
+
+
+def _sources(hosts: Sequence[Host], reports: Sequence[Optional[Report]], migcheck: Any, now: float,
              servers: bool) -> tuple[list[Row], list[tuple[Guest, Optional[Report]]]]:
     """Return the rows, and the kinds of sources to which they refer by number."""
     numbers: dict[Hashable, int] = {}
     rows = []
     guests: list[tuple[Guest, Optional[Report]]] = []
-    for host_number, host in enumerate(hosts):
-        report = host.report
+    for host_number, report in enumerate(reports):
         cpus: list[tuple[Optional[Cpu], tuple[str, ...]]] = [(None, ())]
         if report is not None and report.knows(0, now, migcheck):
             cpus = [(report.guest(''), ())]
@@ -202,7 +216,7 @@ def _sources(hosts: Sequence[Host], migcheck: Any, now: float,
         requirements = report.needs.usual if report else ''
         comparable = published.site(report) if report else None
         for cpu, who in cpus:
-            key: Hashable = (cpu, requirements, comparable)
+            key: Hashable = (cpu, requirements, comparable, repr(report.own) if report else '')
             if key not in numbers:
                 numbers[key] = len(guests)
                 guests.append((Guest(cpu, _ALL, requirements=requirements), report))
