@@ -18,7 +18,7 @@ from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import tlsfiles, tlsprobe
 from nova_migcheck.libvirtd import uri as migrationuri
-from nova_migcheck.network import intent, probe, targetnames
+from nova_migcheck.network import intent, pathmtu, probe, targetnames
 from nova_migcheck.network.hostsfile import HostsFile
 from nova_migcheck.network.intent import INBOUND
 from nova_migcheck.network.interfaces import IPAddress, Kernel
@@ -73,6 +73,7 @@ class TransportCheck(Check):
         'transport-libvirt-unclear': "Whether libvirt's port on the target answers is unknown.",
         'transport-no-host-name': "libvirt's host name of the target is unknown.",
         'transport-no-port': "The port of libvirt's transport is unknown.",
+        'transport-path-mtu': 'Large packets are dropped on the way to the target.',
         'transport-no-target': 'Nothing is known about the target.',
         'transport-qemu-filtered': "QEMU's migration ports on the target are filtered.",
         'transport-uri': 'The URI for live migrations is wrong.',
@@ -151,7 +152,7 @@ class TransportCheck(Check):
     def _ports(self, settings: Settings, to: migrationuri.Destination,
                usable: _Addresses, target: HostMigration, deadline: float) -> Iterator[Finding]:
         """Probe libvirt's and QEMU's ports on every address of the names together (T1, T2)."""
-        services, paths = asyncio.run(_probe(to, usable, target.qemu_ports, deadline))
+        services, paths, holes = asyncio.run(_probe(to, usable, target.qemu_ports, deadline))
         yield from self._client_certificates(settings, to, target, services)
         if to.port is None:
             yield self.unknown(to.uri, f"the port of libvirt's transport {to.transport} is unknown",
@@ -159,6 +160,18 @@ class TransportCheck(Check):
         yield from self._libvirt(to, services, daemons.listening(target.daemon, to.transport))
         for address, probes in paths.items():
             yield self._qemu(to, address, probes, target)
+        for address, hole in holes.items():
+            if hole is not None:
+                yield self._dropped(address, hole, target)
+
+    def _dropped(self, address: IPAddress, hole: pathmtu.Hole, target: HostMigration) -> Finding:
+        there = f', {target.mtu} there' if target.mtu else ''
+        return self.failure(
+            str(address), f'packets of {hole.lost} bytes to {address} are never acknowledged, '
+            f'those of {hole.passed} bytes are: something on the way drops large ones, and a '
+            f'migration would hang. The MTU is {hole.mtu} here{there}', 'TCP from this host',
+            f'let the switches on the way pass frames of {hole.lost} bytes, or set the MTU of both '
+            f'hosts to {hole.passed}', code='transport-path-mtu')
 
     def _client_certificates(
             self, settings: Settings, to: migrationuri.Destination, target: HostMigration,
@@ -256,13 +269,18 @@ class TransportCheck(Check):
 
 async def _probe(
         to: migrationuri.Destination, usable: _Addresses, ports: tuple[int, int], deadline: float
-        ) -> tuple[list[probe.Service], dict[IPAddress, list[probe.Probe]]]:
+        ) -> tuple[list[probe.Service], dict[IPAddress, list[probe.Probe]],
+                   dict[IPAddress, Optional[pathmtu.Hole]]]:
     connect, data = usable.get(to.connect, ()), usable.get(to.data or '', ())
     services = [_ask(to, ip, to.port, deadline) for ip in connect] if to.port else []
-    answers, paths = await asyncio.gather(
+    # Only libvirt's plain port can be asked for much without a login. It shows the path of the data
+    # if libvirt listens on the address of the data, too.
+    asked = list(dict.fromkeys((*connect, *data))) if to.transport == 'tcp' and to.port else []
+    answers, paths, holes = await asyncio.gather(
         asyncio.gather(*services),
-        asyncio.gather(*(probe.qemu(ip, ports, deadline) for ip in data)))
-    return list(answers), dict(zip(data, paths))
+        asyncio.gather(*(probe.qemu(ip, ports, deadline) for ip in data)),
+        asyncio.gather(*(pathmtu.look(ip, to.port or 0, deadline) for ip in asked)))
+    return list(answers), dict(zip(data, paths)), dict(zip(asked, holes))
 
 
 def _ask(to: migrationuri.Destination, ip: IPAddress, port: int,

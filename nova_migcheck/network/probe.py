@@ -23,11 +23,11 @@ from nova_migcheck.network.interfaces import IPAddress
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _ORIGIN_ICMP = (2, 3)
 
-# A call of AUTH_LIST, the first message of every libvirt client, before it logs in
+#: A call of AUTH_LIST, the first message of every libvirt client, before it logs in
 # (src/remote/remote_protocol.x, src/rpc/virnetprotocol.x): length, program, version, procedure 66,
 # call, serial, ok.
 _REMOTE_PROGRAM = 0x20008086
-_AUTH_LIST = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 66, 0, 1, 0)
+AUTH_LIST = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 66, 0, 1, 0)
 
 
 class Reach(enum.Enum):
@@ -138,7 +138,7 @@ async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
 
     A hung daemon accepts the connection and never answers.
     """
-    service, reply = await _ask(address, port, deadline, _AUTH_LIST, 8)
+    service, reply = await _ask(address, port, deadline, AUTH_LIST, 8)
     if service.problem:
         return service
     if len(reply) < 8:

@@ -495,3 +495,51 @@ def test_target_of_which_little_is_known(hosts: TwoHosts, target: dict) -> None:
 
 def test_virt_type_without_live_migration(hosts: TwoHosts, fact: Mapping[str, Any]) -> None:
     assert_says(hosts.transport('node2-mig', fact, virt_type='lxc'), 'lxc')
+
+
+# L5: a switch on the way drops frames that both ends' MTU allows.
+
+class TestPathMtu:
+    DROPS = 'iifname "mig0" meta length > 1500'
+
+    @pytest.fixture
+    def jumbo(self, hosts: TwoHosts) -> TwoHosts:
+        for host in (hosts.source, hosts.target):
+            host.ip('link set mig0 mtu 9000 gso_max_segs 1')
+            host.address('mig0', f'fd77::{11 if host is hosts.source else 12}/64')
+        hosts.listen('::')
+        return hosts
+
+    @pytest.mark.parametrize('address, passed', [('10.77.0.12', 1500), ('fd77::12', 1500)])
+    def test_large_frames_are_dropped(self, jumbo: TwoHosts, address: str, passed: int) -> None:
+        jumbo.target.drop(self.DROPS)
+        fact = jumbo.address(live_migration_inbound_addr=address).facts['migration']
+        found = jumbo.transport(address, fact, timeout=5.0).one(Outcome.FAILURE)
+        assert found.code == 'transport-path-mtu' and found.subject == address
+        assert 'packets of 9000 bytes' in found.detail and f'those of {passed} bytes are' in found.detail
+        assert 'The MTU is 9000 here, 9000 there' in found.detail
+
+    @pytest.mark.parametrize('address', ['10.77.0.12', 'fd77::12'])
+    def test_all_frames_pass(self, jumbo: TwoHosts, address: str) -> None:
+        fact = jumbo.address(live_migration_inbound_addr=address).facts['migration']
+        found = jumbo.transport(address, fact)
+        assert not found.text and found.seconds < SLACK
+
+    def test_the_usual_mtu_all_the_way(self, hosts: TwoHosts) -> None:
+        hosts.listen('0.0.0.0')
+        hosts.target.drop(self.DROPS)
+        fact = hosts.address(live_migration_inbound_addr='10.77.0.12').facts['migration']
+        assert not hosts.transport('10.77.0.12', fact).text
+
+    def test_a_target_with_a_smaller_mtu_behind_a_router_that_says_nothing(self, jumbo: TwoHosts) -> None:
+        """TCP agrees on the smaller size."""
+        jumbo.target.drop(self.DROPS)
+        jumbo.target.ip('link set mig0 mtu 1500')
+        fact = jumbo.address(live_migration_inbound_addr='10.77.0.12').facts['migration']
+        found = jumbo.transport('10.77.0.12', fact)
+        assert not [one for one in found.failures if one.code == 'transport-path-mtu']
+
+    def test_nothing_listens_there(self, jumbo: TwoHosts, fact: Mapping[str, Any]) -> None:
+        jumbo.target.drop('tcp dport 16509')
+        found = jumbo.transport('10.77.0.12', fact)
+        assert {one.code for one in found.failures} == {'transport-libvirt-silent'}
