@@ -71,6 +71,7 @@ class TransportCheck(Check):
     CODES: ClassVar[Mapping[str, str]] = {
         'transport-libvirt-silent': "libvirt's port on the target does not answer.",
         'transport-libvirt-unclear': "Whether libvirt's port on the target answers is unknown.",
+        'transport-login': "Nobody can log in to the target's libvirt: its SASL does not work.",
         'transport-no-host-name': "libvirt's host name of the target is unknown.",
         'transport-no-port': "The port of libvirt's transport is unknown.",
         'transport-path-mtu': 'Large packets are dropped on the way to the target.',
@@ -226,6 +227,13 @@ class TransportCheck(Check):
             detail = f'libvirt at {to.connect}, {at}: {service.problem}'
             if not service.problem:
                 yield self.ok(at, f'{to.transport} answers', to.uri)
+                continue
+            if service.login:
+                yield self.failure(
+                    at, detail, to.uri, 'on the target, see mech_list in /etc/sasl2/libvirt.conf, '
+                    'and that what it needs is there: a keytab for gssapi, a password file '
+                    '(saslpasswd2 -a libvirt USER) for the others; scram and digest-md5 need their '
+                    'SASL modules', code='transport-login')
                 continue
             if service.unsure:
                 yield self.unknown(at, detail, to.uri, 'try it with virsh on this host',

@@ -24,7 +24,7 @@ _INFO = struct.Struct('=2xB5x8xI4xI32xI')
 _STUCK = 1.5
 _POLL = 0.02
 # The MTUs of the controls.
-_CONTROLS = (4470, 2000, 1500, 1450, 1400, 1280)
+_CONTROLS = (4470, 1500, 1400, 1280)
 # Bytes of headers before a segment, with TCP's timestamps, and of TCP's options.
 _HEADERS = {4: 52, 6: 72}
 _OPTIONS = 12

@@ -16,6 +16,7 @@ import struct
 import time
 from typing import AsyncIterator, Optional, Sequence
 
+from nova_migcheck.finding import printable
 from nova_migcheck.network.interfaces import IPAddress
 
 # linux/in.h, linux/in6.h, linux/errqueue.h. Without RECVERR, the ICMP message of a firewall looks
@@ -28,6 +29,13 @@ _ORIGIN_ICMP = (2, 3)
 # call, serial, ok.
 _REMOTE_PROGRAM = 0x20008086
 AUTH_LIST = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 66, 0, 1, 0)
+# Procedure 67, AUTH_SASL_INIT: asks for the mechanisms, and logs in nowhere.
+_SASL_INIT = struct.pack('!IIIiiIi', 28, _REMOTE_PROGRAM, 1, 67, 0, 2, 0)
+# Of a reply: its length, program, version, procedure, type, serial and status.
+_REPLY = struct.Struct('!IIIiiIi')
+_SASL = 1
+# libvirt's replies to these calls have some 40 bytes.
+_MOST = 4096
 
 
 class Reach(enum.Enum):
@@ -66,12 +74,14 @@ class Service:
     """Hold the result of one attempt to use the service on a port.
 
     :param problem: what is wrong; empty if it answered as expected
+    :param login: whether it answers, and nobody can log in
     :param unsure: whether libvirt itself may get another result
     """
 
     probe: Probe
     problem: str = ''
     unsure: bool = False
+    login: bool = False
 
 
 @contextlib.asynccontextmanager
@@ -134,18 +144,55 @@ async def path(address: IPAddress, port: int, deadline: float) -> Probe:
 
 
 async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
-    """Ask libvirt over plain TCP for its ways to log in.
+    """Ask libvirt over plain TCP for its ways to log in, and whether SASL can work.
 
-    A hung daemon accepts the connection and never answers.
+    A hung daemon accepts the connection and never answers. A libvirtd whose SASL has no mechanism
+    that works refuses every login, whatever the credentials are.
     """
-    service, reply = await _ask(address, port, deadline, AUTH_LIST, 8)
-    if service.problem:
-        return service
+    async with connected(address, port, deadline) as (probe, sock):
+        if probe.reach is not Reach.OPEN:
+            return Service(probe, probe.detail)
+        try:
+            timeout = max(0.05, deadline - time.monotonic())
+            problem, login = await asyncio.wait_for(_ways_to_log_in(sock), timeout)
+            return Service(probe, problem, login=login)
+        except asyncio.TimeoutError:
+            return Service(probe, 'it accepts connections but does not answer')
+        except OSError as e:
+            return Service(probe, f'it closes the connection: {e.strerror or e}')
+
+
+async def _ways_to_log_in(sock: socket.socket) -> tuple[str, bool]:
+    """Return what is wrong, '' if nothing, and whether it is only the login."""
+    reply = await _talk(sock, AUTH_LIST, 8)
     if len(reply) < 8:
-        return Service(service.probe, 'it closes the connection without an answer')
-    if struct.unpack('!II', reply)[1] != _REMOTE_PROGRAM:
-        return Service(service.probe, 'the service there is not libvirtd or virtproxyd')
-    return service
+        return 'it closes the connection without an answer', False
+    if struct.unpack_from('!I', reply, 4)[0] != _REMOTE_PROGRAM:
+        return 'the service there is not libvirtd or virtproxyd', False
+    # What follows is more than an answer, and no fault if it is missing.
+    with contextlib.suppress(OSError):
+        kinds = (await _rest(sock, reply))[_REPLY.size + 4:]
+        if kinds == struct.pack('!i', _SASL):
+            reply = await _rest(sock, await _talk(sock, _SASL_INIT, 8))
+            if len(reply) >= _REPLY.size and _REPLY.unpack_from(reply)[-1] != 0:
+                return (f'it wants a SASL login and cannot do one itself: {_error(reply)}', True)
+    return '', False
+
+
+async def _rest(sock: socket.socket, begun: bytes) -> bytes:
+    """Return the whole reply that begins with these bytes; as much as there is if it ends early."""
+    size = min(_MOST, struct.unpack_from('!I', begun)[0]) if len(begun) >= 4 else 0
+    return begun + await _talk(sock, b'', max(0, size - len(begun)))
+
+
+def _error(reply: bytes) -> str:
+    """Return the message in a reply with an error: code, domain, whether there is one, length."""
+    try:
+        _code, _domain, there, length = struct.unpack_from('!iiiI', reply, _REPLY.size)
+    except struct.error:
+        return 'an error'
+    text = reply[_REPLY.size + 16:][:min(length, 200)].decode(errors='replace')
+    return printable(text) if there and text else 'an error'
 
 
 async def ssh(address: IPAddress, port: int, deadline: float) -> Service:

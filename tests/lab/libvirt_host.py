@@ -15,7 +15,7 @@ from tests.roots import Root
 
 _CONF = """
 listen_tcp = 1
-auth_tcp = "none"
+auth_tcp = "{auth}"
 """
 
 # In a mount namespace below the host's, so that the host's hosts file is libvirtd's and QEMU's, too.
@@ -27,6 +27,7 @@ for directory in run/libvirt:run var/lib/libvirt:lib var/cache/libvirt:cache var
     mount --bind {root}/${{directory#*:}} /${{directory%:*}}
 done
 for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+[ ! -e {root}/sasl ] || mount --bind {root}/sasl /etc/sasl2/libvirt.conf
 exec taskset -c {core} /usr/sbin/libvirtd --listen --pid-file {root}/libvirtd.pid
 """
 
@@ -48,16 +49,21 @@ class LibvirtHost(Libvirtd):
 
     :param cache: as for :class:`Libvirtd`
     :param release: the release of Debian whose libvirtd and QEMU these are, None for the machine's own
+    :param mechanisms: of SASL, with which a client must log in; '' for no login
     """
 
-    def __init__(self, host: Namespace, cache: Optional[pathlib.Path] = None, release: Optional[Root] = None) -> None:
+    def __init__(self, host: Namespace, cache: Optional[pathlib.Path] = None, release: Optional[Root] = None,
+                 mechanisms: str = '') -> None:
         super().__init__(host.name, cache=cache)
+        self.mechanisms = mechanisms
         self.host = host
         self.release = release
 
     def start(self) -> None:
         with open(self.root / 'etc/libvirtd.conf', 'a') as conf:
-            conf.write(_CONF)
+            conf.write(_CONF.format(auth='sasl' if self.mechanisms else 'none'))
+        if self.mechanisms:
+            (self.root / 'sasl').write_text(f'mech_list: {self.mechanisms}\nsasldb_path: /nowhere\n')
         script = _START.format(root=self.root, core=min(os.sched_getaffinity(0)))
         if self.release is not None:
             script = self.release.enter(binds=[str(self.root), *HOST_FILES]) + script

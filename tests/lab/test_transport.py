@@ -11,7 +11,8 @@ from typing import Any, Iterator, Mapping, Optional
 import pytest
 
 from nova_migcheck.finding import Outcome
-from tests.lab import SLACK, certificates, namespaces
+from tests.lab import SLACK, certificates, libvirtd, namespaces
+from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.namespaces import Found, Namespace
 from tests.lab.two_hosts import ADDRESS, HOSTS, TRANSPORT, TwoHosts, settings
 
@@ -543,3 +544,20 @@ class TestPathMtu:
         jumbo.target.drop('tcp dport 16509')
         found = jumbo.transport('10.77.0.12', fact)
         assert {one.code for one in found.failures} == {'transport-libvirt-silent'}
+
+
+# L1: libvirt wants a login, and refuses every one.
+
+@pytest.mark.libvirt
+@pytest.mark.skipif(bool(libvirtd.missing()), reason=libvirtd.missing() or '-')
+@pytest.mark.parametrize('mechanisms, works', [('digest-md5', True), ('gssapi', False), ('scram-sha-256', False)])
+def test_sasl_of_a_real_libvirtd(hosts: TwoHosts, fact: Mapping[str, Any], mechanisms: str, works: bool) -> None:
+    """A keytab or a security layer is missing: AUTH_SASL_INIT tells, without credentials."""
+    with LibvirtHost(hosts.target, mechanisms=mechanisms):
+        found = hosts.transport('10.77.0.12', fact, timeout=5.0)
+        if works:
+            assert not found.failures
+        else:
+            failure = found.one(Outcome.FAILURE)
+            assert failure.code == 'transport-login' and 'authentication failed' in failure.detail
+            assert '/etc/sasl2/libvirt.conf' in failure.remedy
