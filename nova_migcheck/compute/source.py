@@ -195,7 +195,13 @@ class Source:
 def _server(instance: Any) -> Server:
     """Return what Nova will write into the XML of a server for its target."""
     mtus = {}
-    for vif in instance.get_network_info():
+    try:
+        vifs = instance.get_network_info()
+    except Exception as e:  # of the conductor, or of the database behind it: any class
+        LOG.warning('The networks of this server are unknown, their MTU is not compared: %s: %s',
+                    type(e).__name__, e, instance=instance)
+        vifs = ()
+    for vif in vifs:
         mtu = (vif.get('network') or {}).get('meta', {}).get('mtu')
         if mtu and vif.get('address'):
             mtus[vif['address'].lower()] = int(mtu)
