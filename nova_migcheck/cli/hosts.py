@@ -9,9 +9,11 @@ from typing import Any, Optional, Sequence
 
 from nova_migcheck.cli.columns import objects
 from nova_migcheck.cli.fleetlisting import FleetListing
-from nova_migcheck.cli.listing import EXIT
+from nova_migcheck.cli.listing import EXIT, write
 from nova_migcheck.cli.shown import HostStatus, age, status
 from nova_migcheck.finding import printable
+from nova_migcheck.judging import matrix as matrices
+from nova_migcheck.policies import Policies
 from nova_migcheck.report import published
 
 
@@ -23,6 +25,8 @@ class Hosts(FleetListing):
         ('hosts --only-bad', 'the hosts with a problem'),
         ('hosts compute1', 'one host; on a terminal, with each finding'),
         ('hosts -f json compute1', 'the whole report of one host, for a program'),
+        ('hosts --prometheus /var/lib/node_exporter/nova_migcheck_fleet.prom',
+         "for node_exporter's textfile collector, from a timer on a controller"),
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -31,6 +35,9 @@ class Hosts(FleetListing):
         parser.add_argument('hosts', metavar='HOST', nargs='*', help='show only these hosts')
         parser.add_argument('--only-bad', action='store_true',
                             help='show only the hosts with a problem')
+        parser.add_argument('--prometheus', metavar='FILE',
+                            help='write metrics of all hosts to this file, in one step, instead of '
+                                 'printing')
         return parser
 
     def take_action(
@@ -46,6 +53,13 @@ class Hosts(FleetListing):
         statuses = [status(host, checks, now, conf.migcheck.stale_after) for host in hosts]
         for each in statuses:
             self.worsen(EXIT[each.outcome])
+        if parsed_args.prometheus is not None:
+            from nova_migcheck.cli import fleetmetrics
+            matrix = matrices.build([each.host for each in statuses],
+                                    Policies.from_conf(conf.migcheck), conf.migcheck, now)
+            write(parsed_args.prometheus, fleetmetrics.text(statuses, checks, matrix, now),
+                  durable=True)
+            return self.done()
         shown = [each for each in statuses if not (parsed_args.only_bad and each.well)]
         if self.drawn(parsed_args):
             from nova_migcheck.cli import overview

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli import fleet_files
 from tests.cli.commands import ESCAPE, Terminal, on_terminal, piped
@@ -315,3 +316,29 @@ def test_one_thing_in_every_format(three, tmp_path, cpu_map):
     assert 'compute2: nothing' in ran.out and not set('{}[]') & set(ran.out)
     for form in ('yaml', 'value', 'shell'):
         assert 'Large' in piped(tmp_path, *argv, '-f', form).out
+
+
+def test_metrics_of_all_hosts(thousand, tmp_path):
+    """What they say is what the other commands show."""
+    path = tmp_path / 'fleet.prom'
+    assert piped(tmp_path, 'hosts', conf(thousand), '--prometheus', str(path)).out == ''
+    samples = {(sample.name.removeprefix('nova_migcheck_'), *sorted(sample.labels.items())): sample.value
+               for family in text_string_to_metric_families(path.read_text()) for sample in family.samples}
+    hosts = piped(tmp_path, 'hosts', conf(thousand), '-f', 'json').json
+    fresh = [host for host in hosts if host['report'] == 'fresh']
+    for word in ('fresh', 'stale', 'missing', 'unreadable'):
+        assert samples['hosts', ('report', word)] == sum(host['report'] == word for host in hosts)
+    assert samples['hosts_by_outcome', ('check', 'endpoint'), ('outcome', 'failure')] == sum(
+        host['checks'].get('endpoint') == 'failure' for host in fresh)
+    for (name, *labels), value in samples.items():
+        if name == 'hosts_by_code':
+            found = dict(labels)
+            assert value == sum(any(all(f.get(key, '') == text for key, text in found.items()) for f in host['findings'])
+                                for host in fresh) > 0
+    pairs: dict = {}
+    for group in piped(tmp_path, 'matrix', conf(thousand), '-f', 'json').json:
+        same = len(set(group['sources']) & set(group['targets']))
+        pairs[group['verdict']] = pairs.get(group['verdict'], 0) + len(group['sources']) * len(group['targets']) - same
+    assert {dict(labels)['state']: value for (name, *labels), value in samples.items() if name == 'pairs' and value} == pairs
+    assert len([name for name, *_labels in samples if name == 'report_age_seconds']) == sum(
+        host['age'] is not None for host in hosts)
