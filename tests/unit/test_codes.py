@@ -125,14 +125,15 @@ Codes
 
 Each finding that is not ``ok`` has a code. The code says which kind of finding it is, and stays the
 same when the text changes. It stands at the end of the line in the log, in the event of a refusal,
-in the JSON of each command and in the report. :doc:`checks` says what to do about each.
+in the JSON of each command and in the report. The page of each code says what it does to a
+migration, how to see it by hand, how to mend it and how to accept it.
 
 """
 
 
 def page():
     """Return the page of the documentation."""
-    rows = [(f'``{code}``', text) for code, text in sorted(DECLARED.items())]
+    rows = [(f':doc:`{code} <runbooks/{code}>`', text) for code, text in sorted(DECLARED.items())]
     width = max(len(code) for code, _text in rows)
     rule = f'{"=" * width}  {"=" * max(len(text) for _code, text in rows)}'
     lines = [
