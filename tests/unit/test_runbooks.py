@@ -21,15 +21,8 @@ PAGES = {
 }
 SECTIONS = ['See it by hand', 'Mend it', 'Accept it on purpose', 'Shown by']
 OPTIONS = {opt.name for opt in conf.OPTS}
-COMMANDS = (
-    baseline.Baseline,
-    check.Check,
-    codes.Codes,
-    compare.Compare,
-    explain.Explain,
-    hosts.Hosts,
-    matrix.Matrix,
-)
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain,
+            hosts.Hosts, matrix.Matrix)
 #: What a policy may name; CHECK stands for any of them.
 NAMES = {'clock', 'report', 'CHECK', *(check.NAME for check in CHECKS)}
 
@@ -75,7 +68,7 @@ def test_page(code):
 @pytest.mark.parametrize('code', PAGES)
 def test_its_lines_of_nova_migcheck_are_such(code):
     lines = re.findall(r'(?m)^ +[$#] nova-migcheck (.+)$', PAGES[code])
-    quoted = re.findall(r'``nova-migcheck (\S+ [^`]+)``', ' '.join(PAGES[code].split()))
+    quoted = re.findall(r'``nova-migcheck ([^`\s]+ [^`]+)``', ' '.join(PAGES[code].split()))
     by_name = {command.__name__.lower(): command for command in COMMANDS}
     for name, *words in map(shlex.split, [*lines, *quoted]):
         by_name[name](argparse.Namespace(), None).get_parser(name).parse_args(words)
