@@ -69,7 +69,7 @@ class TransportCheck(Check):
     NAME = 'transport'
     WHEN = 'path'
     CODES: ClassVar[Mapping[str, str]] = {
-        'transport-libvirt-silent': "libvirt's port on the target does not answer.",
+        'transport-libvirt-silent': 'libvirt on the target is silent, or refuses this host.',
         'transport-libvirt-unclear': "Whether libvirt's port on the target answers is unknown.",
         'transport-login': "Nobody can log in to the target's libvirt: its SASL does not work.",
         'transport-no-host-name': "libvirt's host name of the target is unknown.",
@@ -78,7 +78,7 @@ class TransportCheck(Check):
         'transport-no-target': 'Nothing is known about the target.',
         'transport-qemu-filtered': "QEMU's migration ports on the target are filtered.",
         'transport-uri': 'The URI for live migrations is wrong.',
-        **tlsfiles.codes(NAME), **targetnames.CODES}
+        **tlsfiles.codes(NAME, without='name'), **targetnames.CODES}
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
         'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS),

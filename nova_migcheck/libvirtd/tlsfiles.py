@@ -34,10 +34,12 @@ KINDS = {
 }
 
 
-def codes(check: str) -> dict[str, str]:
-    """Return the codes of a check that reports troubles."""
-    return {f'{check}-{kind}': text for kind, text in KINDS.items()}
+def codes(check: str, without: str = '') -> dict[str, str]:
+    """Return the codes of a check that reports troubles.
 
+    :param without: a kind that it never reports
+    """
+    return {f'{check}-{kind}': text for kind, text in KINDS.items() if kind != without}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,8 +55,8 @@ def compare(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mis
         yield Misfit(
             'machine-type-missing', 'machine type', f'the guest has machine type {needs["type"]}, '
             f'which {qemu} does not have', 'libvirt capabilities', 'choose a target whose QEMU has '
-            'it, or set [libvirt] hw_machine_type to a type that all hosts have and restart the '
-            'guest')
+            'it, or stop the server and give it a type that all hosts have: nova-manage libvirt '
+            'update_machine_type --force')
     emulator = needs.get('emulator')
     if emulator and emulator in offers.get('no_emulators', '').split():
         there = offers.get('emulators', '').replace(' ', ', ') or 'none that is usual'
@@ -71,7 +71,7 @@ def compare(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mis
         yield Misfit(
             'machine-fixed', 'guest', f'{device} is a vhost-user device, and the memory of the '
             'guest is not shared: QEMU cannot migrate it', "the guest's live XML",
-            'give its flavor hw:mem_page_size, and restart the guest')
+            'resize the server to a flavor with hw:mem_page_size')
 
 
 def _devices(needs: Mapping[str, Any], offers: Mapping[str, Any], qemu: str) -> Iterator[Misfit]:

@@ -175,6 +175,11 @@ class OwnAddresses:
     def cold(self, answer: Answer) -> Iterator[Finding]:
         """Check migration_inbound_addr, which only cold migrations and resizes use."""
         origin = self.settings.origin('libvirt', COLD)
+        if answer.timed_out:
+            yield _finding(
+                Outcome.UNKNOWN, COLD, f'{COLD} {answer.name} cannot be resolved: {answer.error}',
+                origin, 'check the resolver of this host', code='address-cold')
+            return
         problems = [f'does not resolve: {answer.error}'] if answer.error else []
         for ip in answer.addresses:
             if ip.is_loopback:

@@ -426,3 +426,9 @@ def test_a_host_with_many_addresses(count: int, complete: bool) -> None:
     every = tuple(ip(f'10.77.0.{n}') for n in range(1, count + 1))
     fact = own(intended=Intent('migration_networks', '', (LINKS[3],), every)).fact('', '')
     assert fact.complete is complete and len(fact.addresses) == 8
+
+
+def test_a_resolver_that_does_not_answer_for_the_cold_address() -> None:
+    (found,) = own().cold(Answer('cold', error='no answer within 5 s', timed_out=True))
+    assert (str(found.outcome), found.code) == ('unknown', 'address-cold')
+    assert 'no answer within 5 s' in found.detail
