@@ -50,7 +50,7 @@ class EndpointCheck(Check):
 
     def run(self, settings: Settings) -> Iterator[Result]:
         """Yield the findings, then what the next round needs."""
-        from nova_migcheck.endpoints import clock, diagnosis, memory, survey
+        from nova_migcheck.endpoints import clock, diagnosis, memory, survey, weights
         later = memory.later(settings)
         if later is not None:
             yield self.ok('endpoints', 'checked first within [migcheck] probe_interval')
@@ -58,7 +58,7 @@ class EndpointCheck(Check):
             return
         surveyed = survey.Survey(settings)
         picture = surveyed.run()
-        needed = diagnosis.required(settings.get('migcheck', 'required_services', REQUIRED))
+        needed = weights.required(settings.get('migcheck', 'required_services', REQUIRED))
         yield from diagnosis.diagnose(picture, needed, settings.origin)
         yield from clock.look(picture.skews(), settings.get('migcheck', 'clock_skew_limit', 5.0),
                               clock.kernel_synchronised())

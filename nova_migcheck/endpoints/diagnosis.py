@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from nova_migcheck.endpoints import remedies
-from nova_migcheck.endpoints.catalog import Missing
+from nova_migcheck.endpoints import logins, remedies
+from nova_migcheck.endpoints.logins import NAME, OriginOf
 from nova_migcheck.endpoints.observations import Picture
-from nova_migcheck.endpoints.sources import SECTIONS
 from nova_migcheck.endpoints.values import (
     IDENTITY,
     MESSAGING,
@@ -20,9 +19,8 @@ from nova_migcheck.endpoints.values import (
     Target,
     is_address,
 )
+from nova_migcheck.endpoints.weights import Weight, weigh
 from nova_migcheck.finding import WORST_FIRST, Finding, Outcome
-
-NAME = 'endpoint'
 
 # Faults detected by timeout.
 _TIMED = (Fault.SILENT, Fault.NO_ANSWER, Fault.RESOLVER)
@@ -33,23 +31,6 @@ _LOSSY, _AGAIN, _AGAIN_OF_SENT = 2, 3, 0.05
 # URLs and addresses that a text lists before it counts the rest.
 _LISTED = 10
 
-# group, option -> where the option comes from
-OriginOf = Callable[[str, str], str]
-
-
-class Weight(NamedTuple):
-    """Rank the severity of a fault: a larger weight is worse."""
-
-    failure: bool = False
-    everywhere: bool = False
-    scope: str = ''
-
-    @property
-    def outcome(self) -> Outcome:
-        """Return the outcome of the finding."""
-        return Outcome.FAILURE if self.failure else Outcome.WARNING
-
-
 class Trouble(NamedTuple):
     """Hold what is wrong with one target at one of its addresses."""
 
@@ -57,21 +38,6 @@ class Trouble(NamedTuple):
     answer: Answer
     endpoints: Sequence[Endpoint]
     weight: Weight
-
-
-def required(services: Iterable[str]) -> dict[str, str]:
-    """Read ``[migcheck] required_services``.
-
-    Return service type -> scope, which is empty if every migration needs the service.
-    """
-    split = (service.strip().partition(':') for service in services)
-    return {service: scope for service, _colon, scope in split}
-
-
-def weigh(service: str, needed: Mapping[str, str]) -> Weight:
-    """Return the severity of a dead service of this type."""
-    scope = needed.get(service)
-    return Weight() if scope is None else Weight(True, not scope, scope)
 
 
 def _weight(endpoint: Endpoint, needed: Mapping[str, str]) -> Weight:
@@ -97,8 +63,8 @@ def diagnose(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) -
     for fold in (_resolver, _cut_off, _losses, _message_queue, _addresses):
         findings, troubles = fold(picture, troubles)
         found += findings
-    found += _logins(picture, needed, origin_of)
-    found += [_missing(missing, needed) for missing in picture.missing]
+    found += logins.diagnose(picture, needed, origin_of)
+    found += [logins.missing_service(missing, needed) for missing in picture.missing]
     yield from sorted(found, key=lambda f: WORST_FIRST.index(f.outcome))
     for target, endpoints in used.items():
         answers = picture.answers.get(target, {}).values()
@@ -279,56 +245,6 @@ def _reasons(address: str, troubles: Sequence[Trouble]) -> str:
             urls.append(text)
     return f'{address} ' + '; '.join(f'{reason}: {_some(urls)}'
                                      for reason, urls in by_reason.items())
-
-
-def _logins(picture: Picture, needed: Mapping[str, str], origin_of: OriginOf) -> Iterator[Finding]:
-    """Yield the result of each login, and one finding for each reason that prevented any."""
-    unreached: dict[str, list[str]] = {}
-    for leader, result in picture.logins.items():
-        groups = [group for group, by in picture.shared_login.items() if by == leader]
-        origin = ', '.join(origin_of(group, 'auth_url') for group in groups)
-        names = _bracketed(groups)
-        if not isinstance(result, Exception):
-            yield Finding(NAME, Outcome.OK, f'login of {names}', 'keystone accepts it', origin)
-            continue
-        diagnosed = remedies.diagnose_login(result, identity_is_well(picture, groups, origin_of))
-        if diagnosed is None:
-            unreached.setdefault(remedies.unreachable(result, picture.seconds), []).extend(groups)
-            continue
-        weight = max(weigh(_NEEDED_FOR[group], needed) for group in groups)
-        yield Finding(NAME, weight.outcome, f'login of {names}', f'{names}: {diagnosed.text}',
-                      origin, diagnosed.remedy, weight.scope, code='endpoint-login')
-    for reason, groups in unreached.items():
-        leaders = {picture.shared_login[group] for group in groups}
-        ages = [picture.cached[leader] for leader in leaders if leader in picture.cached]
-        used = (f'the cached catalog, {max(ages):.0f} s old, was used' if ages
-                else 'the endpoints that only the catalog lists were not checked')
-        yield Finding(NAME, Outcome.WARNING if ages else Outcome.UNKNOWN, 'keystone catalog',
-                      'the service catalog could not be fetched for '
-                      f'{_bracketed(groups)}: {reason}; {used}',
-                      ', '.join(dict.fromkeys(origin_of(group, 'auth_url') for group in groups)),
-                      remedies.CATALOG, code='endpoint-catalog')
-
-
-_NEEDED_FOR = {section.group: section.needed_for for section in SECTIONS}
-
-
-def _bracketed(groups: Iterable[str]) -> str:
-    return ', '.join(f'[{group}]' for group in groups)
-
-
-def identity_is_well(picture: Picture, groups: Sequence[str], origin_of: OriginOf) -> bool:
-    """Return whether an auth_url of these sections answers without fault."""
-    origins = {origin_of(group, 'auth_url') for group in groups}
-    return any(picture.is_well(target) for target, endpoints in picture.endpoints.items()
-               if any(e.service == IDENTITY and e.origin in origins for e in endpoints))
-
-
-def _missing(missing: Missing, needed: Mapping[str, str]) -> Finding:
-    weight = weigh(missing.needed_for, needed)
-    return Finding(NAME, weight.outcome, f'{missing.needed_for} in the service catalog',
-                   missing.text, f'keystone catalog, as [{missing.group}] sees it', missing.remedy,
-                   weight.scope, code='endpoint-not-in-catalog')
 
 
 def _is_loopback(address: str) -> bool:

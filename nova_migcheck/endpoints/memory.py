@@ -14,7 +14,7 @@ from typing import Any, Iterable, Mapping, Optional
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.endpoints import remedies
 from nova_migcheck.endpoints.catalog import Catalog, LoginFailed
-from nova_migcheck.endpoints.diagnosis import identity_is_well
+from nova_migcheck.endpoints.logins import identity_is_well
 from nova_migcheck.endpoints.observations import Picture
 from nova_migcheck.endpoints.values import Answer, Target
 

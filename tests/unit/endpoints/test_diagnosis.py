@@ -8,7 +8,7 @@ from typing import Optional
 import pytest
 
 from nova_migcheck.checks.endpoint import REQUIRED
-from nova_migcheck.endpoints import diagnosis
+from nova_migcheck.endpoints import diagnosis, weights
 from nova_migcheck.endpoints.catalog import Catalog, LoginFailed, Missing
 from nova_migcheck.endpoints.observations import Picture
 from nova_migcheck.endpoints.values import Answer, Endpoint, Fault, Target
@@ -54,7 +54,7 @@ class World:
     def findings(self, needed: tuple[str, ...] = REQUIRED) -> list[Finding]:
         return list(
             diagnosis.diagnose(
-                self.picture, diagnosis.required(needed), lambda g, o: f'nova.conf [{g}] {o}'
+                self.picture, weights.required(needed), lambda g, o: f'nova.conf [{g}] {o}'
             )
         )
 
