@@ -32,6 +32,8 @@ def text(statuses: Sequence[HostStatus], checks: Sequence[str], matrix: Matrix, 
                  if each.seconds is not None)),
         _metric('pairs', 'Pairs of source and target in one cell by what the scheduler would do.',
                 _pairs(matrix)),
+        _metric('sources_without_target', 'Hosts that no other host in their cell accepts guests '
+                'from by default.', [({}, _without_target(matrix))]),
         _metric('cpus', 'Different CPUs among the hosts with a fresh report.',
                 [({}, len({_cpu(each) for each in statuses} - {None}))]),
         _metric('migrations', 'The last live migrations that hosts have published by their end.',
@@ -84,6 +86,19 @@ def _pairs(matrix: Matrix) -> _Samples:
         counts[state] += len(hosts) * len(targets) - len(set(hosts) & set(targets))
     return [({'state': str(state)}, counts[state])
             for state in (State.ACCEPTED, State.WARNED, State.REJECTED)]
+
+
+def _without_target(matrix: Matrix) -> int:
+    """Count the sources of which all targets are rejected; a host that is alone is none."""
+    some: set[int] = set()
+    left: set[int] = set()
+    for sources, targets, state, _verdict in matrix.folded():
+        for host in [row.host for row in sources if not row.who]:
+            if set(targets) - {host}:
+                some.add(host)
+                if state is not State.REJECTED:
+                    left.add(host)
+    return len(some - left)
 
 
 def _cpu(each: HostStatus) -> object:
