@@ -190,12 +190,7 @@ class TestTold:
             'no space',
         )
         # This one was as it should be: that is the end of it.
-        assert [p.ended for p in past(cloud, 'compute2')] == [
-            'failed',
-            'failed',
-            'failed',
-            'completed',
-        ]
+        assert [p.ended for p in past(cloud, 'compute2')] == ['failed', 'failed', 'completed']
         assert published.read(cloud.stats('compute2')).findings == ()
 
     def test_a_failure_that_nova_does_not_tell_the_target_of(self, cloud, fails, monkeypatch):

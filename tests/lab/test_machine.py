@@ -26,7 +26,7 @@ REGISTRY = Registry([MachineCheck])
 GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
 <devices><emulator>{emulator}</emulator><controller type='usb' model='none'/>
-<video><model type='{video}'/></video><graphics='vnc' listen='127.0.0.1'/><memballoon model='none'/></devices></domain>"""
+<video><model type='{video}'/></video><graphics type='vnc' listen='127.0.0.1'/><memballoon model='none'/></devices></domain>"""
 
 
 @pytest.fixture(scope='module')
