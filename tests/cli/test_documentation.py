@@ -23,10 +23,14 @@ LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
                        *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
 # What a person would have instead: the server's name, and its UUID.
 INSTEAD = {'SERVER': 'web1', '2f0f1c4e-8a4b-4d0e-9b5e-0c6f5d3d2a11': UUIDS['web1']}
-DOMAIN = ("<domain type='kvm'><os><type arch='x86_64'>hvm</type></os><cpu mode='custom' match='exact' check='full'>"
+DOMAIN = ("<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-9.2'>hvm</type></os>"
+          "<cpu mode='custom' match='exact' check='full'>"
           "<model>Large</model><vendor>Intel</vendor></cpu></domain>")
-HOST = ("<domainCapabilities><domain>kvm</domain><arch>x86_64</arch><cpu><mode name='host-model' supported='yes'><model>Large</model>"
+HOST = ("<domainCapabilities><domain>kvm</domain><machine>pc-q35-9.2</machine><arch>x86_64</arch>"
+        "<cpu><mode name='host-model' supported='yes'><model>Large</model>"
         "<vendor>Intel</vendor></mode></cpu></domainCapabilities>")
+CAPABILITIES = "<capabilities><guest><arch name='x86_64'><machine>pc-q35-9.2</machine></arch></guest></capabilities>"
+XML = {'guest': DOMAIN, 'capabilities': CAPABILITIES}
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
 SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes': (0, 'address-wrong-interface'),
         'compare': (0, 'compatible'), 'complete': (0, 'complete'),
@@ -46,7 +50,7 @@ def test_line(line, three, nova_conf, tmp_path, cpu_map):
     files = {word: tmp_path / pathlib.Path(word).name for word in words if word == 'FILE' or re.search(r'\.[a-z]+$', word)}
     for path in files.values():
         if path.suffix == '.xml':
-            path.write_text(DOMAIN if path.stem == 'guest' else HOST)
+            path.write_text(XML.get(path.stem, HOST))
     words = [str(files.get(word, word)) for word in words]
     name = words[0]
     if name in ('baseline', 'compare'):
