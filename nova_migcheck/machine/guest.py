@@ -120,7 +120,9 @@ def _cores(domain: ElementTree.Element) -> int:
     cpu, topology = domain.find('cpu'), domain.find('cpu/topology')
     if cpu is None or topology is None or cpu.get('check') != 'full':
         return 0
-    if any(feature.get('name') == 'ht' for feature in cpu.iterfind('feature')):
+    # A QEMU before 10.0 says that it is off, also of a guest whose definition requires it.
+    if any(feature.get('name') == 'ht' and feature.get('policy') in ('require', 'force')
+           for feature in cpu.iterfind('feature')):
         return 0
     count = 1
     for name in ('dies', 'clusters', 'cores', 'threads'):

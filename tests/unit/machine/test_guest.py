@@ -84,6 +84,7 @@ def test_families(name: str, is_of: str) -> None:
         ("dies='1' cores='2' threads='2'", "dies='2' cores='1' threads='1'", 2),
         ("check='full'", "check='partial'", 0),
         ("</model>\n    <topology", "</model><feature policy='require' name='ht'/><topology", 0),
+        ("</model>\n    <topology", "</model><feature policy='disable' name='ht'/><topology", 4),
         ("cores='2' threads='2'", "cores='many' threads='-1'", 0),
         ("cores='2'", "cores='99999999'", 2),
     ],
