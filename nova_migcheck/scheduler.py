@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any, Iterable, Mapping, Optional
 
@@ -143,7 +144,7 @@ class MigrationTargetFilter(filters.BaseHostFilter):
         source counts as asked.
         """
         left = self._options.last_resort_hosts - (len(set(spec_obj.ignore_hosts)) - 1)
-        asked = [host for host in hosts if judge_one.may_be_repaired(host)][:max(0, left)]
+        asked = list(itertools.islice(filter(judge_one.may_be_repaired, hosts), max(0, left)))
         if asked:
             LOG.info('No host is left as target for instance %s. In case they were repaired since '
                      'their last reports, these hosts may check themselves again and decide: %s',

@@ -193,9 +193,13 @@ class Judge:
 
     def counts(self, hosts: Sequence[Any]) -> dict[str, int]:
         """Return how many of these hosts each check rejects; a host may count for several."""
-        checks = collections.Counter(
-            check for host in hosts
-            for check in {finding.check for finding in self.verdict(host.stats).rejections})
+        verdicts = [self.verdict(host.stats) for host in hosts]
+        # Hosts of a kind share one verdict.
+        alike = collections.Counter(map(id, verdicts))
+        checks: collections.Counter[str] = collections.Counter()
+        for key, verdict in {id(verdict): verdict for verdict in verdicts}.items():
+            for check in {finding.check for finding in verdict.rejections}:
+                checks[check] += alike[key]
         return dict(sorted(checks.items()))
 
     def may_be_repaired(self, host: Any) -> bool:
@@ -214,9 +218,10 @@ class Judge:
         verdict = self._cache.verdicts.get(text[published.KIND])
         if verdict is None:
             verdict = self._judge_kind(text)
-        if self._is_twin(text):
-            report = _read(text)
-            return self._missing if report is None else self._judge(report)
+        for value in self._distinct:
+            if value in text:
+                report = _read(text)
+                return self._missing if report is None else self._judge(report)
         return self._with_frequency(self._hz, text, verdict) if self._hz else verdict
 
     def _is_twin(self, text: str) -> bool:
