@@ -72,8 +72,8 @@ class Compare(listing.Command, show.ShowOne):
 
     def take_action(self,
                     parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        guest = wholeguest.read(parsed_args.guest)
-        hosts = {path: wholeguest.read(path) for path in parsed_args.host}
+        guest = wholeguest.read(parsed_args.guest, cpuxml.parse)
+        hosts = {path: wholeguest.read(path, cpuxml.parse) for path in parsed_args.host}
         result = compare_files(parsed_args.guest, wholeguest.of_cpu(guest, hosts),
                                CpuMap(parsed_args.cpu_map))
         findings = [*_cpu_finding(result), *wholeguest.compare(guest, hosts)]
@@ -111,15 +111,7 @@ def read_definition(path: str) -> cpuxml.Definition:
     :raises cpuxml.Undefined: if the file is libvirt's, but the features do not follow from it
     :raises ValueError: if it is not libvirt's, or cannot be read; the text names the file
     """
-    try:
-        with open(path, encoding='utf-8') as file:
-            return cpuxml.parse_definition(file.read(cpuxml.MAX_XML + 1))
-    except cpuxml.Undefined as error:
-        raise cpuxml.Undefined(f'{path}: {error}') from None
-    except OSError as error:
-        raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
-    except ValueError as error:  # a UnicodeDecodeError too
-        raise ValueError(f'{path}: {error}') from None
+    return wholeguest.read(path, cpuxml.parse_definition)
 
 
 def compare_files(guest_path: str, host_path: str, cpu_map: CpuMap) -> cpu.Comparison:

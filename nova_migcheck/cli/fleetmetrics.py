@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 from typing import Iterable, Iterator, Mapping, Sequence
 
+from nova_migcheck.cli.prometheus import escaped
 from nova_migcheck.cli.shown import FRESH, MISSING, STALE, UNREADABLE, HostStatus
 from nova_migcheck.finding import Outcome
 from nova_migcheck.judging.matrix import Matrix, State
@@ -46,12 +47,8 @@ def _metric(name: str, meaning: str, samples: _Samples) -> Iterator[str]:
     yield f'# HELP nova_migcheck_{name} {meaning}'
     yield f'# TYPE nova_migcheck_{name} gauge'
     for labels, value in samples:
-        words = ','.join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        words = ','.join(f'{key}="{escaped(text)}"' for key, text in labels.items())
         yield f'nova_migcheck_{name}{f"{{{words}}}" if words else ""} {value:.15g}'
-
-
-def _escaped(text: str) -> str:
-    return text.replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n')
 
 
 def _fresh(statuses: Sequence[HostStatus]) -> list[HostStatus]:

@@ -57,9 +57,13 @@ def text(outcome: Round, checks: Sequence[str], tally: Optional[Tally] = None) -
     ]) + '\n'
 
 
+def escaped(value: str) -> str:
+    """Return the value of a label as the format has it."""
+    return value.replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n')
+
+
 def _labels(check: str, outcome: Optional[Outcome] = None) -> str:
-    value = check.replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n')
-    labels = f'check="{value}"'
+    labels = f'check="{escaped(check)}"'
     if outcome is not None:
         labels += f',outcome="{outcome}"'
     return f'{{{labels}}}'

@@ -4,24 +4,28 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from typing import Any, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
 
 from nova_migcheck.checks.machine import MachineCheck
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.machine import guest, offered
 
+T = TypeVar('T')
 Documents = Mapping[str, ElementTree.Element]
 
 
-def read(path: str) -> ElementTree.Element:
-    """Read a document of libvirt.
+def read(path: str, parse: Callable[[str], T]) -> T:
+    """Return what ``parse`` makes of a document of libvirt.
 
-    :raises ValueError: if it cannot be read, or is no XML; the text names the file
+    :raises cpuxml.Undefined: if it raises that; the text names the file
+    :raises ValueError: if the file cannot be read, or is not libvirt's; the text names it
     """
     try:
         with open(path, encoding='utf-8') as file:
-            return cpuxml.parse(file.read(cpuxml.MAX_XML + 1))
+            return parse(file.read(cpuxml.MAX_XML + 1))
+    except cpuxml.Undefined as error:
+        raise cpuxml.Undefined(f'{path}: {error}') from None
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror or error}') from None
     except ValueError as error:  # a UnicodeDecodeError too

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Optional
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from nova_migcheck.checks.endpoint import REQUIRED
 from nova_migcheck.endpoints import diagnosis, weights
 from nova_migcheck.endpoints.catalog import Catalog, LoginFailed, Missing
+from nova_migcheck.endpoints.losses import Losses
 from nova_migcheck.endpoints.observations import Picture
 from nova_migcheck.endpoints.values import Answer, Endpoint, Fault, Target
 from nova_migcheck.finding import MAX_FIELD, Finding, Outcome
@@ -341,3 +343,60 @@ def test_forty_urls_at_one_dead_address_are_one_finding_that_lists_each() -> Non
 def test_one_dead_url_needs_no_list() -> None:
     found, = World().add('http://10.0.0.5:1', 'placement', Fault.REFUSED).findings()
     assert found.subjects == () and 'subjects' not in found.to_dict()
+
+
+def lossy(world: World, *losses: Losses) -> World:
+    """Let the first connections have lost so much."""
+    answers = world.picture.answers
+    for (target, of_target), lost in zip(list(answers.items()), losses):
+        answers[target] = {
+            address: dataclasses.replace(answer, losses=lost)
+            for address, answer in of_target.items()
+        }
+    return world
+
+
+def two_services(fault: Optional[Fault] = None) -> World:
+    return (
+        World()
+        .add('http://10.0.0.5:1', 'placement', fault)
+        .add('http://10.0.0.5:2', 'network')
+    )
+
+
+def test_packets_that_are_lost_explain_what_came_too_late() -> None:
+    world = lossy(two_services(Fault.NO_ANSWER), Losses(3, 6), Losses(2, 5))
+    (found,) = [f for f in world.findings() if f.outcome is not OK]
+    assert (found.outcome, found.code) == (FAILURE, 'endpoint-packet-loss')
+    assert '5 of 11 segments' in found.detail and 'http://10.0.0.5:1' in found.detail
+    assert 'nova.conf [placement]' in found.origin and 'ip -s link' in found.remedy
+
+
+def test_lost_packets_of_services_that_answered_are_a_warning() -> None:
+    (found,) = [
+        f
+        for f in lossy(two_services(), Losses(3, 6), Losses(2, 5)).findings()
+        if f.outcome is not OK
+    ]
+    assert (str(found.outcome), found.code) == ('warning', 'endpoint-packet-loss')
+
+
+@pytest.mark.parametrize(
+    'losses',
+    [
+        (),
+        (Losses(0, 6), Losses(0, 5)),
+        (Losses(5, 9), Losses(0, 5)),  # one connection
+        (Losses(1, 6), Losses(1, 5)),  # two segments
+        (Losses(2, 100), Losses(2, 100)),  # two in a hundred
+    ],
+)
+def test_what_a_healthy_network_loses(losses: tuple[Losses, ...]) -> None:
+    world = lossy(two_services(Fault.NO_ANSWER), *losses)
+    assert [f.code for f in world.findings() if f.outcome is not OK] == ['endpoint-no-answer']
+
+
+def test_a_refused_connection_is_not_explained_by_lost_packets() -> None:
+    world = lossy(two_services(Fault.REFUSED), Losses(3, 6), Losses(2, 5))
+    codes = [f.code for f in world.findings() if f.outcome is not OK]
+    assert sorted(codes) == ['endpoint-packet-loss', 'endpoint-refused']
