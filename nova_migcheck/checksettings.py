@@ -21,6 +21,8 @@ class Settings:
         earlier round for what was well, to spare the services
     :param target: for a check of ``WHEN = 'path'``: the facts of the target, its ``host``, and the
         address at which Nova will ``connect`` to it
+    :param server: for a check of the path: the UUID of the server that is about to go; '' if the
+        path is checked without one
     """
 
     host: str = ''
@@ -31,6 +33,7 @@ class Settings:
     target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     guests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     thorough: bool = True
+    server: str = ''
 
     def get(self, group: str, option: str, default: Any = None) -> Any:
         """Return the value of an option, or ``default`` when Nova does not set or know it."""

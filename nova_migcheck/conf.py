@@ -176,6 +176,17 @@ an address, else the one with ``[DEFAULT] my_ip``.
         help="""
 The interface for live migrations, e.g. ``bond1.200``. Used if ``migration_networks`` is empty.
 """),
+    cfg.StrOpt(
+        'ask_target',
+        default='auto',
+        choices=[('auto', 'log in to the libvirt of the target, as the migration will'),
+                 ('never', 'only see that its port answers')],
+        help="""
+Whether the ``transport`` check, when a migration is decided, logs in to the libvirt of the target
+with the URI of the migration, and lets it check the guest: a dry run that starts nothing and takes
+some 10 ms. A login that fails is a failure only if nova-compute runs as root beside libvirtd, and
+so with the credentials of the migration.
+"""),
     cfg.BoolOpt(
         'events',
         default=True,

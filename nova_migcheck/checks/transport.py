@@ -16,6 +16,7 @@ from nova_migcheck.checks.base import Check, Result, Settings
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
+from nova_migcheck.libvirtd import target as targetlibvirt
 from nova_migcheck.libvirtd import tlsfiles, tlsprobe
 from nova_migcheck.libvirtd import uri as migrationuri
 from nova_migcheck.network import intent, pathmtu, probe, targetnames
@@ -78,11 +79,11 @@ class TransportCheck(Check):
         'transport-no-target': 'Nothing is known about the target.',
         'transport-qemu-filtered': "QEMU's migration ports on the target are filtered.",
         'transport-uri': 'The URI for live migrations is wrong.',
-        **tlsfiles.codes(NAME, without='name'), **targetnames.CODES}
+        **tlsfiles.codes(NAME, without='name'), **targetnames.CODES, **targetlibvirt.CODES}
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
-        'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS),
-        'migcheck': intent.OPTIONS['migcheck'],
+        'libvirt': (*intent.OPTIONS['libvirt'], *migrationuri.OPTIONS, 'connection_uri'),
+        'migcheck': (*intent.OPTIONS['migcheck'], 'ask_target'),
     }
 
     def run(self, settings: Settings) -> Iterator[Result]:
@@ -164,6 +165,10 @@ class TransportCheck(Check):
         for address, hole in holes.items():
             if hole is not None:
                 yield self._dropped(address, hole, target)
+        asks = settings.get('migcheck', 'ask_target', 'auto') != 'never'
+        if asks and services and not any(service.problem for service in services):
+            yield from targetlibvirt.ask(
+                settings, to, str(settings.target.get('host') or to.connect))
 
     def _dropped(self, address: IPAddress, hole: pathmtu.Hole, target: HostMigration) -> Finding:
         there = f', {target.mtu} there' if target.mtu else ''

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import Any, Callable, Iterable, Mapping, Optional
@@ -78,7 +79,8 @@ class Source:
         # A target of an earlier version tells more, as JSON after the two words.
         host, accepted, _ = (mark[len(HOST_MARK):] + '  ').split(' ', 2)
         published = Call(self._target_report, context, host, instance)
-        path = Call(self._check_path, host, migrate_data.target_connect_addr, published)
+        path = Call(self._check_path, host, migrate_data.target_connect_addr, published,
+                    instance.uuid)
 
         def decide() -> None:
             target = published.wait(self._longest())
@@ -171,9 +173,12 @@ class Source:
         """
         return float(2 * (self._conf.migcheck.round_deadline + 2 * process.GRACE) + 2 * CONDUCTOR)
 
-    def _check_path(self, host: str, connect: str, published: Call[Optional[Report]]
-                    ) -> list[Finding]:
-        """Return what the checks of the path find, from here to the target."""
+    def _check_path(self, host: str, connect: str, published: Call[Optional[Report]],
+                    server: str) -> list[Finding]:
+        """Return what the checks of the path find, from here to the target.
+
+        :param server: UUID of the one that is about to go
+        """
         deadline = self._conf.migcheck.round_deadline
         if not self._checks:
             return []
@@ -184,8 +189,10 @@ class Source:
             target = published.wait(self._longest())
             facts = target.facts if target else {}
             known = {**facts, 'host': host, 'connect': connect}
-            settings = {name: self._reader.read(loaded.check, target=known)
-                        for name, loaded in self._checks.items() if loaded.check}
+            settings = {
+                name: dataclasses.replace(self._reader.read(loaded.check, target=known),
+                                          server=server)
+                for name, loaded in self._checks.items() if loaded.check}
             found = runner.Runner(self._checks).run(settings, deadline).findings
             return [f for f in found if f.outcome is not Outcome.OK]
         finally:

@@ -34,6 +34,18 @@ def uri(settings: Settings) -> Optional[str]:
     return default and str(settings.get('libvirt', 'connection_uri') or default)
 
 
+def opened(where: str) -> Any:
+    """Open a connection as Nova does, and let credentials come from libvirt's auth.conf only.
+
+    A read-only connection gets no domain capabilities.
+
+    :raises libvirt.libvirtError: if it cannot be opened
+    """
+    import libvirt
+    return libvirt.openAuth(
+        where, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
+
+
 def ask(check: Asker, settings: Settings, answers: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
     """Connect to libvirt, and yield what ``answers`` yields for the connection.
 
@@ -88,10 +100,7 @@ def _connected(check: Asker, settings: Settings, answers: Callable[[Any], Iterat
         return
     libvirt.registerErrorHandler(lambda context, error: None, None)  # or else it prints to stderr
     try:
-        # Connect as Nova does: credentials can only come from libvirt's auth.conf. A read-only
-        # connection gets no domain capabilities.
-        conn = libvirt.openAuth(
-            where, [_CREDENTIALS, lambda credentials, opaque: -1 if credentials else 0, None], 0)
+        conn = opened(where)
     except libvirt.libvirtError as error:
         name, remedy = _daemon()
         yield check.unknown(where, f'{name} does not answer: {error}', origin,

@@ -57,7 +57,8 @@ def shared(running: Any) -> Iterator[tuple[Network, Cloud]]:
     inbound = {name: {'libvirt': {'live_migration_inbound_addr': f'{name}-mig'}, 'DEFAULT': {'my_ip': f'10.66.0.{number}'}}
                for number, name in NAMES.items()}
     inbound['compute3']['DEFAULT']['reserved_host_memory_mb'] = '2048'
-    conf = {'migcheck': {'checks': 'address,transport', 'check_interval': '3600'}}
+    # What listens there answers one call only: it is no libvirt to ask.
+    conf = {'migcheck': {'checks': 'address,transport', 'check_interval': '3600', 'ask_target': 'never'}}
     with Network() as network, Cloud(dict.fromkeys(NAMES.values(), Cpu()), host_conf=inbound, conf=conf) as cloud:
         yield network, cloud
 

@@ -7,7 +7,7 @@ import os
 import pathlib
 import subprocess
 import time
-from typing import Optional
+from typing import Mapping, Optional
 
 from tests.lab.libvirtd import Libvirtd
 from tests.lab.namespaces import HOST_FILES, Namespace
@@ -50,20 +50,26 @@ class LibvirtHost(Libvirtd):
     :param cache: as for :class:`Libvirtd`
     :param release: the release of Debian whose libvirtd and QEMU these are, None for the machine's own
     :param mechanisms: of SASL, with which a client must log in; '' for no login
+    :param users: name -> password, of those who may log in
+    :param conf: more lines of libvirtd.conf, before the others: libvirt takes the first
     """
 
     def __init__(self, host: Namespace, cache: Optional[pathlib.Path] = None, release: Optional[Root] = None,
-                 mechanisms: str = '') -> None:
+                 mechanisms: str = '', users: Optional[Mapping[str, str]] = None, conf: str = '') -> None:
         super().__init__(host.name, cache=cache)
-        self.mechanisms = mechanisms
+        self.mechanisms, self.users, self.conf = mechanisms, users or {}, conf
         self.host = host
         self.release = release
 
     def start(self) -> None:
-        with open(self.root / 'etc/libvirtd.conf', 'a') as conf:
-            conf.write(_CONF.format(auth='sasl' if self.mechanisms else 'none'))
+        conf = self.root / 'etc/libvirtd.conf'
+        conf.write_text(self.conf + conf.read_text() + _CONF.format(auth='sasl' if self.mechanisms else 'none'))
         if self.mechanisms:
-            (self.root / 'sasl').write_text(f'mech_list: {self.mechanisms}\nsasldb_path: /nowhere\n')
+            (self.root / 'sasl').write_text(f'mech_list: {self.mechanisms}\nsasldb_path: {self.root}/sasldb\n')
+        for user, password in self.users.items():
+            # As the target, whose name is the realm.
+            subprocess.run(self.host.inside('saslpasswd2', '-p', '-c', '-a', 'libvirt', '-f', f'{self.root}/sasldb', user),
+                           input=password, text=True, check=True)
         script = _START.format(root=self.root, core=min(os.sched_getaffinity(0)))
         if self.release is not None:
             script = self.release.enter(binds=[str(self.root), *HOST_FILES]) + script

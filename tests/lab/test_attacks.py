@@ -90,7 +90,7 @@ runpy.run_module('tests.functional.attack', run_name='__main__')
     # One less is no leak: a worker of somebody else's may have ended meanwhile.
     assert {what: count for what, count in said['after'].items() if count > said['before'][what]} == {}
     # The hung rounds took their whole deadline; nothing else in the process noticed. A busy machine may stop it too, now and then.
-    assert said['hung'] >= 1.0 and said['attacked']['stops'] <= said['hanging'] // 4
+    assert said['hung'] >= 1.0 and said['attacked']['stops'] <= max(1, said['hanging'] // 4)
     assert said['said']['touches'].keys() == said['said']['resolves'].keys() == {'unknown'}
     assert said['said']['storage'].keys() == {'failure'} and said['said']['well'].keys() == {'ok'}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Mapping, Optional
 
 import fixtures
@@ -37,20 +38,27 @@ class TwoHosts(fixtures.Fixture):
         host = host or self.target
         return host.check(ADDRESS, settings(host.name, my_ip=f'10.66.0.{"11" if host is self.source else "12"}', **options))
 
-    def transport(self, connect: str = '', fact: Optional[Mapping[str, Any]] = None, timeout: float = 2.0, **options: Any) -> Found:
+    def transport(self, connect: str = '', fact: Optional[Mapping[str, Any]] = None, timeout: float = 2.0, server: str = '', user: int = 0,
+                  **options: Any) -> Found:
         """The transport check on the source, for the target.
 
         :param connect: the target's ``live_migration_inbound_addr``; '' when it is unset
         :param fact: the target's ``migration`` fact
+        :param server: UUID of the guest that is about to go
+        :param user: number of the user that the check runs as
         """
         target = {'host': self.target.name, 'connect': connect or self.target.name, 'migration': dict(fact or {})}
-        return self.source.check(TRANSPORT, settings(self.source.name, target=target, timeout=timeout, my_ip='10.66.0.11', **options))
+        given = settings(self.source.name, target=target, timeout=timeout, my_ip='10.66.0.11', **options)
+        return self.source.check(TRANSPORT, dataclasses.replace(given, server=server), user)
 
 
 def settings(host: str, *, target: Optional[Mapping[str, Any]] = None, timeout: float = 2.0, my_ip: str = '', **options: Any) -> Settings:
-    """Settings with options named without their group, as if nova.conf had set them."""
-    group = {'migration_networks': 'migcheck', 'migration_interface': 'migcheck'}
-    groups: dict[str, dict[str, Any]] = {'DEFAULT': {'my_ip': my_ip}, 'migcheck': {}, 'libvirt': {'virt_type': 'kvm'}}
+    """Settings with options named without their group, as if nova.conf had set them.
+
+    What listens on a target is mostly no real libvirt, so it is asked nothing by default.
+    """
+    group = {'migration_networks': 'migcheck', 'migration_interface': 'migcheck', 'ask_target': 'migcheck'}
+    groups: dict[str, dict[str, Any]] = {'DEFAULT': {'my_ip': my_ip}, 'migcheck': {'ask_target': 'never'}, 'libvirt': {'virt_type': 'kvm'}}
     for name, value in options.items():
         groups[group.get(name, 'libvirt')][name] = value
     files = {f'{of}.{name}': '/etc/nova/nova.conf' for of, named in groups.items() for name in named}

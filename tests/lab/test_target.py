@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target's own libvirt is asked: what it refuses, a real migration fails at; rows L1 to L3, M1, M3, M4, V1 and their healthy twins."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import re
+import subprocess
+from typing import Any, Callable, Iterator, Optional
+
+import pytest
+
+from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.libvirtd import dryrun
+from tests.lab import libvirtd
+from tests.lab.libvirt_host import LibvirtHost
+from tests.lab.two_hosts import TwoHosts
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.libvirt,
+    pytest.mark.skipif(bool(libvirtd.missing()), reason=libvirtd.missing() or '-'),
+]
+
+NOBODY = 65534
+GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type></os>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
+<video><model type='{video}'/></video><graphics type='vnc' listen='127.0.0.1'/><memballoon model='none'/></devices></domain>"""
+
+
+class Cloud:
+    """A source with a running guest, and a target that a test starts.
+
+    :ivar guest: UUID of the guest
+    """
+
+    def __init__(self, hosts: TwoHosts, cleanup: contextlib.ExitStack, cache: pathlib.Path) -> None:
+        self.hosts, self._cleanup, self.cache = hosts, cleanup, cache
+        # The user of libvirtd has keys and passwords there.
+        for directory in ('/root/.ssh', '/root/.config'):
+            hosts.source.run('mkdir', '-p', '-m', '700', directory)
+            hosts.source.run('mount', '-t', 'tmpfs', '-o', 'mode=700', 'none', directory)
+        self.source = cleanup.enter_context(LibvirtHost(hosts.source, cache=cache))
+        self.guest = ''
+        self.target: Optional[LibvirtHost] = None
+
+    def start(self, video: str = 'vga') -> None:
+        self.guest = self.source.connect().createXML(GUEST.format(video=video)).UUIDString()
+
+    def listen(self, change: Callable[[str], str] = str, **options: Any) -> LibvirtHost:
+        """Start the target.
+
+        :param change: what its libvirt believes of its QEMU
+        :param options: of :class:`LibvirtHost`
+        """
+        known = self.cache.with_name('changed')
+        if change is not str:
+            subprocess.run(['cp', '-a', str(self.source.root / 'cache'), str(known)], check=True)
+            for file in known.glob('qemu/capabilities/*.xml'):
+                file.write_text(change(file.read_text()))
+        self.target = LibvirtHost(self.hosts.target, cache=known if known.exists() else self.source.root / 'cache', **options)
+        return self._cleanup.enter_context(self.target)
+
+    def ask(self, user: int = 0, **options: Any) -> list[Finding]:
+        """What the transport check says, without what is well of names and ports."""
+        found = self.hosts.transport('10.66.0.12', server=self.guest, user=user, timeout=5.0, ask_target='auto',
+                                     connection_uri=self.source.uri, virt_type='qemu', **options)
+        return [one for one in found.findings if one.outcome is not Outcome.OK or one.detail.startswith('libvirt ')]
+
+    def migrate(self, uri: str = 'qemu+tcp://10.66.0.12/system') -> str:
+        """What libvirt says of the migration; '' when it arrives."""
+        import libvirt
+        try:
+            self.source.connect().lookupByUUIDString(self.guest).migrateToURI3(
+                uri, {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.66.0.12'}, libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER)
+        except libvirt.libvirtError as error:
+            return str(error)
+        return ''
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """What libvirt finds out about QEMU, once."""
+    path = tmp_path_factory.mktemp('libvirt') / 'cache'
+    with libvirtd.Libvirtd('node1', cache=path) as node:
+        node.connect().getCapabilities()
+    return path
+
+
+@pytest.fixture
+def cloud(hosts: TwoHosts, cache: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Cloud]:
+    own = tmp_path / 'cache'
+    subprocess.run(['cp', '-a', str(cache), str(own)], check=True)
+    with contextlib.ExitStack() as cleanup:
+        yield Cloud(hosts, cleanup, own)
+
+
+def assert_refused(findings: list[Finding], code: str, said: str, *words: str) -> None:
+    """One failure, in libvirt's words; libvirt says the same of the migration."""
+    (failure,) = findings
+    assert (failure.outcome, failure.code) == (Outcome.FAILURE, code)
+    assert said
+    for word in words:
+        assert word in failure.detail and word in said, (failure.detail, said)
+
+
+def test_a_pair_that_fits(cloud: Cloud) -> None:
+    cloud.listen()
+    cloud.start()
+    (fine,) = cloud.ask()
+    assert fine.outcome is Outcome.OK and fine.detail.endswith('lets this host in, and accepts the guest')
+    assert not cloud.migrate()
+
+
+def test_never(cloud: Cloud) -> None:
+    cloud.listen(_without_type)
+    cloud.start()
+    assert not cloud.hosts.transport('10.66.0.12', server=cloud.guest, connection_uri=cloud.source.uri).text
+
+
+def test_without_a_guest(cloud: Cloud) -> None:
+    """``nova-migcheck check --target``."""
+    cloud.listen(_without_type)
+    (fine,) = cloud.ask()
+    assert fine.outcome is Outcome.OK and fine.detail.endswith('lets this host in')
+
+
+# M1, M3, M4: the guest.
+
+def _without_type(text: str) -> str:
+    """QEMU has neither the newest type of i440fx nor the alias that led to it."""
+    name = re.search(r"name='(pc-i440fx-[\d.]+)'[^>]*alias='pc'", text)
+    assert name, text[:2000]
+    return re.sub(rf"\s*<machine [^>]*name='{re.escape(name[1])}'[^>]*/>", '', text)
+
+
+def test_machine_type(cloud: Cloud) -> None:
+    cloud.listen(_without_type)
+    cloud.start()
+    assert_refused(cloud.ask(), 'transport-guest-refused', cloud.migrate(), 'does not support machine type', 'pc-i440fx-')
+
+
+def test_video(cloud: Cloud) -> None:
+    cloud.listen(lambda text: re.sub(r"\s*<flag name='cirrus-vga'/>", '', text))
+    cloud.start('cirrus')
+    assert_refused(cloud.ask(), 'transport-guest-refused', cloud.migrate(), 'cirrus')
+
+
+def test_a_device_is_missing_that_the_guest_has_not(cloud: Cloud) -> None:
+    cloud.listen(lambda text: re.sub(r"\s*<flag name='cirrus-vga'/>", '', text))
+    cloud.start()
+    (fine,) = cloud.ask()
+    assert fine.outcome is Outcome.OK and not cloud.migrate()
+
+
+def test_host_uuid(cloud: Cloud) -> None:
+    conf = (cloud.source.root / 'etc/libvirtd.conf').read_text()
+    uuid = re.search(r'host_uuid = "([^"]+)"', conf)
+    assert uuid
+    cloud.listen(conf=f'host_uuid = "{uuid[1]}"\n')
+    cloud.start()
+    assert_refused(cloud.ask(), 'transport-same-uuid', cloud.migrate(), 'the same host', uuid[1])
+
+
+# V1: the secret of a root disk in rbd, which Nova does not write anew. A volume's comes with its own connection.
+
+SECRET = 'b5b8c5f5-7a0a-4c0e-9b0a-5d5f0c0b0a09'
+ON_RBD = GUEST.replace('<memballoon', f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/>
+<auth username='nova'><secret type='ceph' uuid='{SECRET}'/></auth>
+<source protocol='rbd' name='vms/disk'><host name='192.0.2.9' port='6789'/></source><target dev='vda' bus='virtio'/>{{serial}}</disk>
+<memballoon""")
+
+
+def _secret(node: LibvirtHost, value: bool = True) -> None:
+    made = node.connect().secretDefineXML(
+        f"<secret ephemeral='no' private='yes'><uuid>{SECRET}</uuid><usage type='ceph'><name>client.nova</name></usage></secret>")
+    if value:
+        made.setValue(b'a marked value')
+
+
+@pytest.mark.parametrize('there, words', [(None, 'no secret with matching uuid'), (False, 'does not have a value'), (True, '')])
+def test_secret_of_the_root_disk(cloud: Cloud, there: Optional[bool], words: str) -> None:
+    target = cloud.listen()
+    _secret(cloud.source)
+    if there is not None:
+        _secret(target, there)
+    xml = ON_RBD.format(video='vga', serial='')
+    said = dryrun.refusal(target.connect(), cloud.source.connect(), dryrun.portable(xml))
+    assert (words in said) if words else said == ''
+    assert 'marked' not in said
+
+
+def test_secret_of_a_volume(cloud: Cloud) -> None:
+    """Nova writes it as the target's own connection to the volume says."""
+    target = cloud.listen()
+    _secret(cloud.source)
+    xml = ON_RBD.format(video='vga', serial='<serial>6d5c4b3a-0000-4000-8000-000000000001</serial>')
+    assert dryrun.refusal(target.connect(), cloud.source.connect(), dryrun.portable(xml)) == ''
+
+
+def test_what_the_source_refuses_too_says_nothing(cloud: Cloud) -> None:
+    target = cloud.listen()
+    xml = ON_RBD.format(video='vga', serial='')
+    assert dryrun.refusal(target.connect(), cloud.source.connect(), dryrun.portable(xml)) == ''
+
+
+# L1: SASL.
+
+def _password(cloud: Cloud, password: str, section: str = '10.66.0.12', user: str = 'nova') -> None:
+    cloud.hosts.source.write('/root/.config/libvirt/auth.conf', f"""
+[credentials-nova]
+authname={user}
+password={password}
+
+[auth-libvirt-{section}]
+credentials=nova
+""", '600')
+
+
+SASL: Any = {'mechanisms': 'digest-md5', 'users': {'nova': 'good'}}
+
+
+def test_sasl(cloud: Cloud) -> None:
+    cloud.listen(**SASL)
+    cloud.start()
+    _password(cloud, 'good')
+    (fine,) = cloud.ask()
+    assert fine.outcome is Outcome.OK and 'accepts the guest' in fine.detail
+    assert not cloud.migrate()
+
+
+@pytest.mark.parametrize('password, section', [('wrong', '10.66.0.12'), ('good', 'node2')])
+def test_sasl_refuses(cloud: Cloud, password: str, section: str) -> None:
+    cloud.listen(**SASL)
+    cloud.start()
+    _password(cloud, password, section)
+    findings = cloud.ask()
+    assert_refused(findings, 'transport-login-refused', cloud.migrate(), 'authentication failed')
+    assert '[auth-libvirt-10.66.0.12]' in findings[0].remedy and password not in str(findings)
+
+
+def test_sasl_does_not_know_the_user(cloud: Cloud) -> None:
+    cloud.listen(**SASL, conf='sasl_allowed_username_list = ["somebody@else"]\n')
+    cloud.start()
+    _password(cloud, 'good')
+    assert_refused(cloud.ask(), 'transport-login-refused', cloud.migrate(), 'authentication failed')
+
+
+def test_sasl_of_libvirtd_that_another_user_cannot_read(cloud: Cloud) -> None:
+    cloud.listen(**SASL)
+    cloud.start()
+    _password(cloud, 'good')
+    (unknown,) = cloud.ask(user=NOBODY)
+    assert (unknown.outcome, unknown.code) == (Outcome.UNKNOWN, 'transport-login-unknown')
+    assert 'does not let nobody in' in unknown.detail
+    assert not cloud.migrate()
+
+
+# L2: ssh.
+
+class Sshd:
+    """An sshd beside the target's libvirtd, for root with the source's key."""
+
+    def __init__(self, cloud: Cloud, target: LibvirtHost, cleanup: contextlib.ExitStack) -> None:
+        self.cloud, root = cloud, target.root
+        for name in ('host', 'user', 'other'):
+            subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', f'{root}/{name}'], check=True)
+        self.keys = {name: (root / f'{name}.pub').read_text().strip() for name in ('host', 'user', 'other')}
+        (root / 'allowed').write_text(self.keys['user'] + '\n')
+        (root / 'sshd.conf').write_text(
+            f'ListenAddress 10.66.0.12\nHostKey {root}/host\nAuthorizedKeysFile {root}/allowed\nStrictModes no\nUsePAM no\n'
+            f'PermitRootLogin yes\nPidFile none\nPasswordAuthentication no\n')
+        pid = (root / 'libvirtd.pid').read_text().strip()
+        inside = ['nsenter', '--target', pid, '--net', '--mount', '--uts', '--']
+        subprocess.run([*inside, 'mkdir', '-p', '/run/sshd'], check=True)
+        process = subprocess.Popen([*inside, '/usr/sbin/sshd', '-D', '-e', '-f', str(root / 'sshd.conf')], stderr=subprocess.DEVNULL)
+        cleanup.callback(process.wait, 10)
+        cleanup.callback(process.terminate)
+        self.trust('host')
+        cloud.hosts.source.write('/root/.ssh/id_ed25519', (root / 'user').read_text(), '600')
+
+    def trust(self, name: str = '', hashed: bool = False) -> None:
+        """Put a host key for the target into known_hosts; none if it has no name."""
+        self.cloud.hosts.source.write('/root/.ssh/known_hosts', f'10.66.0.12 {self.keys[name]}\n' if name else '')
+        if hashed:
+            self.cloud.hosts.source.run('ssh-keygen', '-q', '-H', '-f', '/root/.ssh/known_hosts')
+
+    def use(self, key: str) -> None:
+        assert self.cloud.target is not None
+        self.cloud.hosts.source.write('/root/.ssh/id_ed25519', (self.cloud.target.root / key).read_text(), '600')
+
+
+@pytest.fixture
+def sshd(cloud: Cloud) -> Iterator[Sshd]:
+    with contextlib.ExitStack() as cleanup:
+        yield Sshd(cloud, cloud.listen(), cleanup)
+
+
+SSH: Any = {'live_migration_scheme': 'ssh'}
+SSH_URI = 'qemu+ssh://10.66.0.12/system'
+
+
+@pytest.mark.parametrize('hashed', [False, True])
+def test_ssh(cloud: Cloud, sshd: Sshd, hashed: bool) -> None:
+    cloud.start()
+    sshd.trust('host', hashed)
+    (fine,) = cloud.ask(**SSH)
+    assert fine.outcome is Outcome.OK and 'accepts the guest' in fine.detail
+    assert not cloud.migrate(SSH_URI)
+
+
+@pytest.mark.parametrize('key', ['', 'other'])
+def test_ssh_host_key(cloud: Cloud, sshd: Sshd, key: str) -> None:
+    """Unknown, or changed."""
+    cloud.start()
+    sshd.trust(key)
+    assert_refused(cloud.ask(**SSH), 'transport-login-refused', cloud.migrate(SSH_URI), 'Host key verification failed')
+
+
+@pytest.mark.parametrize('key', ['', 'other'])
+def test_ssh_host_key_that_the_uri_does_not_verify(cloud: Cloud, sshd: Sshd, key: str) -> None:
+    cloud.start()
+    sshd.trust(key)
+    (fine,) = cloud.ask(live_migration_uri='qemu+ssh://%s/system?no_verify=1')
+    assert fine.outcome is Outcome.OK and not cloud.migrate(f'{SSH_URI}?no_verify=1')
+
+
+def test_ssh_key_refused(cloud: Cloud, sshd: Sshd) -> None:
+    cloud.start()
+    sshd.use('other')
+    findings = cloud.ask(**SSH)
+    assert_refused(findings, 'transport-login-refused', cloud.migrate(SSH_URI), 'Permission denied')
+    assert 'ssh -o BatchMode=yes 10.66.0.12 true' in findings[0].remedy
+
+
+def test_ssh_keys_of_another_user(cloud: Cloud, sshd: Sshd) -> None:
+    cloud.start()
+    (unknown,) = cloud.ask(user=NOBODY, **SSH)
+    assert (unknown.outcome, unknown.code) == (Outcome.UNKNOWN, 'transport-login-unknown')
+    assert not cloud.migrate(SSH_URI)
+
+
+def test_guest_that_ended_meanwhile(cloud: Cloud) -> None:
+    cloud.listen()
+    cloud.guest = '6d5c4b3a-0000-4000-8000-000000000002'
+    (unknown,) = cloud.ask()
+    assert (unknown.outcome, unknown.code) == (Outcome.UNKNOWN, 'transport-not-asked')
