@@ -20,6 +20,8 @@ The rooms, from the ground up. A room imports only those that stand above it her
     All that is read through Nova's objects.
 ``aftermath``
     What became of migrations.
+``rehearsal``
+    A guest of its own that proves the way to a target.
 ``compute``, ``scheduler``, ``cli``
     The doors: nova-compute, nova-scheduler, and the command line. ``conf`` has their options.
 

@@ -13,7 +13,7 @@ import ipaddress
 import os
 import pathlib
 import socket
-from typing import Iterable, Mapping, Optional
+from typing import Any, Iterable, Mapping, Optional
 
 import psutil
 
@@ -27,8 +27,17 @@ def received() -> dict[str, int]:
 
     :raises OSError: if there is no such file
     """
-    counters = psutil.net_io_counters(pernic=True, nowrap=False)
-    return {name: counter.bytes_recv for name, counter in counters.items()}
+    return {name: counter.bytes_recv for name, counter in _counters().items()}
+
+
+def sent() -> dict[str, int]:
+    """Return the bytes that each interface has sent; as :func:`received`."""
+    return {name: counter.bytes_sent for name, counter in _counters().items()}
+
+
+def _counters() -> Mapping[str, Any]:
+    counters: Mapping[str, Any] = psutil.net_io_counters(pernic=True, nowrap=False)
+    return counters
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Check(Listing):
     def take_action(
             self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         """Run the checks, and return the columns and the rows."""
-        conf = _conf(parsed_args, self.say)
+        conf = configuration(parsed_args, self.say)
         if parsed_args.connect and not parsed_args.target:
             raise ValueError('--connect is the address of a target: give the target with --target')
         checks = _chosen(list(conf.migcheck.checks), parsed_args)
@@ -149,7 +149,7 @@ def _chosen(enabled: list[str], parsed_args: argparse.Namespace) -> dict[str, ru
     return loaded
 
 
-def _conf(parsed_args: argparse.Namespace, say: Any) -> Any:
+def configuration(parsed_args: argparse.Namespace, say: Any) -> Any:
     """Return the configuration of nova-compute on this host, with ``[migcheck]``."""
     argv = [*(f'--config-file={path}' for path in parsed_args.config_file),
             *(f'--config-dir={path}' for path in parsed_args.config_dir)]

@@ -6,15 +6,23 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from nova import exception
+from oslo_log import log as logging
+
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.compute.destination import Destination
+from nova_migcheck.compute.fence import fenced
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.compute.source import Source
+from nova_migcheck.deadline import Call
 from nova_migcheck.novadb import telling
 from nova_migcheck.policies import Policies
+from nova_migcheck.rehearsal import guest
 from nova_migcheck.rounds import runner
 from nova_migcheck.rounds.reader import Reader
+
+LOG = logging.getLogger('nova_migcheck.hook')
 
 
 class Lifecycle:
@@ -30,6 +38,7 @@ class Lifecycle:
     """
 
     def __init__(self, conf: Any, libvirt_host: Any, virtapi: Any = None) -> None:
+        self._libvirt = libvirt_host
         reader = Reader(conf)
         loaded = runner.load(list(conf.migcheck.checks))
         paths = {name: one for name, one in loaded.items()
@@ -59,6 +68,17 @@ class Lifecycle:
         """Begin to check this host, and to watch migrations."""
         self.reporter.start()
         self.watch.start()
+        Call(self._sweep)
+
+    def _sweep(self) -> None:
+        """Destroy what a rehearsal that was killed may have left here."""
+        import libvirt
+        with fenced('looking for guests of old rehearsals'):
+            try:
+                for name in guest.sweep(self._libvirt.get_connection()):
+                    LOG.info('Destroyed %s, which a rehearsal had left behind', name)
+            except (exception.NovaException, libvirt.libvirtError) as e:
+                LOG.debug('Guests of old rehearsals are not looked for: %s', e)
 
     def stop(self) -> None:
         """End what :meth:`start` began."""

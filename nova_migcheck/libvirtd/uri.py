@@ -90,6 +90,11 @@ def destination(settings: Settings, connect: str, inbound: bool, libvirt_host: s
                        extra.get('no_verify', '0') == '0')
 
 
+def data_uri(to: Destination, inbound: bool) -> str:
+    """Return the URI that Nova gives to libvirt for the guest's memory; '' if it gives none."""
+    return f'tcp://{_escape(to.data)}' if inbound and to.data else ''
+
+
 def tls_origin(settings: Settings) -> str:
     """Return the origin of the option that selects libvirt's transport."""
     uri = settings.get('libvirt', 'live_migration_uri')

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, matrix
+from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, matrix, rehearse
 from tests import documentation
 from tests.cli import test_check
 from tests.cli.commands import Piped
@@ -18,7 +18,8 @@ from tests.cli.fleet_files import UUIDS
 
 pytestmark = pytest.mark.nova
 
-COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix)
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix,
+            rehearse.Rehearse)
 LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
                        *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
 # What a person would have instead: the server's name, and its UUID.
@@ -34,7 +35,9 @@ XML = {'guest': DOMAIN, 'capabilities': CAPABILITIES}
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
 SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes': (0, 'address-wrong-interface'),
         'compare': (0, 'compatible'), 'complete': (0, 'complete'),
-        'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3')}
+        'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3'),
+        # There is no libvirt here: tests/lab/test_rehearse.py has one.
+        'rehearse': (255, 'nova-compute has not been started on this host yet')}
 # Those that ask about hosts that are well, and the real checks.
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
            'check --only transport --target compute2 --connect compute2-mig': (1, 'compute2-mig'),
@@ -59,6 +62,8 @@ def test_line(line, three, nova_conf, tmp_path, cpu_map):
         with open(nova_conf.partition('=')[2], 'a') as file:
             file.write('[neutron]\nendpoint_override = http://127.0.0.1:9\n')
         words.append(nova_conf)
+    elif name == 'rehearse':
+        words.append(nova_conf)
     elif not (files and name in ('baseline', 'compare')) and name != 'complete':
         words.append(conf(three))
     running = Piped(tmp_path, *words, **test_check.script(tmp_path, [test_check.DEAD], {'compute2': []}))
@@ -68,7 +73,7 @@ def test_line(line, three, nova_conf, tmp_path, cpu_map):
     ran = running.end()
     key = ' '.join('web1' if word == UUIDS['web1'] else word for word in words if not word.startswith('--config'))
     code, says = SAYS_OF.get(key, SAYS[name])
-    out = [path.read_text() for word, path in files.items() if path.suffix != '.xml'] or [ran.out]
+    out = [path.read_text() for word, path in files.items() if path.suffix != '.xml'] or [ran.out or ran.err]
     assert (ran.code, says in out[0]) == (code, True), (ran, out)
     assert 'Traceback' not in ran.err
     assert not written or name == 'complete'
