@@ -91,34 +91,6 @@ def read(state_path: str) -> Optional[Tally]:
         return None
 
 
-def prometheus(tally: Tally) -> list[str]:
-    """Return the lines of Prometheus' text format."""
-    name = 'nova_migcheck_migration'
-    lines = [f'# HELP {name}s_total Live migrations that ended, since nova-compute started.',
-             f'# TYPE {name}s_total counter']
-    for key, count in sorted(tally.ended.items()):
-        direction, _, end = key.partition(' ')
-        lines.append(f'{name}s_total{{direction="{direction}",result="{end}"}} {count}')
-    for suffix, text, count, total in (
-            ('seconds', 'Duration of incoming live migrations, according to libvirt.',
-             tally.timed, tally.seconds),
-            ('downtime_seconds', 'Downtime of their guests, according to libvirt.',
-             tally.stopped, tally.downtime)):
-        lines += [f'# HELP {name}_{suffix} {text}', f'# TYPE {name}_{suffix} summary',
-                  f'{name}_{suffix}_sum {total:.3f}', f'{name}_{suffix}_count {count}']
-    for suffix, text, value in (
-            ('bytes', 'Bytes of incoming live migrations, according to libvirt.', tally.data),
-            ('stray_bytes', 'Minimum of these that arrived on an interface that was not intended.',
-             tally.stray),
-            ('strayed', 'Incoming live migrations of which a large part did.', tally.strayed)):
-        lines += [f'# HELP {name}_{suffix}_total {text}', f'# TYPE {name}_{suffix}_total counter',
-                  f'{name}_{suffix}_total {value}']
-    return [*lines,
-            f'# HELP {name}s_since_timestamp_seconds When nova-compute began to count.',
-            f'# TYPE {name}s_since_timestamp_seconds gauge',
-            f'{name}s_since_timestamp_seconds {tally.since:.0f}']
-
-
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e18:
         raise ValueError(f'{value!r} is not a count')

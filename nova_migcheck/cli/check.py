@@ -15,7 +15,6 @@ from oslo_config import cfg
 
 from nova_migcheck import conf as confs
 from nova_migcheck.aftermath import tally
-from nova_migcheck.cli import prometheus
 from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
 from nova_migcheck.cli.rounds import Rounds
 from nova_migcheck.finding import worst
@@ -77,6 +76,7 @@ class Check(Listing):
         outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
         if parsed_args.prometheus is not None:
+            from nova_migcheck.cli import prometheus
             prometheus.write(parsed_args.prometheus, outcome, rounds.names,
                              tally.read(rounds.state_path))
         return outcome

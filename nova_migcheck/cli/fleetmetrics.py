@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import collections
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Sequence
 
-from nova_migcheck.cli.prometheus import escaped
+from nova_migcheck.cli.prometheus import Samples, exposed, gauge
 from nova_migcheck.cli.shown import FRESH, MISSING, STALE, UNREADABLE, HostStatus
 from nova_migcheck.finding import Outcome
 from nova_migcheck.judging.matrix import Matrix, State
-
-_Samples = Iterable[tuple[Mapping[str, str], float]]
 
 
 def text(statuses: Sequence[HostStatus], checks: Sequence[str], matrix: Matrix, now: float) -> str:
@@ -22,52 +20,44 @@ def text(statuses: Sequence[HostStatus], checks: Sequence[str], matrix: Matrix, 
     :param matrix: of the same hosts
     :param now: seconds since the epoch
     """
-    return '\n'.join(line for lines in (
-        _metric('hosts', 'Hosts by the state of their report.', _reports(statuses)),
-        _metric('hosts_by_outcome', 'Hosts with a fresh report by the outcome of each check.',
-                _outcomes(statuses, checks)),
-        _metric('hosts_by_code', 'Hosts with a fresh report that have a finding of this code.',
-                _codes(statuses)),
-        _metric('report_age_seconds', 'Age of the report of each host.',
-                (({'host': each.host.name}, each.seconds) for each in statuses
-                 if each.seconds is not None)),
-        _metric('pairs', 'Pairs of source and target in one cell by what the scheduler would do.',
-                _pairs(matrix)),
-        _metric('sources_without_target', 'Hosts that no other host in their cell accepts guests '
-                'from by default.', [({}, _without_target(matrix))]),
-        _metric('cpus', 'Different CPUs among the hosts with a fresh report.',
-                [({}, len({_cpu(each) for each in statuses} - {None}))]),
-        _metric('migrations', 'The last live migrations that hosts have published by their end.',
-                _migrations(statuses)),
-        _metric('fleet_timestamp_seconds', 'When these metrics were made.', [({}, now)]),
-    ) for line in lines) + '\n'
-
-
-def _metric(name: str, meaning: str, samples: _Samples) -> Iterator[str]:
-    yield f'# HELP nova_migcheck_{name} {meaning}'
-    yield f'# TYPE nova_migcheck_{name} gauge'
-    for labels, value in samples:
-        words = ','.join(f'{key}="{escaped(text)}"' for key, text in labels.items())
-        yield f'nova_migcheck_{name}{f"{{{words}}}" if words else ""} {value:.15g}'
+    return exposed([
+        gauge('hosts', 'Hosts by the state of their report.', _reports(statuses)),
+        gauge('hosts_by_outcome', 'Hosts with a fresh report by the outcome of each check.',
+              _outcomes(statuses, checks)),
+        gauge('hosts_by_code', 'Hosts with a fresh report that have a finding of this code.',
+              _codes(statuses)),
+        gauge('report_age_seconds', 'Age of the report of each host.',
+              (({'host': each.host.name}, each.seconds) for each in statuses
+               if each.seconds is not None)),
+        gauge('pairs', 'Pairs of source and target in one cell by what the scheduler would do.',
+              _pairs(matrix)),
+        gauge('sources_without_target', 'Hosts that no other host in their cell accepts guests '
+              'from by default.', [({}, _without_target(matrix))]),
+        gauge('cpus', 'Different CPUs among the hosts with a fresh report.',
+              [({}, len({_cpu(each) for each in statuses} - {None}))]),
+        gauge('migrations', 'The last live migrations that hosts have published by their end.',
+              _migrations(statuses)),
+        gauge('fleet_timestamp_seconds', 'When these metrics were made.', [({}, now)]),
+    ])
 
 
 def _fresh(statuses: Sequence[HostStatus]) -> list[HostStatus]:
     return [each for each in statuses if each.report == FRESH]
 
 
-def _reports(statuses: Sequence[HostStatus]) -> _Samples:
+def _reports(statuses: Sequence[HostStatus]) -> Samples:
     counts = collections.Counter(each.report for each in statuses)
     return [({'report': word}, counts[word]) for word in (FRESH, STALE, MISSING, UNREADABLE)]
 
 
-def _outcomes(statuses: Sequence[HostStatus], checks: Sequence[str]) -> _Samples:
+def _outcomes(statuses: Sequence[HostStatus], checks: Sequence[str]) -> Samples:
     counts = collections.Counter(
         (check, outcome) for each in _fresh(statuses) for check, outcome in each.checks.items())
     return [({'check': check, 'outcome': str(outcome)}, counts[check, outcome])
             for check in checks for outcome in Outcome]
 
 
-def _codes(statuses: Sequence[HostStatus]) -> _Samples:
+def _codes(statuses: Sequence[HostStatus]) -> Samples:
     counts = collections.Counter(
         found for each in _fresh(statuses) if each.host.report
         for found in {(f.check, f.code, str(f.outcome)) for f in each.host.report.findings})
@@ -75,7 +65,7 @@ def _codes(statuses: Sequence[HostStatus]) -> _Samples:
             for (check, code, outcome), count in sorted(counts.items())]
 
 
-def _pairs(matrix: Matrix) -> _Samples:
+def _pairs(matrix: Matrix) -> Samples:
     """Count pairs of hosts, each by the guests that the source starts by default."""
     counts: collections.Counter[State] = collections.Counter()
     for sources, targets, state, _verdict in matrix.folded():
@@ -104,7 +94,7 @@ def _cpu(each: HostStatus) -> object:
     return (cpu.arch, cpu.virt, cpu.vendor, cpu.features) if cpu else None
 
 
-def _migrations(statuses: Sequence[HostStatus]) -> _Samples:
+def _migrations(statuses: Sequence[HostStatus]) -> Samples:
     counts = collections.Counter(
         past.ended for each in statuses if each.host.report for past in each.host.report.migrations)
     return [({'ended': ended}, count) for ended, count in sorted(counts.items())]

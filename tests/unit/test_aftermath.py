@@ -12,9 +12,11 @@ from nova_migcheck.aftermath import job as jobs
 from nova_migcheck.aftermath import tally, traffic, watch
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Interfaces
+from nova_migcheck.cli import prometheus
 from nova_migcheck.report import past
 from nova_migcheck.report.past import Past
 from nova_migcheck.report.report import Report
+from nova_migcheck.rounds.runner import Round
 from tests import FUZZ
 from tests.facts import facts
 
@@ -293,10 +295,10 @@ def test_the_tally_is_left_and_read(tmp_path):
     counted.add(Result(UUID, 'out', 'compute2', 1.0, 'failed'))
     counted.write(str(tmp_path))
     assert tally.read(str(tmp_path)) == counted
-    text = '\n'.join(tally.prometheus(counted))
-    assert 'nova_migcheck_migrations_total{direction="in",result="completed"} 1' in text
+    text = prometheus.text(Round(started=1.0), [], counted)
+    assert 'nova_migcheck_migrations_total{direction="in",result="completed"} 1.0' in text
     assert 'nova_migcheck_migration_downtime_seconds_sum 0.063' in text
-    assert f'nova_migcheck_migration_stray_bytes_total {257 * MIB - 9000}' in text
+    assert f'nova_migcheck_migration_stray_bytes_total {257 * MIB - 9000:.8e}' in text
     for nothing in ('', '[]', '{}', '{"since": "x"}', '[' * 10_000):
         (tmp_path / tally.NAME).write_text(nothing)
         assert tally.read(str(tmp_path)) is None

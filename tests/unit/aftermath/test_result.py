@@ -16,6 +16,8 @@ from nova_migcheck.aftermath import tally, traffic
 from nova_migcheck.aftermath.job import Job
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Carried, Interfaces, Traffic
+from nova_migcheck.cli import prometheus
+from nova_migcheck.rounds.runner import Round
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
@@ -378,24 +380,25 @@ def test_each_counter_for_prometheus() -> None:
         strayed=13,
     )
     counted.ended['out failed'] = 4
-    lines = tally.prometheus(counted)
+    lines = prometheus.text(Round(started=1.0), [], counted).splitlines()
+    lines = lines[lines.index(next(line for line in lines if '_migration' in line)):]
     samples = [line for line in lines if not line.startswith('#')]
     start = 'nova_migcheck_migration'
     assert samples == [
         *(
             f'{start}s_total{{direction="{one}",result="{end}"}} '
-            f'{4 if (one, end) == ("out", "failed") else 0}'
+            f'{4 if (one, end) == ("out", "failed") else 0}.0'
             for one in ('in', 'out')
             for end in ('cancelled', 'completed', 'failed')
         ),
-        f'{start}_seconds_sum 3.250',
-        f'{start}_seconds_count 2',
-        f'{start}_downtime_seconds_sum 0.500',
-        f'{start}_downtime_seconds_count 1',
-        f'{start}_bytes_total 11',
-        f'{start}_stray_bytes_total 12',
-        f'{start}_strayed_total 13',
-        f'{start}s_since_timestamp_seconds 1764000001',
+        f'{start}_seconds_count 2.0',
+        f'{start}_seconds_sum 3.25',
+        f'{start}_downtime_seconds_count 1.0',
+        f'{start}_downtime_seconds_sum 0.5',
+        f'{start}_bytes_total 11.0',
+        f'{start}_stray_bytes_total 12.0',
+        f'{start}_strayed_total 13.0',
+        f'{start}s_since_timestamp_seconds 1.764000001e+09',
     ]
     kinds = {line.split()[2]: line.split()[3] for line in lines if line.startswith('# TYPE')}
     assert kinds == {
