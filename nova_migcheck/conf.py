@@ -324,6 +324,13 @@ Maximum difference in seconds between a host's clock and those of the services t
 They give their time in whole seconds. The default allows for that and for a slow answer. The
 findings have the check name ``clock``.
 """),
+    cfg.BoolOpt(
+        'notify_changes',
+        default=False,
+        help="""
+Whether to send a versioned notification when a host becomes unfit as a target, or fit again. The
+default sends none. ``[notifications] notification_format`` must be ``versioned`` or ``both``, too.
+"""),
 ]
 
 

@@ -46,7 +46,8 @@ class Lifecycle:
         hosts = {name: one for name, one in loaded.items() if name not in paths}
         policies = Policies.from_conf(conf.migcheck)
         refusals = Refusals(conf, policies)
-        self.reporter = Reporter(conf, reader, hosts, functools.partial(telling.store, virtapi))
+        self.reporter = Reporter(conf, reader, hosts, functools.partial(telling.store, virtapi),
+                                 **_notifying(conf, policies))
         self.watch = Watch(conf, libvirt_host, self.reporter)
         self.destination = Destination(
             conf, libvirt_host, policies, refusals, self.reporter, self.watch)
@@ -84,3 +85,10 @@ class Lifecycle:
         """End what :meth:`start` began."""
         self.watch.stop()
         self.reporter.stop()
+
+
+def _notifying(conf: Any, policies: Policies) -> dict[str, Any]:
+    if not conf.migcheck.notify_changes:
+        return {}
+    from nova_migcheck.compute.notification import Notifier
+    return {'notify': Notifier(conf.host, policies).reported}

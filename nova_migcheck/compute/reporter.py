@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, Optional
 from oslo_log import log as logging
 
 from nova_migcheck.checks.registry import Registry
+from nova_migcheck.compute.fence import fenced
 from nova_migcheck.deadline import Call, is_exit
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import past, published
@@ -48,12 +49,15 @@ class Reporter:
     :param conf: the service's configuration, ``[migcheck]`` registered
     :param checks: the checks of ``WHEN = 'host'``
     :param store: called with the texts of a report that must not wait for the next audit
+    :param notify: called with each report
     """
 
     def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded],
-                 store: Callable[[dict[str, str]], None] = lambda texts: None) -> None:
+                 store: Callable[[dict[str, str]], None] = lambda texts: None,
+                 notify: Callable[[Report], None] = lambda report: None) -> None:
         self._conf = conf
         self._store = store
+        self._notify = notify
         self._storing: Optional[Call[None]] = None
         self._reader = reader
         self._checks = checks
@@ -208,6 +212,8 @@ class Reporter:
             self._report = report
             if before is not None and _decisive(before) != _decisive(report):
                 self._store_now(dict(self._texts))
+            with fenced('telling that this host has changed'):
+                self._notify(report)
 
     def _store_now(self, texts: dict[str, str]) -> None:
         """Tell Nova of a fault that came or went, or of an address or a mount that changed.

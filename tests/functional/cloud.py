@@ -461,7 +461,8 @@ class Cloud(fixtures.Fixture):
         for fixture in (nova_fixtures.NeutronFixture, nova_fixtures.CinderFixture, nova_fixtures.GlanceFixture):
             use(fixture(self.nova))
         use(nova_fixtures.RealPolicyFixture())
-        use(nova_fixtures.NotificationFixture(self.nova))
+        #: What was sent to whoever listens to Nova's notifications.
+        self.notifier = use(nova_fixtures.NotificationFixture(self.nova))
 
     def _below_nova(self) -> None:
         use = self.nova.useFixture
