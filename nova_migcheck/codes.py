@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The codes of findings that no single check makes."""
+"""The codes of findings that no single check makes, and the page of each code."""
 
 from __future__ import annotations
+
+import re
 
 #: Code -> what it means.
 COMMON = {
@@ -21,3 +23,17 @@ COMMON = {
     'report-missing': 'The target has published no report.',
     'report-stale': "The target's report is too old, or from the future.",
 }
+
+# What the codes of our own checks begin with. Each has a page in doc/source/runbooks/.
+_OURS = re.compile('(address|clock|cpu|endpoint|machine|storage|tls|transport)-')
+
+
+def page(code: str) -> str:
+    """Return the page of the documentation about a code, '' for a code of another package."""
+    return f'runbooks/{code}' if code in COMMON or _OURS.match(code) else ''
+
+
+def advice(remedy: str, code: str) -> str:
+    """Return what a person reads of a remedy: what to do, and the page that says more."""
+    where = page(code)
+    return ' '.join(filter(None, (remedy, where and f'({where})')))

@@ -13,6 +13,7 @@ from typing import Any, Optional, Sequence
 
 from oslo_config import cfg
 
+from nova_migcheck import codes
 from nova_migcheck import conf as confs
 from nova_migcheck.aftermath import tally
 from nova_migcheck.cli.listing import EXIT, Listing, nova_is_installed, seconds
@@ -118,6 +119,9 @@ class Check(Listing):
             return (*COLUMNS, 'code', 'subjects'), [
                 (*row, finding.code, list(finding.subjects))
                 for row, finding in zip(rows, outcome.findings)]
+        if parsed_args.formatter == 'table':  # for a person
+            rows = [(*row[:5], codes.advice(row[5], finding.code), row[6])
+                    for row, finding in zip(rows, outcome.findings)]
         scoped = any(row[-1] for row in rows)
         if parsed_args.formatter == 'table' and not parsed_args.columns and not scoped:
             return COLUMNS[:-1], [row[:-1] for row in rows]

@@ -38,5 +38,5 @@ class Codes(Listing):
         wrong = [code for code in parsed_args.code if code not in found]
         if wrong:
             raise ValueError(f'{", ".join(wrong)}: no installed check has such a code')
-        return ('code', 'check', 'meaning'), [
-            (code, *found[code]) for code in parsed_args.code or sorted(found)]
+        return ('code', 'check', 'meaning', 'page'), [
+            (code, *found[code], codes.page(code)) for code in parsed_args.code or sorted(found)]

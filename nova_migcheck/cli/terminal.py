@@ -9,7 +9,7 @@ from typing import Any, Iterable, Sequence, TextIO
 
 from rich import box, console, table, text
 
-from nova_migcheck import hostranges
+from nova_migcheck import codes, hostranges
 from nova_migcheck.cli.columns import Findings
 from nova_migcheck.finding import WORST_FIRST, Finding, Outcome, printable
 from nova_migcheck.judging.matrix import State
@@ -33,7 +33,10 @@ def styled(word: str) -> text.Text:
 
 
 def paragraphs(finding: Finding) -> text.Text:
-    """Return the detail, the origin and the remedy of a finding, each on its own line."""
+    """Return the detail, the origin and the remedy of a finding, each on its own line.
+
+    The remedy names the page of the finding's code, which then does not stand by itself.
+    """
     result = text.Text()
     if finding.subject and finding.subject not in finding.detail:
         result.append(finding.subject, 'bold')
@@ -45,12 +48,13 @@ def paragraphs(finding: Finding) -> text.Text:
         result.append(finding.detail)
     if finding.scope:
         result.append(f' (matters to servers with {finding.scope})')
-    if finding.code:
+    advice = codes.advice(finding.remedy, finding.code) if finding.outcome is not Outcome.OK else ''
+    if finding.code and finding.code not in advice:
         result.append(f' [{finding.code}]', 'dim')
     if finding.origin:
         result.append(f'\nfrom {finding.origin}', 'dim')
-    if finding.remedy and finding.outcome is not Outcome.OK:
-        result.append(f'\n→ {finding.remedy}', 'cyan')
+    if advice:
+        result.append(f'\n→ {advice}', 'cyan')
     return result
 
 

@@ -274,6 +274,7 @@ def test_codes(tmp_path):
     assert by_code['address-wrong-interface']['check'] == 'address'
     assert by_code['report-missing']['check'] == ''
     assert by_code['hugepages-none']['meaning'] == 'This host reserves no huge pages.'
+    assert (by_code['address-wrong-interface']['page'], by_code['hugepages-none']['page']) == ('runbooks/address-wrong-interface', '')
     one = piped(tmp_path, 'codes', 'address-mtu', '-f', 'value')
     assert one.code == 0 and one.out.startswith('address-mtu address The source')
 

@@ -113,6 +113,13 @@ def test_it_is_in_the_json_and_in_the_line_of_the_log():
     assert 'code' not in Finding('address', Outcome.OK, '10.0.0.5').to_dict()
 
 
+def test_a_person_is_told_of_its_page():
+    assert {codes.page(code) for code in DECLARED} == {f'runbooks/{code}' for code in DECLARED}
+    assert codes.advice('mend it', 'report-stale') == 'mend it (runbooks/report-stale)'
+    assert codes.advice('', 'cpu-undetermined') == '(runbooks/cpu-undetermined)'
+    assert codes.advice('mend it', 'hugepages-none') == 'mend it' and codes.advice('', '') == ''
+
+
 def test_the_documentation_lists_them():
     """``python3 -m tests.unit.test_codes`` writes the page."""
     assert PAGE.read_text() == page()
@@ -126,8 +133,8 @@ Codes
 
 Each finding that is not ``ok`` has a code. The code says which kind of finding it is, and stays the
 same when the text changes. It stands at the end of the line in the log, in the event of a refusal,
-in the JSON of each command and in the report. The page of each code says what it does to a
-migration, how to see it by hand, how to mend it and how to accept it.
+in the JSON of each command and in the report. On a terminal the remedy names the page of the code,
+which says what it does to a migration, how to see it by hand, how to mend it and how to accept it.
 
 """
 

@@ -56,15 +56,16 @@ def test_the_style_of_each_word() -> None:
 def test_the_parts_of_a_finding() -> None:
     shown = terminal.paragraphs(FULL)
     assert shown.plain == (
-        'http://a: connection refused (matters to servers with volumes) [endpoint-refused]\n'
-        'from keystone catalog\n→ start it'
+        'http://a: connection refused (matters to servers with volumes)\n'
+        'from keystone catalog\n→ start it (runbooks/endpoint-refused)'
     )
     assert stretches(shown) == [
         ('http://a', 'bold'),
-        (' [endpoint-refused]', 'dim'),
         ('\nfrom keystone catalog', 'dim'),
-        ('\n→ start it', 'cyan'),
+        ('\n→ start it (runbooks/endpoint-refused)', 'cyan'),
     ]
+    theirs = terminal.paragraphs(Finding('a', Outcome.FAILURE, 'x', remedy='do it', code='hugepages-none'))
+    assert theirs.plain == 'x [hugepages-none]\n→ do it'
     within = terminal.paragraphs(Finding('a', Outcome.WARNING, 'mig0', 'over mig0, which is down'))
     assert within.plain == 'over mig0, which is down' and stretches(within) == [('mig0', 'bold')]
     for outcome in Outcome:
