@@ -15,7 +15,8 @@ PAGES = (*(path for path in sorted((ROOT / 'doc/source').rglob('*.rst')) if path
 
 #: What is typed anywhere in the documentation: a line that begins with one of these words is a command line.
 PROGRAMS = ('nova-migcheck', './run', 'pip', 'openstack', 'tox', 'reno', 'python', 'ping', 'fping', 'virsh', 'mount',
-            'apt-get', 'bash', 'chronyc', 'curl', 'docker', 'git', 'ip', 'kolla-ansible', 'kolla-build', 'nova-manage', 'nova-status',
+            'apt-get', 'bash', 'chronyc', 'curl', 'docker', 'dpkg-buildpackage', 'git', 'ip',
+            'kolla-ansible', 'kolla-build', 'nova-manage', 'nova-status',
             'oslo-config-generator', 'pre-commit', 'pytest', 'ss', 'sudo', 'sysctl', 'systemctl', 'umount')
 
 # An assignment or a directory may stand before it.

@@ -42,8 +42,7 @@ _FETCHING = re.compile(r'Acquire::(https?(?!::Proxy-Auto)|Check-\w+|Retries|Lang
 # By pivot_root: from a chroot, "nsenter --mount" leads out to the machine's own root.
 _ENTER = """
 set -eu
-mount --bind {root} {root}
-cd {root}
+{mount}
 mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
@@ -54,6 +53,19 @@ mkdir -p run/lock
 pivot_root . mnt
 cd {directory}
 umount -l /mnt
+"""
+_AS_IT_IS = """
+mount --bind {root} {root}
+cd {root}
+"""
+# What is written goes to memory, and is gone with the last process.
+_SCRATCH = """
+mkdir -p {root}.scratch
+mount -t tmpfs tmpfs {root}.scratch
+cd {root}.scratch
+mkdir upper work root
+mount -t overlay -o lowerdir={root},upperdir=upper,workdir=work overlay root
+cd root
 """
 # Not by exec: the shell stays process 1, and reaps what others leave behind.
 _RUN = '"$@"\nexit $?\n'
@@ -68,11 +80,12 @@ class Root:
     """All of a Debian release, in a directory of the checkout.
 
     :param release: a key of :data:`CODENAMES`
+    :param purpose: '' for the root of ``./run --on``; another has other packages
     """
 
-    def __init__(self, release: str) -> None:
+    def __init__(self, release: str, purpose: str = '') -> None:
         self.release = release
-        self.path = CHECKOUT / f'.root-{release}'
+        self.path = CHECKOUT / f'.root-{release}{purpose and "-"}{purpose}'
 
     def make(self) -> None:
         """Make it, unless the same command has made it before; tell it how to reach mirrors and
@@ -169,18 +182,22 @@ class Root:
         environment = {**passed_on(), 'DEBIAN_FRONTEND': 'noninteractive'}
         return subprocess.call(self.inside(*words, directory=directory), env=environment)
 
-    def inside(self, *words: str, directory: str = '/') -> list[str]:
+    def inside(self, *words: str, directory: str = '/', scratch: bool = False) -> list[str]:
         """The command line that runs ``words`` in it. All that they start ends with them, and they
-        end with this process."""
+        end with this process.
+
+        :param scratch: whether what they write is gone after them
+        """
         return ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', '--pid', '--fork',
                 '--kill-child', '--propagation', 'private',
-                'sh', '-c', self.enter(directory) + _RUN, 'sh', *words]
+                'sh', '-c', self.enter(directory, scratch=scratch) + _RUN, 'sh', *words]
 
-    def enter(self, directory: str = '/', binds: Sequence[str] = ()) -> str:
+    def enter(self, directory: str = '/', binds: Sequence[str] = (), scratch: bool = False) -> str:
         """The lines of a shell, in a mount namespace of its own, that make this its root.
 
         :param binds: files and directories of the machine that are seen in it at the same place,
             besides those that pip is told of
+        :param scratch: see :meth:`inside`
         """
         lines = []
         for name in _named(os.path.isdir):
@@ -191,8 +208,8 @@ class Root:
         for name in binds:
             make = 'mkdir -p' if os.path.isdir(name) else 'touch'
             lines.append(f'{make} .{name}; mount --bind {name} .{name}')
-        return _ENTER.format(root=shlex.quote(str(self.path)), binds='\n'.join(lines),
-                             directory=directory)
+        mount = (_SCRATCH if scratch else _AS_IT_IS).format(root=shlex.quote(str(self.path)))
+        return _ENTER.format(mount=mount, binds='\n'.join(lines), directory=directory)
 
 
 def this_machine() -> str:

@@ -107,12 +107,14 @@ def python(packages, *words):
     return run(packages.parents[2] / 'bin/python', '-W', 'ignore', *words, cwd='/')
 
 
-def pip(python, line, *more, archive='nova-migcheck', **environment):
-    """Run a line of the documentation for that Python, with an archive instead of what an index would have.
+def pip(python, line, *more, archive=None, **environment):
+    """Run a line of the documentation for that Python, with an archive instead of what it names last.
 
     :param more: words that a person has no need of: to fetch nothing that is here already, and not to ask
     """
-    words = documentation.typed(line, nova_migcheck=archive)
+    words = documentation.typed(line)
+    if archive is not None:
+        words[-1] = str(archive)
     place = next(number for number, word in enumerate(words) if word.rpartition('/')[2] == 'pip')
     assigned = dict(word.split('=', 1) for word in words[:place])
     return run(sys.executable, '-m', 'pip', '--python', python, '-q', *words[place + 1:], *more,
@@ -132,8 +134,8 @@ def test_the_wheel_ships_the_door_and_no_other_file_of_nova(wheel):
     assert {'nova', 'libvirt'} <= set(metadata.get_all('Provides-Extra'))
 
 
-@pytest.mark.parametrize('environment, archive, line', [('plain', 'wheel', 'pip install nova-migcheck'),
-                                                        ('kolla', 'sdist', '/opt/nova/bin/pip install nova-migcheck')])
+@pytest.mark.parametrize('environment, archive, line', [('plain', 'wheel', '/opt/nova/bin/pip install dist/nova_migcheck-*.whl'),
+                                                        ('kolla', 'sdist', '/opt/nova/bin/pip install ./nova-migcheck')])
 def test_it_lands_in_nova_and_leaves_it_whole(environment, archive, line, request):
     environment, archive = request.getfixturevalue(environment), request.getfixturevalue(archive)
     interpreter = environment.parents[2] / 'bin/python'

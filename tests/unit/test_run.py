@@ -96,7 +96,7 @@ def test_what_is_typed_is_begun(run, line):
             said = [word for word in line[2:] if word != '--help']
             assert said == [word for word in told if word != '--help'], 'not all of it is handed on'
             PARSERS[module]().parse_args(said)
-        elif module.startswith('tests.'):
+        elif module.startswith(('tests.', 'tools.')):
             # Not imported: tests.functional patches the whole process.
             place = documentation.ROOT / module.replace('.', '/')
             assert place.with_suffix('.py').exists() or (place / '__main__.py').exists(), f'{module} is not there'
