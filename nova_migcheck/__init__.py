@@ -6,10 +6,11 @@ The rooms, from the ground up. A room imports only those that stand above it her
 ``finding``, ``codes``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``,
 ``processes``, ``certificates``, ``optiontypes``
     The ground: values and tools that know nothing of the rest.
-``cpu``, ``machine``, ``network``, ``storage``, ``endpoints``, ``libvirtd``
+``cpu``, ``machine``, ``network``, ``storage``, ``endpoints``, ``libvirtd``, ``volumes``
     The subjects. They know no check and no Nova.
 ``checks``
-    What looks at a host or at a path, one module for each check. ``checks.base`` is the contract.
+    What looks at a host, a path or a server, one module for each check. ``checks.base`` is the
+    contract.
 ``rounds``
     Runs checks in processes of their own.
 ``report``

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +21,11 @@ class Settings:
         earlier round for what was well, to spare the services
     :param target: for a check of ``WHEN = 'path'``: the facts of the target, its ``host``, and the
         address at which Nova will ``connect`` to it
-    :param server: for a check of the path: the UUID of the server that is about to go; '' if the
-        path is checked without one
+    :param server: for a check of the path or of a server: the UUID of the server that is about to
+        go; '' if the path is checked without one
+    :param volumes: for a check of a server: where its volumes are reached, as
+        ``nova_migcheck.volumes.attached`` has it: without credentials
+    :param changed: for the check that reads the guests: UUIDs of those whose disks have changed
     """
 
     host: str = ''
@@ -34,6 +37,8 @@ class Settings:
     guests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     thorough: bool = True
     server: str = ''
+    volumes: Sequence[Any] = ()
+    changed: Sequence[str] = ()
 
     def get(self, group: str, option: str, default: Any = None) -> Any:
         """Return the value of an option, or ``default`` when Nova does not set or know it."""

@@ -33,7 +33,8 @@ nova.conf: set the same value for all of them.
 """),
     cfg.ListOpt(
         'checks',
-        default=['address', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport'],
+        default=['address', 'attachments', 'cpu', 'endpoint', 'machine', 'storage', 'tls',
+                 'transport', 'volumes'],
         help="""
 The checks to run, by the names of their ``nova_migcheck.checks`` entry points. A check that
 cannot be loaded is reported as a finding and does not reject anything by itself.

@@ -11,7 +11,7 @@ from typing import Any, Callable, ClassVar, Iterable, Iterator, Mapping, Optiona
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Finding, Outcome
 
-__all__ = ['Check', 'Fact', 'Keep', 'Offer', 'Result', 'Server', 'Settings']
+__all__ = ['Arrival', 'Check', 'Fact', 'Keep', 'Offer', 'Result', 'Server', 'Settings']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,20 @@ class Server:
 
 
 @dataclasses.dataclass(frozen=True)
+class Arrival:
+    """A server that is about to come.
+
+    :param uuid: its UUID, which is that of its domain, too
+    :param name: of its domain in libvirt, e.g. ``instance-0000002a``; '' if it is not known
+    :param directory: where its files will be, on this host
+    """
+
+    uuid: str
+    name: str
+    directory: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Fact:
     """The value of an :class:`Offer`, a JSON object."""
 
@@ -82,6 +96,8 @@ class Check(abc.ABC):
     NAME: ClassVar[str] = ''
     #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
     #: ``path``: run on the source when a migration is decided, about the path to the target.
+    #: ``server``: run on the target when a migration is decided, about the server that is to come
+    #: there, if its :meth:`needs` says that it has something to look at, or if that is not known.
     WHEN: ClassVar[str] = 'host'
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -138,6 +154,16 @@ class Check(abc.ABC):
 
         :param domain: its live XML, as it is now
         :param target: fact -> what of it is alike on many hosts
+        """
+        return ()
+
+    @staticmethod
+    def arrives(server: Arrival, connection: Any) -> Iterable[Finding]:
+        """Look on the target for what is in the way of a server that is about to come.
+
+        It runs in nova-compute, so it touches nothing that may hang but the connection.
+
+        :param connection: to this host's libvirt
         """
         return ()
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, ClassVar, Iterator, Mapping, NamedTuple, Optional, Union
+from typing import Any, ClassVar, Collection, Iterator, Mapping, NamedTuple, Optional, Union
 
 from nova_migcheck.checks import registry
 from nova_migcheck.checks.base import Check, Fact, Keep, Result, Settings
@@ -73,7 +73,7 @@ class CpuCheck(Check):
                     '; is /dev/kvm there?' if virt_type == 'kvm' else ''), code='cpu-host-unknown')
             return
         yield Fact('cpu', host.to_dict())
-        guests = _Guests(settings.memory, registry.of_entries(settings.guests))
+        guests = _Guests(settings.memory, registry.of_entries(settings.guests), settings.changed)
         found = guests.read(conn, host)
         from_host = (settings.get('libvirt', 'cpu_mode') in _FROM_HOST
                      and not settings.get('libvirt', 'cpu_model_extra_flags'))
@@ -110,10 +110,11 @@ class _Guests:
     the index of its CPU (or why that is unknown) and the index of its needs.
 
     :param memory: the cache of the round before
+    :param changed: UUIDs of those whose needs are read again. Their CPU stays what it was
     """
 
-    def __init__(self, memory: Any, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, memory: Any, registry: Registry, changed: Collection[str] = ()) -> None:
+        self._registry, self._changed = registry, changed
         self._cached: dict[str, _Guest] = {}
         try:
             cpus = [Cpu.from_dict(value) for value in memory['cpus']]
@@ -151,6 +152,11 @@ class _Guests:
                 except hypervisor.CannotSay as error:
                     cpu = str(error)
                 guest = _Guest(domain_id, cpu, self._needs(uuid, xml))
+            elif uuid in self._changed:
+                xml = _live_xml(domain)
+                if xml is None:
+                    continue
+                guest = guest._replace(needs=self._needs(uuid, xml))
             running[uuid] = guest
         self._cached = running
         return {uuid: None if isinstance(one.cpu, str) else one.cpu

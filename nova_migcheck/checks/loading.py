@@ -65,8 +65,8 @@ def _flaw(check: Any) -> str:
     """
     if not (isinstance(check, type) and issubclass(check, Check)):
         return 'its entry point is not a nova_migcheck.checks.base.Check'
-    if check.WHEN not in ('host', 'path'):
-        return f'WHEN is {check.WHEN!r}, neither "host" nor "path"'
+    if check.WHEN not in ('host', 'path', 'server'):
+        return f'WHEN is {check.WHEN!r}, neither "host" nor "path" nor "server"'
     if not isinstance(check.OPTIONS, Mapping):
         return f'OPTIONS is {check.OPTIONS!r}, and not a mapping'
     if not isinstance(check.CODES, Mapping) or not all(

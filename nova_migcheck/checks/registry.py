@@ -12,7 +12,7 @@ import logging
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from nova_migcheck.checks.base import Check, Server
+from nova_migcheck.checks.base import Arrival, Check, Server
 from nova_migcheck.finding import Finding, Outcome
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Registry:
     :ivar offers: name of a fact -> its declaration
     :ivar needing: name of a check that reads the needs of guests -> the check
     :ivar leaving: name of a check that looks at a guest which leaves -> the check
+    :ivar arriving: name of a check that looks for what is in the way of a server -> the check
     :ivar of_services: check names of findings about a service that many hosts use
     :ivar transient: check names of findings whose cause may be gone a moment later
     """
@@ -46,6 +47,9 @@ class Registry:
         self.transient = frozenset(name for check in checks for name in check.TRANSIENT)
         self._check_of = {offer.name: check.NAME for check in checks for offer in check.OFFERS}
         self.offers = {offer.name: offer for check in checks for offer in check.OFFERS}
+
+        self.arriving = {
+            check.NAME: check for check in checks if check.arrives is not Check.arrives}
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -93,6 +97,11 @@ class Registry:
         """Return what prevents a guest from leaving for a target. It is called on the source."""
         return [finding for name, check in self.leaving.items()
                 for finding in _compared(name, check.leaves, domain, server, target)]
+
+    def arrives(self, server: Arrival, connection: Any) -> list[Finding]:
+        """Return what is in the way of a server on this host, its target."""
+        return [finding for name, check in self.arriving.items()
+                for finding in _compared(name, check.arrives, server, connection)]
 
     def distinct(self, own: Facts) -> list[str]:
         """Return the texts that no other host may share.

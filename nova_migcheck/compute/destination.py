@@ -7,18 +7,19 @@ import dataclasses
 import time
 from typing import Any, NamedTuple, Optional
 
-from nova import exception, objects
+from nova import exception
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.checks import loading
+from nova_migcheck.compute.arrival import CONDUCTOR, Arrivals, Disks
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.population import fingerprint
 from nova_migcheck.deadline import Bounded, Call
-from nova_migcheck.judging.verdict import Guest, Verdict, between, judge
+from nova_migcheck.judging.verdict import Guest, Verdict, between, judge, settle
 from nova_migcheck.novadb import moves
 from nova_migcheck.policies import Policies
 from nova_migcheck.report import published
@@ -30,8 +31,6 @@ LOG = logging.getLogger('nova_migcheck.hook')
 # Seconds that libvirtd may take for one question. It needs 0.2 ms, but 8 to 12 s while it probes
 # QEMU after its own start.
 LIBVIRT = 15.0
-# Seconds that the conductor may take for one query, which needs 10 ms.
-CONDUCTOR = 10.0
 # How the destination tells the source its host name, and after a space the fingerprint of the CPU
 # that it accepted. Nova's own check on the source overwrites this field after ours has read it; it
 # is the only text of LibvirtLiveMigrateData that nobody reads before.
@@ -59,7 +58,8 @@ class Destination:
     """
 
     def __init__(self, conf: Any, libvirt_host: Any, policies: Policies, refusals: Refusals,
-                 reporter: Reporter, watch: Watch) -> None:
+                 reporter: Reporter, watch: Watch, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
         self._conf = conf
         self._libvirt = libvirt_host
         self._policies = policies
@@ -78,27 +78,34 @@ class Destination:
         stats = src_compute_info.get('stats') if isinstance(src_compute_info, dict) else None
         source = read_report(stats, 'the source', instance)
         begun = time.monotonic()
+        disks = Disks(context, instance)
+        # They are looked at while a round may run, and anew at each decision.
+        arrival = self._arrivals.begin(instance, disks, self._requirements(instance, source))
         target = self._reporter.fresh(self._conf.migcheck.recheck_after)
-        verdict, found = self._judge(context, instance, source, target)
+        verdict, found = self._judge(context, instance, source, target, disks)
         transient = loading.of(self._policies.checks).transient
         if any(finding.check in transient for finding in verdict.rejections):
             # A fault that was seen before this decision may have been repaired since.
             target = self._reporter.fresh(time.monotonic() - begun)
-            verdict, found = self._judge(context, instance, source, target)
+            verdict, found = self._judge(context, instance, source, target, disks)
+        verdict += settle(arrival(), self._policies)
         self._refusals.enforce(context, instance, self._conf.host, verdict, source)
         self._watch.remember_findings(instance.uuid, self._conf.host,
                                       verdict.rejections + verdict.warnings)
         return found
 
+    def _requirements(self, instance: Any, source: Optional[Report]) -> str:
+        """Return what the guest needs besides its CPU, '' when that is not known."""
+        known = source is not None and source.knows(0, time.time(), self._conf.migcheck)
+        return source.needs.of(instance.uuid) if source is not None and known else ''
+
     def _judge(self, context: Any, instance: Any, source: Optional[Report],
-               target: Optional[Report]) -> tuple[Verdict, Optional[Compared]]:
+               target: Optional[Report], disks: Disks) -> tuple[Verdict, Optional[Compared]]:
         """Return the verdict on this host, and what was found about the CPU of the guest."""
         now = time.time()
         cpu, compared = self._compare_cpu(context, instance, source, target, now)
-        known = source is not None and source.knows(0, now, self._conf.migcheck)
-        requirements = source.needs.of(instance.uuid) if source is not None and known else ''
-        guest = Guest(cpu, self._needs(context, instance, source, target),
-                      requirements=requirements)
+        guest = Guest(cpu, self._needs(instance, source, target, disks),
+                      requirements=self._requirements(instance, source))
         verdict = judge(guest, source, target, now, self._policies, compared, self._conf.host)
         if cpu is None or compared is None:
             return verdict, None
@@ -165,8 +172,8 @@ class Destination:
                         instance=instance)
             return None
 
-    def _needs(self, context: Any, instance: Any, source: Optional[Report],
-               target: Optional[Report]) -> frozenset[str]:
+    def _needs(self, instance: Any, source: Optional[Report], target: Optional[Report],
+               disks: Disks) -> frozenset[str]:
         """Return which of the findings with a scope concern this server.
 
         Costs a query only where there is such a finding.
@@ -178,8 +185,7 @@ class Destination:
             return frozenset()
         needs = set()
         try:
-            bdms = Call(objects.BlockDeviceMappingList.get_by_instance_uuid,
-                        context, instance.uuid).wait(CONDUCTOR)
+            bdms = disks.mappings()
         except Exception as e:  # of the conductor, or of the database behind it: any class
             LOG.warning('The disks of this server cannot be read from nova-conductor; they count '
                         'as local ones: %s: %s', type(e).__name__, e, instance=instance)

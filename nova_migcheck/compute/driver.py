@@ -134,6 +134,27 @@ class LibvirtDriver(driver.LibvirtDriver):
                 with fenced('checking the path to the target', instance):
                     decide()
 
+    # A guest that gets or loses a volume needs another thing of a target.
+
+    def attach_volume(self, context: Any, connection_info: Any, instance: Any,
+                      *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().attach_volume(context, connection_info, instance, *args, **kwargs)
+        finally:
+            self._migcheck_disks_changed(instance)
+
+    def detach_volume(self, context: Any, connection_info: Any, instance: Any,
+                      *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().detach_volume(context, connection_info, instance, *args, **kwargs)
+        finally:
+            self._migcheck_disks_changed(instance)
+
+    def _migcheck_disks_changed(self, instance: Any) -> None:
+        if self._migcheck is not None:
+            with fenced('noting that a guest has other disks'):
+                self._migcheck.reporter.disks_changed(instance.uuid)
+
     # What becomes of a migration is only watched.
 
     def pre_live_migration(

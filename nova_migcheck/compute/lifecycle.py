@@ -10,6 +10,7 @@ from nova import exception
 from oslo_log import log as logging
 
 from nova_migcheck.aftermath.watch import Watch
+from nova_migcheck.compute.arrival import Arrivals
 from nova_migcheck.compute.destination import Destination
 from nova_migcheck.compute.fence import fenced
 from nova_migcheck.compute.refusal import Refusals
@@ -43,14 +44,19 @@ class Lifecycle:
         loaded = runner.load(list(conf.migcheck.checks))
         paths = {name: one for name, one in loaded.items()
                  if one.check is not None and one.check.WHEN == 'path'}
-        hosts = {name: one for name, one in loaded.items() if name not in paths}
+        servers = {name: one for name, one in loaded.items()
+                   if one.check is not None and one.check.WHEN == 'server'}
+        hosts = {name: one for name, one in loaded.items()
+                 if name not in paths and name not in servers}
         policies = Policies.from_conf(conf.migcheck)
         refusals = Refusals(conf, policies)
-        self.reporter = Reporter(conf, reader, hosts, functools.partial(telling.store, virtapi),
-                                 **_notifying(conf, policies))
+        self.reporter = Reporter(
+            conf, reader, hosts, functools.partial(telling.store, virtapi), servers=servers,
+            **_notifying(conf, policies))
         self.watch = Watch(conf, libvirt_host, self.reporter)
         self.destination = Destination(
-            conf, libvirt_host, policies, refusals, self.reporter, self.watch)
+            conf, libvirt_host, policies, refusals, self.reporter, self.watch,
+            Arrivals(conf, libvirt_host, policies, reader, servers))
         self.source = Source(
             conf, libvirt_host, policies, refusals, self.reporter, self.watch, reader, paths)
 

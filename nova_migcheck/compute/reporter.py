@@ -50,11 +50,13 @@ class Reporter:
     :param checks: the checks of ``WHEN = 'host'``
     :param store: called with the texts of a report that must not wait for the next audit
     :param notify: called with each report
+    :param servers: the checks of ``WHEN = 'server'``, which only have needs of guests here
     """
 
     def __init__(self, conf: Any, reader: Reader, checks: Mapping[str, runner.Loaded],
                  store: Callable[[dict[str, str]], None] = lambda texts: None,
-                 notify: Callable[[Report], None] = lambda report: None) -> None:
+                 notify: Callable[[Report], None] = lambda report: None,
+                 servers: Optional[Mapping[str, runner.Loaded]] = None) -> None:
         self._conf = conf
         self._store = store
         self._notify = notify
@@ -64,7 +66,12 @@ class Reporter:
         # The live migrations from and to this host, oldest first.
         self._pasts: tuple[Past, ...] = ()
         self._runner = runner.Runner(checks)
-        self._registry = Registry([one.check for one in checks.values() if one.check is not None])
+        declaring = {**checks, **(servers or {})}
+        self._registry = Registry(
+            [one.check for one in declaring.values() if one.check is not None])
+        self._entries = {one: declaring[one].entry for one in self._registry.needing}
+        # UUIDs of guests whose disks have changed since they were last read.
+        self._changed: set[str] = set()
         self._memory: dict[str, Any] = {}
         self._carryover = Carryover()
         # As the checks made it, and with what the migrations since then add to it.
@@ -101,6 +108,10 @@ class Reporter:
     def report(self) -> Optional[Report]:
         """The last report, however old."""
         return self._report
+
+    def disks_changed(self, instance_uuid: str) -> None:
+        """Let the next round read again what a guest needs."""
+        self._changed.add(instance_uuid)
 
     def migrated(self, pasts: tuple[Past, ...]) -> None:
         """Publish what migrations came to with the last report.
@@ -174,18 +185,22 @@ class Reporter:
         """
         table = mounts.table()
         settings = {}
+        changed, self._changed = self._changed, set()
         for name, loaded in self._checks.items():
             if loaded.check is not None:
                 settings[name] = dataclasses.replace(
                     self._reader.read(loaded.check, self._memory.get(name)), thorough=thorough)
                 if loaded.check.READS_GUESTS:
-                    settings[name] = dataclasses.replace(settings[name], guests={
-                        one: self._checks[one].entry for one in self._registry.needing})
+                    settings[name] = dataclasses.replace(
+                        settings[name], guests=self._entries, changed=sorted(changed))
             else:
                 settings[name] = self._reader.nothing()
         outcome = self._runner.run(settings, self._conf.migcheck.round_deadline)
         if self._stop.is_set():
             return
+        if not all(name in outcome.memory for name, loaded in self._checks.items()
+                   if loaded.check is not None and loaded.check.READS_GUESTS):
+            self._changed |= changed
         self._memory.update(outcome.memory)
         findings, facts, guests_age = self._carryover.complete(
             outcome, time.monotonic(), self._conf.migcheck.stale_after)

@@ -15,7 +15,8 @@ from nova_migcheck import cpu as cpus
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.checks import loading
 from nova_migcheck.checks.base import Server
-from nova_migcheck.compute.destination import CONDUCTOR, HOST_MARK, LIBVIRT, read_report
+from nova_migcheck.compute.arrival import CONDUCTOR
+from nova_migcheck.compute.destination import HOST_MARK, LIBVIRT, read_report
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.cpu import hypervisor

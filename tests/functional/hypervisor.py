@@ -53,6 +53,8 @@ class Hypervisor(fakelibvirt.Connection):
         self.uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, hostname))
         self.lacks: tuple[str, ...] = ()
         self.qemu = 0
+        #: UUID, usage and value of each; '' for no value.
+        self.secrets: list[tuple[str, str, str]] = []
         self._telling = threading.Lock()
         self._path = os.path.join(directory, f'{hostname}.libvirt.json')
 
@@ -84,6 +86,7 @@ class Hypervisor(fakelibvirt.Connection):
             'libvirt_version': self.getLibVersion(),
             'qemu_version': self.qemu or self.getVersion(),
             'lacks': self.lacks,
+            'secrets': self.secrets,
             'domains': [(domain.UUIDString(), domain.ID(), domain.XMLDesc(0))
                         for domain in list(self._vms.values()) if domain.isActive()],
         }
@@ -108,6 +111,13 @@ class Hypervisor(fakelibvirt.Connection):
             super()._undefine(domain)
         if any(domain.isActive() for domain in left):
             self.tell()
+
+    def lookupByName(self, name: str) -> GuestDomain:
+        if name not in self._vms:
+            raise fakelibvirt.make_libvirtError(
+                fakelibvirt.libvirtError, f"Domain not found: no domain with matching name '{name}'",
+                error_code=fakelibvirt.VIR_ERR_NO_DOMAIN, error_domain=fakelibvirt.VIR_FROM_QEMU)
+        return self._vms[name]
 
     def createXML(self, xml: str, flags: int) -> GuestDomain:
         domain = GuestDomain(self, xml, running=True, transient=True)

@@ -93,8 +93,30 @@ class virConnect:
     def listAllDomains(self, flags: int = 0) -> list[virDomain]:
         return [virDomain(*said) for said in self._state['domains']]
 
+    def listAllSecrets(self, flags: int = 0) -> list[virSecret]:
+        return [virSecret(*said) for said in self._state['secrets']]
+
     def close(self) -> None:
         pass
+
+
+class virSecret:
+    def __init__(self, uuid: str, usage: str, value: str) -> None:
+        self._uuid, self._usage, self._value = uuid, usage, value
+
+    def UUIDString(self) -> str:
+        return self._uuid
+
+    def usageType(self) -> int:
+        return 2
+
+    def usageID(self) -> str:
+        return self._usage
+
+    def value(self, flags: int = 0) -> bytes:
+        if not self._value:
+            raise libvirtError(f"Secret not found: secret '{self._uuid}' does not have a value", 66)
+        return self._value.encode()
 
 
 class virDomain:

@@ -18,11 +18,11 @@ from nova_migcheck.checks.transport import TransportCheck
 from nova_migcheck.rounds.reader import Reader
 
 PACKAGE = pathlib.Path(nova_migcheck.__file__).parent
-ROOMS = ('checks', 'cpu', 'endpoints', 'libvirtd', 'network', 'storage')
+ROOMS = ('checks', 'cpu', 'endpoints', 'libvirtd', 'network', 'storage', 'volumes')
 CHECKS = [
     one.check
     for one in loading.load(
-        ['address', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport']
+        ['address', 'attachments', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport', 'volumes']
     ).values()
 ]
 DECLARED = {
