@@ -12,9 +12,9 @@ from typing import Any, Iterator
 
 import pytest
 from nova import objects
+from nova.objects import base
 from nova.tests.fixtures import cinder
 from nova.virt.libvirt.volume import volume as volumes
-from oslo_serialization import jsonutils
 
 from nova_migcheck.rounds import runner
 from tests.functional import per_host
@@ -24,9 +24,10 @@ VOLUME = '0a6de5b2-0000-4000-8000-00000000000a'
 SECRET = '5c1f8a2e-0000-4000-8000-000000000001'
 # Nothing of these may leave what Nova keeps of the volume.
 MARKED = {'auth_username': 'kaninchen1', 'auth_password': 'kaninchen2', 'keyring': 'kaninchen3'}
-RBD = f"""<disk type='network' device='disk'><auth username='cinder'><secret type='ceph' uuid='{SECRET}'/></auth>
+RBD = f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/><auth username='cinder'><secret type='ceph' uuid='{SECRET}'/></auth>
 <source protocol='rbd' name='vms/disk'/><target dev='vdr' bus='virtio'/></disk>"""
-SERIAL = f"<disk type='block' device='disk'><target dev='vds' bus='virtio'/><serial>{VOLUME}</serial></disk>"
+SERIAL = f"""<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/sdz'/>
+<target dev='vds' bus='virtio'/><serial>{VOLUME}</serial></disk>"""
 
 
 @contextlib.contextmanager
@@ -183,7 +184,8 @@ class TestVolumes:
             rounds.append(list(settings)), run(one, settings, *words))[1])
         host = cloud.hosts['compute2']
         with cloud.cell() as context:
-            source = jsonutils.to_primitive(objects.ComputeNode.get_by_host_and_nodename(context, 'compute1', 'compute1'))
+            source = base.obj_to_primitive(
+                objects.ComputeNode.get_by_host_and_nodename(context, 'compute1', 'compute1'))
             with per_host.running_for(host), cloud.database.queries() as queries:
                 host.driver._migcheck.destination.decide(context, cloud.instance(server), source)
         return (len([one for one in queries if 'FROM block_device_mapping' in one]),

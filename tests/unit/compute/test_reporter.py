@@ -408,9 +408,15 @@ def test_only_the_check_that_reads_the_guests_is_told_which_checks_need_them(rou
     keeper._registry = types.SimpleNamespace(
         needing=['address'], order=keeper._registry.order, split=keeper._registry.split
     )
+    keeper._entries = {'address': 'x:Some'}
+    keeper.disks_changed('uuid-1')
     keeper.fresh(0)
     told = rounds.told[0][0]
     assert told['guests'].guests == {'address': 'x:Some'} and told['address'].guests == {}
+    # It is said until a round has read the guests, and then no more.
+    assert told['guests'].changed == ['uuid-1'] and told['address'].changed == ()
+    keeper.fresh(0)
+    assert rounds.told[1][0]['guests'].changed == ['uuid-1']
 
 
 class TestStoringNow:
