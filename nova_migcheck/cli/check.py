@@ -148,6 +148,12 @@ def _chosen(enabled: list[str], parsed_args: argparse.Namespace) -> dict[str, ru
             raise ValueError(f'{", ".join(paths)} checks the path to a target: give it with '
                              '--target')
         loaded = {name: each for name, each in loaded.items() if name not in paths}
+    servers = [name for name, each in loaded.items()
+               if each.check is not None and each.check.WHEN == 'server']
+    if servers and parsed_args.only:
+        raise ValueError(f'{", ".join(servers)} looks at one server, on the target, when its '
+                         'migration is decided')
+    loaded = {name: each for name, each in loaded.items() if name not in servers}
     if not loaded:
         raise ValueError('there is no check to run: see [migcheck] checks')
     return loaded

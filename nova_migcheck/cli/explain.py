@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 BEYOND = ("Judged by the hosts' published reports, as in the scheduler's filter. Not considered: "
           "Nova's other filters and weights, free resources and placement, aggregates, server "
           "groups, Nova's own CPU comparison, and what nova-compute checks again when the "
-          'migration is decided (the current CPU, the path from the source).')
+          'migration is decided (the current CPU, the path from the source, whether the target '
+          "reaches the server's volumes, and what is left of the server there).")
 
 
 class Explain(FleetListing):

@@ -51,6 +51,7 @@ def each(tmp_path, argvs, *more, **how):
     (['baseline', '/no/such.xml'], '/no/such.xml cannot be read: No such file or directory'),
     (['check', '--only', 'nonsense'], 'nonsense'),
     (['check', '--only', 'transport'], '--target'),
+    (['check', '--only', 'attachments'], 'when its migration is decided'),
     (['check', '--connect', '10.0.0.1'], '--target'),
     (['check', '--only', 'storage', '--prometheus', '/no/such/directory/x.prom'],
      '/no/such/directory/x.prom cannot be written: No such file or directory'),

@@ -24,7 +24,8 @@ VOLUME = '0a6de5b2-0000-4000-8000-00000000000a'
 SECRET = '5c1f8a2e-0000-4000-8000-000000000001'
 # Nothing of these may leave what Nova keeps of the volume.
 MARKED = {'auth_username': 'kaninchen1', 'auth_password': 'kaninchen2', 'keyring': 'kaninchen3'}
-RBD = f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/><auth username='cinder'><secret type='ceph' uuid='{SECRET}'/></auth>
+RBD = f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/>
+<auth username='cinder'><secret type='ceph' uuid='{SECRET}'/></auth>
 <source protocol='rbd' name='vms/disk'/><target dev='vdr' bus='virtio'/></disk>"""
 SERIAL = f"""<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/sdz'/>
 <target dev='vds' bus='virtio'/><serial>{VOLUME}</serial></disk>"""

@@ -239,6 +239,18 @@ def test_memory_of_another_version(connection: Connection, memory: Any) -> None:
     assert connection.domains[0].read == 1
 
 
+def test_a_guest_whose_disks_changed_is_read_again_and_keeps_its_cpu(
+    connection: Connection,
+) -> None:
+    connection.domains = [Domain(1, HOST_MODEL), Domain(2, CUSTOM)]
+    facts, _, memory = run()
+    connection.domains[1].cpu_xml = HOST_MODEL
+    settings = Settings(memory=memory, changed=[connection.domains[1].uuid])
+    again = {one.name: one.value for one in CpuCheck().run(settings) if isinstance(one, Fact)}
+    assert again == facts
+    assert [domain.read for domain in connection.domains] == [1, 2]
+
+
 def test_a_guest_that_cannot_be_told_is_named_and_not_taken_for_the_default(
     connection: Connection,
 ) -> None:
