@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 import time
 from typing import Iterator
 
 import pytest
 
+from nova_migcheck.network import resolver
 from nova_migcheck.volumes import reach
 from nova_migcheck.volumes.attached import Portal
 
@@ -40,10 +42,16 @@ def test_ipv6() -> None:
         assert reach.tried([portal], 5) == {portal: ''}
 
 
-def test_a_name_with_two_addresses_of_which_one_answers() -> None:
+def test_a_name_with_two_addresses_of_which_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = tuple(map(ipaddress.ip_address, ('127.0.0.1', '::1')))
+    monkeypatch.setattr(reach.resolver, 'resolve', lambda names, _timeout: {
+        name: resolver.Answer(name, both) for name in names})
     with listening() as portal:
-        name = Portal('localhost', portal.port)
+        name = Portal('storage1', portal.port)
         assert reach.tried([name], 5) == {name: ''}
+    # Nothing listens there now, and both are named.
+    why = reach.tried([name], 5)[name]
+    assert '127.0.0.1: connection refused' in why and '::1: connection refused' in why
 
 
 def test_a_name_that_does_not_resolve() -> None:
