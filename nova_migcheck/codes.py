@@ -25,7 +25,8 @@ COMMON = {
 }
 
 # What the codes of our own checks begin with. Each has a page in doc/source/runbooks/.
-_OURS = re.compile('(address|clock|cpu|endpoint|machine|storage|tls|transport)-')
+_OURS = re.compile(
+    '(address|attachments|clock|cpu|endpoint|machine|storage|tls|transport|volumes)-')
 
 
 def page(code: str) -> str:

@@ -326,8 +326,7 @@ They give their time in whole seconds. The default allows for that and for a slo
 findings have the check name ``clock``.
 """),
     cfg.BoolOpt(
-        'notify_changes',
-        default=False,
+        'notify_changes', default=False,
         help="""
 Whether to send a versioned notification when a host becomes unfit as a target, or fit again. The
 default sends none. ``[notifications] notification_format`` must be ``versioned`` or ``both``, too.
