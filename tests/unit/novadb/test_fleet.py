@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from nova import exception, objects
 
+from nova_migcheck.compute.arrival import Disks
 from nova_migcheck.compute.destination import Destination
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.novadb import fleet
@@ -85,7 +86,7 @@ def needs(instance=None, scope='volumes', **properties):
     target = Report(0, (Finding('endpoint', Outcome.FAILURE, 'cinder', scope=scope),))
     instance = instance or SimpleNamespace(
         uuid=UUID, config_drive='', flavor=None, image_meta=SimpleNamespace(properties=properties))
-    return Destination._needs(None, None, instance, None, target)
+    return Destination._needs(None, instance, None, target, Disks(None, instance))
 
 
 class Disk(dict):
