@@ -37,7 +37,8 @@ class AddressCheck(Check):
     CODES: ClassVar[Mapping[str, str]] = {
         'address-localhost': "libvirt's name of this host is localhost: it refuses migrations.",
         **ownaddresses.CODES, **networks.CODES}
-    OFFERS = (Offer('migration', ('host', 'libvirt_host', 'inbound', 'addresses', 'others'),
+    OFFERS = (Offer('migration', ('host', 'libvirt_host', 'inbound', 'addresses', 'others',
+                                  'qemu_listens'),
                     keep=1, between=networks.compare),)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         'DEFAULT': intent.OPTIONS['DEFAULT'],
@@ -47,7 +48,7 @@ class AddressCheck(Check):
 
     def run(self, settings: Settings) -> Iterator[Result]:
         deadline = time.monotonic() + settings.timeout
-        asked = Call(libvirthost.name, settings)
+        asked = Call(libvirthost.for_migrations, settings)
         hosts = HostsFile()
         try:
             hosts = HostsFile.read()
@@ -59,11 +60,10 @@ class AddressCheck(Check):
         cold = str(settings.get('libvirt', COLD, ''))
         answers = resolve(filter(None, (settings.host, inbound, '' if '%s' in cold else cold)),
                           settings.timeout)
-        libvirt_host = str(
-            libvirtconf.read_if_any(libvirtconf.QEMU_CONF).get('migration_host', ''))
+        libvirt_host = ''
         daemon = daemons.of_guests() or networks.LIBVIRTD
         try:
-            libvirt_host = libvirt_host or asked.wait(max(0.1, deadline - time.monotonic()))
+            libvirt_host = asked.wait(max(0.1, deadline - time.monotonic()))
         except TimeoutError:
             yield self.unknown(
                 daemon, f'{daemon} did not report its host name within {settings.timeout:g} s',
@@ -118,7 +118,9 @@ def _what_serves(settings: Settings, inbound: str) -> dict[str, Any]:
         serving = daemons.of_port(to.port)
     qemu_conf = libvirtconf.read_libvirtd_s(libvirtconf.QEMU_CONF)
     ports = libvirtconf.migration_ports(libvirtconf.read_if_any(libvirtconf.QEMU_CONF))
+    listens = str((qemu_conf or {}).get('migration_address', ''))
+    answer = resolve([listens], settings.timeout)[listens] if listens else None
     return {'daemon': serving[0].name if len(serving) == 1 else '',
             'libvirt_verifies': daemons.verifies_clients(serving),
             'qemu_verifies': None if qemu_conf is None else libvirtconf.qemu_verifies(qemu_conf),
-            'qemu_ports': ports}
+            'qemu_ports': ports, 'qemu_listens': answer.addresses if answer else ()}

@@ -11,9 +11,11 @@ import dataclasses
 from typing import ClassVar, Iterator, Mapping, Sequence
 
 from nova_migcheck.checks.base import Check, Result, Settings
+from nova_migcheck.deadline import Call
 from nova_migcheck.finding import Finding
 from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
+from nova_migcheck.libvirtd import hostname as libvirthost
 from nova_migcheck.libvirtd import tlsfiles
 from nova_migcheck.libvirtd import uri as migrationuri
 
@@ -42,7 +44,7 @@ class TlsCheck(Check):
     WHEN = 'host'
     CODES: ClassVar[Mapping[str, str]] = tlsfiles.codes(NAME)
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {
-        'libvirt': ('live_migration_inbound_addr', *migrationuri.OPTIONS)}
+        'libvirt': ('live_migration_inbound_addr', 'connection_uri', *migrationuri.OPTIONS)}
 
     def run(self, settings: Settings) -> Iterator[Result]:
         inbound = str(settings.get('libvirt', 'live_migration_inbound_addr', ''))
@@ -55,7 +57,9 @@ class TlsCheck(Check):
             candidates += _of_libvirt(to, migrationuri.tls_origin(settings))
         if settings.get('libvirt', migrationuri.NATIVE_TLS):
             files = tlsfiles.of_qemu('server', libvirtconf.read_if_any(libvirtconf.QEMU_CONF))
-            candidates.append(_Candidate(files, [to.data] if to.data else [],
+            # QEMU on the source looks for the name to which it connects.
+            name = to.data if to.data != '' else _libvirt_s_name(settings)
+            candidates.append(_Candidate(files, [name] if name else [],
                                          settings.origin('libvirt', migrationuri.NATIVE_TLS)))
         for one in candidates:
             yield from self._check(one)
@@ -74,6 +78,14 @@ class TlsCheck(Check):
         if good:
             yield self.ok(one.files.certificate, f'{one.files.whose} certificate is good',
                           one.origin)
+
+
+def _libvirt_s_name(settings: Settings) -> str:
+    """Return libvirt's name of this host, '' if libvirt does not answer."""
+    try:
+        return Call(libvirthost.for_migrations, settings).wait(settings.timeout)
+    except TimeoutError:
+        return ''  # the address check reports it
 
 
 def _of_libvirt(to: migrationuri.Destination, origin: str) -> list[_Candidate]:

@@ -77,6 +77,7 @@ class TransportCheck(Check):
         'transport-no-port': "The port of libvirt's transport is unknown.",
         'transport-path-mtu': 'Large packets are dropped on the way to the target.',
         'transport-no-target': 'Nothing is known about the target.',
+        'transport-qemu-elsewhere': "The target's QEMU waits for migrations at another address.",
         'transport-qemu-filtered': "QEMU's migration ports on the target are filtered.",
         'transport-uri': 'The URI for live migrations is wrong.',
         **tlsfiles.codes(NAME, without='name'), **targetnames.CODES, **targetlibvirt.CODES}
@@ -162,6 +163,9 @@ class TransportCheck(Check):
         yield from self._libvirt(to, services, daemons.listening(target.daemon, to.transport))
         for address, probes in paths.items():
             yield self._qemu(to, address, probes, target)
+        data = usable.get(to.data or '', ())
+        if data and not any(map(target.qemu_waits_at, data)):
+            yield self._elsewhere(to, data, target)
         for address, hole in holes.items():
             if hole is not None:
                 yield self._dropped(address, hole, target)
@@ -169,6 +173,15 @@ class TransportCheck(Check):
         if asks and services and not any(service.problem for service in services):
             yield from targetlibvirt.ask(
                 settings, to, str(settings.target.get('host') or to.connect))
+
+    def _elsewhere(self, to: migrationuri.Destination, data: Sequence[IPAddress],
+                   target: HostMigration) -> Finding:
+        listens, wanted = (', '.join(map(str, ips)) for ips in (target.qemu_listens, data))
+        return self.failure(
+            str(to.data), f'QEMU on the target waits for migrations at {listens} only, but this '
+            f'host sends the guest to {wanted}', f'qemu.conf migration_address of {to.connect}',
+            f'remove migration_address there, or set it to {wanted}',
+            code='transport-qemu-elsewhere')
 
     def _dropped(self, address: IPAddress, hole: pathmtu.Hole, target: HostMigration) -> Finding:
         there = f', {target.mtu} there' if target.mtu else ''

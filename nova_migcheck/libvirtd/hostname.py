@@ -6,6 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 from nova_migcheck.checksettings import Settings
+from nova_migcheck.libvirtd import configfiles
+
+
+def for_migrations(settings: Settings) -> str:
+    """Return the name to which a source sends a guest if Nova gives no address.
+
+    It is migration_host of qemu.conf, or libvirt's name of this host
+    (``qemuMigrationDstPrepareDirect``). Return '' if libvirt does not answer.
+    """
+    configured = configfiles.read_if_any(configfiles.QEMU_CONF).get('migration_host', '')
+    return str(configured) or name(settings)
 
 
 def name(settings: Settings) -> str:

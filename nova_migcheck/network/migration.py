@@ -51,6 +51,7 @@ class HostMigration:
     :param mtu: in bytes, of the intended interfaces, if it is the same on all
     :param option_networks: ``[migcheck] migration_networks``
     :param qemu_ports: first and last port on which its QEMU may listen for a migration
+    :param qemu_listens: the only addresses at which its QEMU waits for a migration; none for all
     :param daemon: the libvirt daemon that serves the port for migrations to it; '' if unknown
     :param libvirt_verifies: whether that daemon requires client certificates; None if unknown
     :param qemu_verifies: whether its QEMU requires them for native TLS; None if unknown
@@ -68,6 +69,7 @@ class HostMigration:
     mtu: int = 0
     option_networks: tuple[IPNetwork, ...] = ()
     qemu_ports: tuple[int, int] = DEFAULT_PORTS
+    qemu_listens: tuple[IPAddress, ...] = ()
     daemon: str = ''
     libvirt_verifies: Optional[bool] = None
     qemu_verifies: Optional[bool] = None
@@ -80,6 +82,15 @@ class HostMigration:
         """
         return bool(self.intended_by) and self.intended_by != 'my_ip'
 
+    def qemu_waits_at(self, ip: IPAddress) -> bool:
+        """Return whether its QEMU accepts a migration at one of its addresses.
+
+        ``::`` stands for all addresses, ``0.0.0.0`` for all of IPv4.
+        """
+        return not self.qemu_listens or any(
+            ip == one or (one.is_unspecified and one.version in (6, ip.version))
+            for one in self.qemu_listens)
+
     def to_json(self) -> dict[str, Any]:
         """Return the value of the fact."""
         return {
@@ -90,7 +101,8 @@ class HostMigration:
             'networks': _texts(self.networks), 'intended_by': self.intended_by,
             'mtu': self.mtu or None, 'option_networks': _texts(self.option_networks),
             'qemu_ports': list(self.qemu_ports), 'daemon': self.daemon or None,
-            'libvirt_verifies': self.libvirt_verifies, 'qemu_verifies': self.qemu_verifies}
+            'libvirt_verifies': self.libvirt_verifies, 'qemu_verifies': self.qemu_verifies,
+            **({'qemu_listens': _texts(self.qemu_listens)} if self.qemu_listens else {})}
 
     @classmethod
     def from_json(cls, value: Any) -> HostMigration:
@@ -98,17 +110,17 @@ class HostMigration:
         if not isinstance(value, Mapping):
             return cls()
         mtu, daemon = value.get('mtu'), _text(value.get('daemon'))
-        addresses = (_ip(text) for text in _list(value.get('addresses')))
         return cls(
             host=_text(value.get('host')), libvirt_host=_text(value.get('libvirt_host')),
             inbound=_text(value.get('inbound')),
-            addresses=tuple(ip for ip in addresses if ip is not None),
+            addresses=_ips(value.get('addresses')),
             others=_interfaces(value.get('others')), complete=value.get('complete') is True,
             interface=_text(value.get('interface')), networks=_networks(value.get('networks')),
             intended_by=_text(value.get('intended_by')),
             mtu=mtu if isinstance(mtu, int) and 0 < mtu < 1 << 20 else 0,
             option_networks=_networks(value.get('option_networks')),
             qemu_ports=_ports(value.get('qemu_ports')),
+            qemu_listens=_ips(value.get('qemu_listens')),
             daemon=daemon if daemon in LISTENERS else '',
             libvirt_verifies=_bool(value.get('libvirt_verifies')),
             qemu_verifies=_bool(value.get('qemu_verifies')))
@@ -223,6 +235,10 @@ def _ip(value: Any) -> Optional[IPAddress]:
         return ipaddress.ip_address(value) if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+def _ips(value: Any) -> tuple[IPAddress, ...]:
+    return tuple(ip for text in _list(value) if (ip := _ip(text)) is not None)
 
 
 def _networks(value: Any) -> tuple[IPNetwork, ...]:

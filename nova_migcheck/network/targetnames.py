@@ -129,7 +129,9 @@ class TargetNames:
         if ip not in fact.others:
             return (Outcome.FAILURE, 'transport-wrong-address',
                     f'is no address of {self.target}')
-        if fact.others[ip] == fact.interface:
+        # A target that resolves its own inbound address to none of its own (Debian's 127.0.1.1) has
+        # no intended address. The resolver of this host decides, and this one is the target's.
+        if fact.others[ip] == fact.interface or not fact.addresses:
             return _FINE
         intended = (f'{fact.interface or "its migration networks"} '
                     f'({", ".join(map(str, fact.addresses[:4]))})')

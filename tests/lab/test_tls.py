@@ -84,6 +84,22 @@ def test_certificate(host: Namespace, options: dict, own: certificates.Certifica
         assert word in str(failure)
 
 
+@pytest.mark.parametrize('name, well', [('node2-mig', True), ('10.77.0.12', True), ('node2.example.org', False)])
+def test_libvirts_name_where_nova_gives_no_address(host: Namespace, name: str, well: bool) -> None:
+    """Real migrations fail so: truth, inbound=none libvirt-name=long login=native-tls."""
+    install(host)
+    host.write('/etc/libvirt/qemu.conf', f'user = "nobody"\nmigration_host = "{name}"\n')
+    found = check(host, live_migration_inbound_addr=None, **NATIVE)
+    if well:
+        assert not found.text
+    else:
+        failure = found.one(Outcome.FAILURE)
+        assert failure.code == 'tls-name' and 'node2.example.org' in failure.detail
+    # libvirtd itself is reached by Nova's name.
+    assert not check(host, live_migration_inbound_addr='node2-mig', **SCHEME).text
+    assert not check(host, live_migration_inbound_addr=None, live_migration_tunnelled=True, **NATIVE).text
+
+
 def test_expired_authority(host: Namespace) -> None:
     old = certificates.issue('Old CA', days=-1)
     install(host, certificates.issue('node2', ['node2-mig'], old), old)

@@ -79,6 +79,19 @@ def test_wrong_line_in_the_hosts_file_of_the_source(hosts: TwoHosts, fact: Mappi
             assert 'mgmt0' in found.one(Outcome.FAILURE).detail[:255] and 'mig0' in found.one(Outcome.FAILURE).detail[:255]
 
 
+@pytest.mark.parametrize('own', [['127.0.1.1 node2-mig'], []])
+def test_name_that_the_target_itself_resolves_to_none_of_its_addresses(hosts: TwoHosts, own: list[str]) -> None:
+    """As Debian writes it, or not at all: the resolver of the source decides (truth: inbound=name names=loopback-on-target)."""
+    hosts.listen('10.77.0.12')
+    hosts.target.hosts.write('127.0.0.1 localhost', '10.66.0.12 node2', *own)
+    fact = hosts.address(**BY_NAME).facts['migration']
+    assert not fact['addresses'] and '10.77.0.12' in fact['others']
+    assert not hosts.transport('node2-mig', fact, **OWN).text
+    # Where it is wrong here, that is seen all the same.
+    hosts.source.hosts.write('127.0.0.1 localhost', '10.77.0.11 node1-mig', '10.66.0.12 node2-mig # wrong')
+    assert_says(hosts.transport('node2-mig', fact, **OWN), 'node2-mig', '10.66.0.12', 'mgmt0', 'mig0', '/etc/hosts:3')
+
+
 def test_name_of_which_nobody_has_said_what_is_meant(hosts: TwoHosts) -> None:
     hosts.listen()
     hosts.source.hosts.write('10.66.0.12 node2-mig')
@@ -377,6 +390,23 @@ def test_qemu_ports_of_the_targets_own_configuration(hosts: TwoHosts) -> None:
     assert not hosts.transport('node2-mig', fact, timeout=1).text
     hosts.target.drop('tcp dport 50000-50009')
     assert_says(hosts.transport('node2-mig', fact, timeout=1), '50000-50009')
+
+
+@pytest.mark.parametrize('listens, well', [
+    ('10.77.0.12', True), ('node2-mig', True), ('0.0.0.0', True), ('::', True), ('', True), ('nowhere.example.org', True),
+    ('10.66.0.12', False), ('node2', False), ('127.0.0.1', False), ('10.77.0.99', False)])
+def test_address_at_which_the_targets_qemu_waits(hosts: TwoHosts, listens: str, well: bool) -> None:
+    """Real migrations fail so: truth, qemu-listens=management and qemu-listens=nobody."""
+    hosts.listen()
+    hosts.target.write('/etc/libvirt/qemu.conf', f'migration_address = "{listens}"\n')
+    found = hosts.transport('node2-mig', hosts.address(**BY_NAME).facts['migration'])
+    if well:
+        assert not found.text
+    else:
+        failure = found.one(Outcome.FAILURE)
+        assert failure.code == 'transport-qemu-elsewhere' and '10.77.0.12' in failure.detail and 'migration_address' in failure.origin
+        # Through libvirt's own connection it does not matter.
+        assert not hosts.transport('node2-mig', hosts.address(**BY_NAME).facts['migration'], live_migration_tunnelled=True).text
 
 
 def test_ports_where_a_migration_may_be_waiting_are_left_alone(hosts: TwoHosts, fact: Mapping[str, Any]) -> None:

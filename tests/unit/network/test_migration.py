@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import Any
 
@@ -190,6 +191,16 @@ NOTHING = {
     'libvirt_verifies': None,
     'qemu_verifies': None,
 }
+
+
+@pytest.mark.parametrize('listens, ip, waits', [
+    ([], '10.77.0.12', True), (['10.77.0.12'], '10.77.0.12', True), (['10.66.0.12'], '10.77.0.12', False),
+    (['10.66.0.12', '10.77.0.12'], '10.77.0.12', True), (['0.0.0.0'], '10.77.0.12', True), (['0.0.0.0'], 'fd77::12', False),
+    (['::'], '10.77.0.12', True), (['::'], 'fd77::12', True), (['fd77::12'], 'FD77:0::12', True), (['x', None], '10.77.0.12', True)])
+def test_where_the_targets_qemu_waits(listens: list, ip: str, waits: bool) -> None:
+    read = HostMigration.from_json({'qemu_listens': listens})
+    assert read.qemu_waits_at(ipaddress.ip_address(ip)) == waits
+    assert HostMigration.from_json(read.to_json()) == read
 
 
 def test_a_fact_is_read_as_it_was_written() -> None:
