@@ -316,6 +316,15 @@ Related options:
 
 * ``recheck_after``
 """),
+    cfg.IntOpt(
+        'ledger_size', default=16, min=0, max=1024, help="""
+Maximum MiB of the ledger, a file in ``[DEFAULT] state_path`` of what was decided about migrations
+and what became of them. Then the older half is dropped. The default holds 50,000 lines; 0 none.
+"""),
+    cfg.IntOpt(
+        'ledger_days', default=90, min=1, help="""
+Days after which a line of the ledger is dropped. The default outlasts a roll-out.
+"""),
     cfg.FloatOpt(
         'clock_skew_limit',
         default=5.0,

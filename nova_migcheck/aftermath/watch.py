@@ -2,8 +2,8 @@
 """Watch live migrations in nova-compute, and report their results.
 
 Nothing here affects a migration. While Nova waits, this only reads the kernel's counters and
-remembers the migration. A thread of its own queries libvirt and does all the rest. All state is in
-memory, and lost when nova-compute restarts.
+remembers the migration. A thread of its own queries libvirt and does all the rest. What has ended
+is in the ledger, and known after a restart of nova-compute; all other state is in memory.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import dataclasses
 import queue
 import threading
 import time
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Mapping, Optional, Protocol
 
 from oslo_log import log as logging
 
 from nova_migcheck.aftermath import job as jobs
+from nova_migcheck.aftermath import ledger as ledgers
 from nova_migcheck.aftermath import traffic
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.tally import Tally
@@ -110,11 +111,14 @@ class Watch:
             queue.Queue(_WAITING)
         self._thread: Optional[threading.Thread] = None
         self.tally = Tally(time.time())
+        self._ledger = ledgers.Ledger(conf.state_path, conf.migcheck.ledger_size << 20,
+                                      conf.migcheck.ledger_days)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread = threading.Thread(target=self._work, name='migcheck-aftermath', daemon=True)
         self._thread.start()
+        self._later(self._recall)
         self._later(self._write_tally)
 
     def stop(self) -> None:
@@ -132,6 +136,10 @@ class Watch:
         with self._lock:
             _remember(self._reported, (instance_uuid, target),
                       tuple(f'{finding.outcome}: {finding}'[:200] for finding in findings[:5]))
+
+    def decided(self, entry: Mapping[str, Any]) -> None:
+        """Write a decision to the ledger, later."""
+        self._later(self._ledger.append, entry)
 
     def pasts(self) -> tuple[Past, ...]:
         """Return the last migrations, oldest first."""
@@ -215,6 +223,13 @@ class Watch:
                 LOG.exception('nova-migcheck failed while recording a live migration; '
                               'this is a bug')
 
+    def _recall(self) -> None:
+        """Read what became of migrations before this nova-compute started."""
+        known = self._ledger.pasts(self._conf.host)[-_KEPT:]
+        if known:
+            self._pasts.extendleft(reversed(known))
+            self._reporter.migrated(self.pasts())
+
     def _complete(self, arrival: _Arrival, received: Optional[dict[str, int]], ended: float,
                   now: float) -> None:
         """Record a guest that arrived, with libvirt's statistics and the kernel's counters."""
@@ -268,6 +283,7 @@ class Watch:
             reported = self._reported.pop((result.instance, target), None)
         result = dataclasses.replace(result, reported=reported)
         self._pasts.append(result.to_past())
+        self._ledger.append(ledgers.outcome(result, self._conf.host))
         self.tally.add(result)
         if result.ended == past.COMPLETED:
             # The target logs a completed migration, since it has the statistics.

@@ -11,6 +11,7 @@ from nova import exception
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck.aftermath import ledger
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.checks import loading
 from nova_migcheck.compute.arrival import CONDUCTOR, Arrivals, Disks
@@ -89,7 +90,8 @@ class Destination:
             target = self._reporter.fresh(time.monotonic() - begun)
             verdict, found = self._judge(context, instance, source, target, disks)
         verdict += settle(arrival(), self._policies)
-        self._refusals.enforce(context, instance, self._conf.host, verdict, source)
+        self._refusals.enforce(context, instance, self._conf.host, verdict, source,
+                               ledger.of_guest(source, instance.uuid))
         self._watch.remember_findings(instance.uuid, self._conf.host,
                                       verdict.rejections + verdict.warnings)
         return found

@@ -49,11 +49,11 @@ class Lifecycle:
         hosts = {name: one for name, one in loaded.items()
                  if name not in paths and name not in servers}
         policies = Policies.from_conf(conf.migcheck)
-        refusals = Refusals(conf, policies)
         self.reporter = Reporter(
             conf, reader, hosts, functools.partial(telling.store, virtapi), servers=servers,
             **_notifying(conf, policies))
         self.watch = Watch(conf, libvirt_host, self.reporter)
+        refusals = Refusals(conf, policies, self.watch.decided)
         self.destination = Destination(
             conf, libvirt_host, policies, refusals, self.reporter, self.watch,
             Arrivals(conf, libvirt_host, policies, reader, servers))

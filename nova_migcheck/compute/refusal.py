@@ -9,11 +9,12 @@ row. Members see the names of events but not their hosts: the name holds a diges
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from nova import exception, objects, utils
 from oslo_log import log as logging
 
+from nova_migcheck.aftermath import ledger
 from nova_migcheck.compute.fence import fenced
 from nova_migcheck.deadline import Call
 from nova_migcheck.judging import common
@@ -34,19 +35,25 @@ class Refusals:
     """Carries out the verdicts of nova-compute.
 
     :param conf: ``nova.conf.CONF`` with ``[migcheck]`` registered
+    :param decided: called with what the ledger keeps of each decision
     """
 
-    def __init__(self, conf: Any, policies: Policies) -> None:
-        self._conf, self._policies = conf, policies
+    def __init__(self, conf: Any, policies: Policies,
+                 decided: Callable[[Mapping[str, Any]], None]) -> None:
+        self._conf, self._policies, self._decided = conf, policies, decided
 
     def enforce(self, context: Any, instance: Any, target: str, verdict: Verdict,
-                source: Optional[Report] = None) -> None:
+                source: Optional[Report] = None, needs: str = '') -> None:
         """Log a verdict; when it rejects, record its event and raise.
 
         :param target: the host that was judged
         :param source: the report of the source, where it may have the same fault
+        :param needs: digest of what the guest needs (``ledger.of_guest``)
         :raises nova.exception.MigrationPreCheckError: for a rejection in ``mode = enforce``
         """
+        with fenced('noting a decision in the ledger'):
+            self._decided(ledger.decision(self._conf.host, instance, target, verdict,
+                                          self._conf.migcheck.mode, needs))
         for finding in verdict.warnings:
             LOG.warning('Live migration to %s: %s', target, finding, instance=instance)
         if verdict.accepted:

@@ -12,6 +12,7 @@ from nova import exception, objects
 from oslo_log import log as logging
 
 from nova_migcheck import cpu as cpus
+from nova_migcheck.aftermath import ledger
 from nova_migcheck.aftermath.watch import Watch
 from nova_migcheck.checks import loading
 from nova_migcheck.checks.base import Server
@@ -90,7 +91,8 @@ class Source:
             verdict += settle(path.wait(self._longest()), self._policies)
             past_ones = past.warn(self._watch.pasts(), past.OUT, host, time.time())
             verdict += settle(past_ones, self._policies)
-            self._refusals.enforce(context, instance, host, verdict)
+            self._refusals.enforce(context, instance, host, verdict, needs=ledger.of_guest(
+                self._reporter.report, instance.uuid))
             reported = _concerning(block_device_info, target.findings if target else ())
             self._watch.remember_findings(
                 instance.uuid, host, (*reported, *verdict.rejections, *verdict.warnings))

@@ -131,7 +131,7 @@ def warn(pasts: Sequence[Past], direction: str, peer: str, now: float) -> list[F
     ends = '; '.join(map(str, reversed(last)))
     return [Finding(CHECK, Outcome.WARNING, f'live migrations to {where}',
                     f'the last {IN_A_ROW} live migrations to {where} failed or strayed: {ends}',
-                    'nova-compute, since its start',
+                    'the ledger of nova-compute',
                     'see "live migration of" in the log of nova-compute there and on the sources',
                     code='migrations-failing')]
 

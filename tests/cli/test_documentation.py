@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, matrix, rehearse
+from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, ledger, matrix, rehearse
 from tests import documentation
 from tests.cli import test_check
 from tests.cli.commands import Piped
@@ -18,8 +18,8 @@ from tests.cli.fleet_files import UUIDS
 
 pytestmark = pytest.mark.nova
 
-COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix,
-            rehearse.Rehearse)
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts,
+            ledger.Ledger, matrix.Matrix, rehearse.Rehearse)
 LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
                        *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
 # What a person would have instead: the server's name, and its UUID.
@@ -35,7 +35,7 @@ XML = {'guest': DOMAIN, 'capabilities': CAPABILITIES}
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
 SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes': (0, 'address-wrong-interface'),
         'compare': (0, 'compatible'), 'complete': (0, 'complete'),
-        'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3'),
+        'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'ledger': (0, ''), 'matrix': (1, 'compute3'),
         # There is no libvirt here: tests/lab/test_rehearse.py has one.
         'rehearse': (255, 'nova-compute has not been started on this host yet')}
 # Those that ask about hosts that are well, and the real checks.
@@ -54,6 +54,8 @@ def test_line(line, three, nova_conf, tmp_path, cpu_map):
     for path in files.values():
         if path.suffix == '.xml':
             path.write_text(XML.get(path.stem, HOST))
+        if path.suffix == '.jsonl':
+            path.write_text('')
     words = [str(files.get(word, word)) for word in words]
     name = words[0]
     if name in ('baseline', 'compare'):

@@ -7,6 +7,7 @@ ones are in tests/lab.
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ from nova import exception
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import driver
 
-from nova_migcheck.aftermath import tally, traffic
+from nova_migcheck.aftermath import accounts, ledger, tally, traffic
 from nova_migcheck.cli import prometheus
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.report import published
@@ -207,6 +208,63 @@ class TestTold:
             'failed',
         ) and 'see the log of nova-compute on compute1' in into.text
         assert not driver._migcheck.watch._arrivals
+
+
+def in_ledger(cloud, server):
+    """All of this server; here all nova-computes write the same file."""
+    return [entry for entry in ledger.read(os.path.join(cloud.path, ledger.NAME), 64 * MIB) if entry['instance'] == server]
+
+
+class TestLedger:
+    def test_both_decisions_and_both_ends_of_a_migration(self, cloud, kernel, stats):
+        cloud.say('compute2', Finding('clock', Outcome.UNKNOWN, 'time', 'not asked', code='clock-unknown'), facts=FACT)
+        cloud.check('compute2')
+        server = cloud.boot('compute1')
+        assert migrate(cloud, server).status == 'completed'
+        entries = in_ledger(cloud, server)
+        by_place = {(entry['kind'], entry['host']): entry for entry in entries}
+        assert len(entries) == len(by_place) == 4
+        for entry in entries:
+            assert (entry['source'], entry['target']) == ('compute1', 'compute2')
+        decided = by_place['decision', 'compute2']
+        assert (decided['verdict'], decided['warnings'], decided['mode']) == ('unknown', ['clock clock-unknown'], 'enforce')
+        assert by_place['decision', 'compute1']['verdict'] == 'accepted'
+        ended = by_place['outcome', 'compute2']
+        assert (ended['ended'], ended['downtime'], ended['bytes'], ended['interfaces']) == (
+            'completed', 63, 257 * MIB, {'mig0': 257 * MIB, 'mgmt0': 20_000})
+        [one] = accounts.moves([entries])
+        assert (one.hosts, one.verdict, one.ended) == ({'compute1', 'compute2'}, 'unknown', 'completed')
+
+    def test_a_refusal_is_a_decision_without_an_end(self, cloud):
+        cloud.say('compute2', Finding('address', Outcome.FAILURE, 'mig0', 'is down', code='address-link-down'))
+        cloud.check('compute2')
+        server = cloud.boot('compute1')
+        migrate(cloud, server)
+        [one] = accounts.moves([in_ledger(cloud, server)])
+        assert (one.verdict, one.rejections, one.ended) == ('rejected', ('address address-link-down',), '')
+
+    def test_libvirt_s_words(self, cloud, fails):
+        server = cloud.boot('compute1')
+        migrate(cloud, server)
+        [one] = accounts.moves([in_ledger(cloud, server)])
+        assert (one.verdict, one.ended) == ('accepted', 'failed')
+        assert one.error.startswith('unable to connect to server at 10.77.0.12:49152')
+
+    def test_a_ledger_that_cannot_be_written_harms_nothing(self, cloud, monkeypatch):
+        def full(*_args):
+            raise OSError(28, 'No space left on device')
+        monkeypatch.setattr(ledger.Ledger, '_append', full)
+        server = cloud.boot('compute1')
+        assert migrate(cloud, server).status == 'completed' and not in_ledger(cloud, server)
+        assert not cloud.log.lines('ERROR', 'nova-migcheck')
+
+    def test_a_bug_in_it_changes_no_decision(self, cloud, monkeypatch):
+        monkeypatch.setattr(ledger, 'decision', lambda *_args: 1 / 0)
+        cloud.say('compute2', Finding('address', Outcome.FAILURE, 'mig0', 'is down', code='address-link-down'))
+        cloud.check('compute2')
+        server = cloud.boot('compute1')
+        assert migrate(cloud, server).host == 'compute1'
+        assert cloud.log.lines('WARNING', 'Live migration to compute2 is refused', 'is down')
 
 
 def unsupported(domain, flags=0):

@@ -67,8 +67,8 @@ def _serve(pid: int, name: str, uri: str, fact: Mapping[str, Any], state_path: s
     logging.getLogger('nova_migcheck').addHandler(handler)
     logging.getLogger('nova_migcheck').setLevel(logging.INFO)
     connection = libvirt.open(uri)
-    conf = types.SimpleNamespace(host=name, state_path=state_path, libvirt=types.SimpleNamespace(
-        live_migration_downtime=500, live_migration_bandwidth=0))
+    conf = types.SimpleNamespace(host=name, state_path=state_path, migcheck=types.SimpleNamespace(ledger_size=1, ledger_days=1),
+                                 libvirt=types.SimpleNamespace(live_migration_downtime=500, live_migration_bandwidth=0))
     reporter = types.SimpleNamespace(report=Report(0, **facts(migration=dict(fact))), migrated=lambda pasts: None)
     watch = Watch(conf, types.SimpleNamespace(get_connection=lambda: connection), reporter)
     watch.start()

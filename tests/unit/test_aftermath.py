@@ -334,6 +334,7 @@ def watched(libvirt, tmp_path, monkeypatch):
     conf = types.SimpleNamespace(
         host='compute2',
         state_path=str(tmp_path),
+        migcheck=types.SimpleNamespace(ledger_size=1, ledger_days=90),
         libvirt=types.SimpleNamespace(live_migration_downtime=500, live_migration_bandwidth=0),
     )
     report = Report(
@@ -387,6 +388,23 @@ def test_a_libvirt_that_hangs_holds_up_nobody(watched, libvirt, monkeypatch, cap
         assert ended.wait(30) and watched.pasts()[0].ended == 'completed'
     finally:
         released.set()
+
+
+def test_a_restart_forgets_nothing(watched, libvirt, tmp_path):
+    watched.arrived(INSTANCE)
+    watched.turned_back(INSTANCE)
+    assert looked(watched) == ['completed', 'failed']
+    told = []
+    reporter = types.SimpleNamespace(report=None, migrated=told.append)
+    again = watch.Watch(watched._conf, libvirt, reporter)
+    again.start()
+    try:
+        assert looked(again) == ['completed', 'failed']
+        assert told == [again.pasts()] == [watched.pasts()]
+        again.turned_back(INSTANCE)
+        assert looked(again) == ['completed', 'failed', 'failed']
+    finally:
+        again.stop()
 
 
 def test_what_ends_without_having_begun(watched):
