@@ -14,7 +14,7 @@ MAY_LACK = ('no usable /dev/kvm', 'libvirt does not tell the TSC frequency', 'no
 
 # What takes long by itself begins first, so that at the end nobody waits for it; pytest-xdist hands out tests in their order.
 LONGEST = (
-    'functional/test_cpu_rows.py', 'functional/test_eventlet.py', 'functional/test_attacks.py',
+    'truth/test_truth.py', 'functional/test_cpu_rows.py', 'functional/test_eventlet.py', 'functional/test_attacks.py',
     'functional/test_install.py', 'functional/test_migration_path.py', 'lab/test_modular.py',
     'lab/test_attacks.py', 'lab/test_transport.py', 'lab/test_endpoint.py', 'lab/test_libvirt_cpu.py', 'lab/test_address.py',
     'lab/test_stopped_libvirtd.py', 'cli/test_page.py', 'cli/test_commands.py', 'cli/test_bad_input.py', 'cli/test_check.py',

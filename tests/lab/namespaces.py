@@ -154,12 +154,12 @@ class Namespace(fixtures.Fixture):
         """Give an interface addresses, usable at once (IPv6 without duplicate address detection)."""
         self.ip(*(f'address add {address} dev {interface}' + (' nodad' if ':' in address else '') for address in addresses))
 
-    def drop(self, rule: str, verdict: str = 'drop') -> None:
-        """Add a firewall rule for what comes in, e.g. ``tcp dport 49152-49215``."""
+    def drop(self, rule: str, verdict: str = 'drop', hook: str = 'input') -> None:
+        """Add a firewall rule for what comes in (``output``: goes out), e.g. ``tcp dport 49152-49215``."""
         self.run('nft', '-f', '-', text=f"""
             table inet test {{
-              chain input {{
-                type filter hook input priority 0;
+              chain {hook} {{
+                type filter hook {hook} priority 0;
                 {rule} {verdict}
               }}
             }}""")

@@ -114,12 +114,12 @@ def migrate(guest: Guest, virt: str, machine: str, source: Side, target: Side) -
         return dataclasses.replace(tried, unstarted=' '.join(str(error).split()))
     try:
         tried = dataclasses.replace(tried, foreseen=_foresee(domain, virt, source, target))
-        had = _features(domain)
+        had = features(domain)
         try:
             _go(domain, target)
         except libvirt.libvirtError as error:
             return dataclasses.replace(tried, refused=' '.join(str(error).split()))
-        has = _features(target.conn.lookupByName('guest'))
+        has = features(target.conn.lookupByName('guest'))
         return dataclasses.replace(tried, lost=len(had - has))
     finally:
         for side in (source, target):
@@ -157,7 +157,7 @@ def _go(domain: Any, target: Side) -> None:
         | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
 
 
-def _features(domain: Any) -> set[tuple[Any, ...]]:
+def features(domain: Any) -> set[tuple[Any, ...]]:
     """Each bit of CPUID that QEMU has set for the guest: the leaf, the register and the bit.
 
     Not XSAVE's states, which follow from the others: those of features that QEMU has filtered out
