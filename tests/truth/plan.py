@@ -57,7 +57,9 @@ class Plan:
     :ivar machine: the guest's machine type
     :ivar cpu: the guest's <cpu>
     :ivar flags: names of libvirt's flags that Nova would add
+    :ivar first: done before the daemons start
     :ivar late: done when the guest runs
+    :ivar last: done after all of that
     """
 
     def __init__(self) -> None:
@@ -72,6 +74,7 @@ class Plan:
         self.intended: Optional[str] = None
         self.one_subnet = False
         self.late: list[Callable[[Stage], None]] = []
+        self.last: list[Callable[[Stage], None]] = []
         self.first: list[Callable[[Stage], None]] = []
         for host in self.hosts.values():
             host.libvirtd.update(listen_tcp=1, listen_tls=0, auth_tcp='none')

@@ -63,7 +63,7 @@ class Stage(fixtures.Fixture):
             change(self)
         self.libvirts = {name: self.useFixture(TruthHost(self.spaces[name], self.plan.hosts[name], self._probes)) for name in NAMES}
         self._start_guest()
-        for change in self.plan.late:
+        for change in (*self.plan.late, *self.plan.last):
             change(self)
 
     def _network(self, name: str, host: Namespace) -> None:

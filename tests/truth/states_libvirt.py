@@ -43,7 +43,8 @@ def _(plan: Plan) -> None:
 
 @fault('listen=hangs')
 def _(plan: Plan) -> None:
-    plan.late.append(lambda stage: stage.hang())
+    # Last, since nobody can ask it for anything then.
+    plan.last.append(lambda stage: stage.hang())
 
 
 @state('qemu-listens=all')
