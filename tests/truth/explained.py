@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tests.truth.trial import Trial
 
-_LEFT = 'no check looks for domains that were left on the target yet'
+_LEFT = 'the check volumes looks for domains that were left on the target, and the worlds do not run it yet'
 # Kind, a state of the smallest world that shows it -> why.
 EXPLAINED: dict[tuple[str, str], str] = {
     **{('missed', f'left={name}'): _LEFT for name in ('defined-with-other-name', 'defined-with-other-uuid', 'running')},
