@@ -57,7 +57,7 @@ class Drain(FleetListing):
         parser.add_argument('hosts', metavar='HOST', nargs='+', help='a host to empty')
         parser.add_argument('--to', metavar='HOST', nargs='+', action='extend', default=[],
                             help='use only these hosts as targets')
-        parser.add_argument('--at-once', metavar='N', type=_count,
+        parser.add_argument('--at-once', metavar='N', type=count,
                             help='how many servers move at a time (default: [DEFAULT] '
                                  'max_concurrent_live_migrations, which is 1)')
         parser.add_argument('--search', metavar='SECONDS', type=seconds, default=search.SECONDS,
@@ -98,8 +98,9 @@ class Drain(FleetListing):
             return self.done()
         if self.nested(parsed_args):
             document = plan.to_dict()
-            self.formatter.emit_one(tuple(document), tuple(document.values()), self.app.stdout,
-                                    parsed_args)
+            formatter: Any = self.formatter  # those of JSON and YAML print one thing, too
+            formatter.emit_one(tuple(document), tuple(document.values()), self.app.stdout,
+                               parsed_args)
             return self.done()
         if parsed_args.formatter == 'table':
             for text in (plan.sentence(), *plan.notes, BEYOND):
@@ -270,7 +271,11 @@ def _reasons(move: Move) -> str:
     return printable('\n'.join(lines)) if len(lines) < 2 else '\n'.join(map(printable, lines))
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return a number of servers from the command line.
+
+    :raises ValueError: for any other text; argparse turns it into an error message
+    """
     value = int(text)
     if value < 1:
         raise ValueError(text)

@@ -35,9 +35,14 @@ class Placement:
     """Placement's API, by the credentials in ``[placement]`` of nova.conf.
 
     :param timeout: seconds for each request
+    :raises Unavailable: when there are none
     """
 
     def __init__(self, timeout: float) -> None:
+        if not CONF.placement.auth_type:
+            raise Unavailable('placement cannot be asked: [placement] auth_type is not set; run '
+                              'this where nova-scheduler runs, or give its nova.conf with '
+                              '--config-file')
         self._timeout = timeout
         self._adapter: Any = None
         self._broken = ''
@@ -78,10 +83,6 @@ class Placement:
 
     def _ask(self, path: str) -> Any:
         if self._adapter is None:
-            if not CONF.placement.auth_type:
-                raise exceptions.MissingAuthPlugin(
-                    '[placement] auth_type is not set; run this where nova-scheduler runs, or '
-                    'give its nova.conf with --config-file')
             self._adapter = utils.get_ksa_adapter('placement')
         return self._adapter.get(path, microversion=_VERSION, raise_exc=False,
                                  headers={'accept': 'application/json'})

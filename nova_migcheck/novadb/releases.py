@@ -121,7 +121,7 @@ class Task:
         return ''
 
 
-class _WithoutPorts(neutron.API):  # type: ignore[misc]
+class _WithoutPorts(neutron.API):
     """Neutron for a server without ports: there is nothing to ask."""
 
     def get_requested_resource_for_instance(self, *_args: Any) -> Any:

@@ -29,7 +29,7 @@ PLACEMENT, CONDUCTOR = 'placement', 'conductor'
 OURS = 'MigrationTargetFilter'
 
 
-class _HostManager(host_manager.HostManager):  # type: ignore[misc]
+class _HostManager(host_manager.HostManager):
     """Nova's, which reads the servers of a cell in one query and not in a thread of its own."""
 
     instances: Mapping[str, Sequence[str]] = {}
@@ -84,7 +84,8 @@ class Scheduling:
     """Nova's scheduler in this process.
 
     :param timeout: seconds for each query of a database and each request to placement
-    :raises Unavailable: when nova.conf enables a filter that is not installed here
+    :raises Unavailable: when nova.conf has no credentials for placement, or enables a filter that
+        is not installed here
     """
 
     def __init__(self, timeout: float) -> None:

@@ -145,7 +145,7 @@ class Plan:
 
 
 def waves(moves: Iterable[Move], at_once: int, rates: Mapping[str, float]) -> list[Move]:
-    """Number the moves that have a target, largest first, and estimate their times.
+    """Return the moves, largest first, those with a target numbered and with their times.
 
     :param at_once: how many servers move at a time
     :param rates: from :func:`rates`

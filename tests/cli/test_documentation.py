@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, matrix, rehearse
+from nova_migcheck.cli import baseline, check, codes, compare, drain, explain, hosts, matrix, rehearse
 from tests import documentation
 from tests.cli import test_check
 from tests.cli.commands import Piped
@@ -18,8 +18,8 @@ from tests.cli.fleet_files import UUIDS
 
 pytestmark = pytest.mark.nova
 
-COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts, matrix.Matrix,
-            rehearse.Rehearse)
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, drain.Drain, explain.Explain, hosts.Hosts,
+            matrix.Matrix, rehearse.Rehearse)
 LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
                        *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
 # What a person would have instead: the server's name, and its UUID.
@@ -34,7 +34,7 @@ CAPABILITIES = "<capabilities><guest><arch name='x86_64'><machine>pc-q35-9.2</ma
 XML = {'guest': DOMAIN, 'capabilities': CAPABILITIES}
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
 SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes': (0, 'address-wrong-interface'),
-        'compare': (0, 'compatible'), 'complete': (0, 'complete'),
+        'compare': (0, 'compatible'), 'complete': (0, 'complete'), 'drain': (2, 'web1'),
         'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'matrix': (1, 'compute3'),
         # There is no libvirt here: tests/lab/test_rehearse.py has one.
         'rehearse': (255, 'nova-compute has not been started on this host yet')}

@@ -41,9 +41,9 @@ def cloud(cloud: Any) -> Any:
 
 def arguments(*hosts: str, **others: Any) -> argparse.Namespace:
     """What the command line gives."""
-    return argparse.Namespace(**{**{
+    return argparse.Namespace(**{
         'hosts': list(hosts), 'to': [], 'without': [], 'at_once': None, 'search': 5.0, 'exclude_check': [], 'report_only': False,
-        'assume_repaired': [], 'cell_timeout': 20.0}, **others})
+        'assume_repaired': [], 'cell_timeout': 20.0, **others})
 
 
 def plan(*hosts: str, **others: Any) -> Any:
@@ -232,8 +232,7 @@ class TestDrain:
         assert [cloud.instance(uuid).flavor.memory_mb for uuid, _target in planned][:3] == [2048, 2048, 512]
         assert 'compute2' not in dict(planned).values() and len(set(dict(planned).values())) > 1
         for uuid, target in planned:
-            assert cloud.live_migrate(uuid).host == target
-            cloud.publish()
+            assert cloud.live_migrate(uuid, target).host == target
 
     def test_a_group_is_kept(self, cloud: Any) -> None:
         servers = [cloud.boot('compute1') for _count in range(3)]
