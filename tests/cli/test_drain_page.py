@@ -52,6 +52,7 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, pages, request):
+    driver.get(f'file://{pages}/empty.html')  # what a browser asks for when it starts comes before
     driver.get_log('browser')
     requests(driver)
     driver.get(f'file://{pages}/{getattr(request, "param", "small")}.html')

@@ -4,20 +4,29 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import dataclasses
+import os
 import time
+import uuid
 from types import SimpleNamespace
-from typing import Any, Iterable, Iterator, Optional
+from typing import Any, Iterable, Iterator, NamedTuple, Optional
 
 import nova.conf
+import oslo_messaging
 import pytest
 import sqlalchemy
-from nova import objects
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nova import exception, objects, servicegroup
+from nova.conductor.tasks import live_migrate, migrate
+from nova.scheduler.client import report
 
-from nova_migcheck.cli import drain
+from nova_migcheck.cli import decision as cli_decision
+from nova_migcheck.cli import drain, explain
 from nova_migcheck.finding import Finding
-from nova_migcheck.novadb import fleet, placement, scheduling
+from nova_migcheck.novadb import fleet, placement, releases, scheduling
 from nova_migcheck.report import published
 from tests.functional.cloud import SMALL, TINY
 from tests.functional.conftest import HOSTS, STANDARD
@@ -55,10 +64,27 @@ def decision(server: str, nova: Optional[Any] = None) -> Any:
     return nova.decide(nova.request(server), {}, lambda _state: False)
 
 
+def ask(server: str) -> Any:
+    """What ``explain`` says about a server."""
+    found, moving = fleet.read(), fleet.server(server)
+    judged = explain.judge(moving, found, found.hosts, CONF.migcheck, time.time())
+    return cli_decision.ask(moving, {host.name: not verdict.accepted for host, verdict in judged}, 20)
+
+
 def fail(cloud: Any, host: str, *findings: Finding) -> None:
     """What a host has published becomes this."""
     report = published.read(cloud.stats(host))
     cloud.set_stats(host, published.write(dataclasses.replace(report, time=int(time.time()), findings=findings)))
+
+
+def reserve(cloud: Any, host: str, everything: bool) -> None:
+    """Reserve all CPUs of a host in placement, or none."""
+    provider = next(one['uuid'] for one in cloud.placement.get('/resource_providers').body['resource_providers'] if one['name'] == host)
+    path = f'/resource_providers/{provider}/inventories/VCPU'
+    inventory = cloud.placement.get(path).body
+    reserved = inventory['total'] if everything else 0
+    if inventory['reserved'] != reserved:
+        assert cloud.placement.put(path, {**inventory, 'reserved': reserved}, version='1.26').status == 200
 
 
 @contextlib.contextmanager
@@ -136,16 +162,14 @@ class TestOneServer:
 
     def test_each_host_that_is_out_names_who_says_so(self, cloud: Any, unreachable: Finding) -> None:
         server, other = cloud.boot('compute1'), cloud.boot('compute3')
-        four = next(provider['uuid'] for provider in cloud.placement.get('/resource_providers').body['resource_providers']
-                    if provider['name'] == 'compute4')
         with disabled(cloud, 'compute2'), group(cloud, 'anti-affinity', server, other):
             self._older(cloud, 'compute5')
-            before = self._reserve(cloud, four)
+            reserve(cloud, 'compute4', True)
             try:
                 decided = decision(server)
                 migrated = cloud.live_migrate(server)
             finally:
-                self._reserve(cloud, four, before)
+                reserve(cloud, 'compute4', False)
                 cloud.publish('compute5')
         assert decided.ranked == ()
         assert {host: by for host, (by, _text) in decided.out.items()} == {
@@ -158,14 +182,6 @@ class TestOneServer:
             node = objects.ComputeNode.get_by_host_and_nodename(context, host, host)
             node.hypervisor_version -= 1
             node.save()
-
-    def _reserve(self, cloud: Any, provider: str, reserved: Optional[int] = None) -> int:
-        """Reserve all CPUs or so many, and return how many were before."""
-        path = f'/resource_providers/{provider}/inventories/VCPU'
-        inventory = cloud.placement.get(path).body
-        changed = {**inventory, 'reserved': inventory['total'] if reserved is None else reserved}
-        assert cloud.placement.put(path, changed, version='1.26').status == 200
-        return inventory['reserved']
 
     def test_a_move_takes_from_its_target(self, cloud: Any) -> None:
         """Nova prefers the next host, until nothing fits anywhere."""
@@ -194,6 +210,20 @@ class TestOneServer:
         assert 'Cannot live_migrate while the instance is in this state' in nova.request(server).refusal
         moves = {move.server.uuid: move for move in plan('compute1').moves}
         assert moves[server].verdict == 'cannot' and moves[server].reasons[0].by == 'nova'
+
+    def test_explain_says_it(self, cloud: Any, unreachable: Finding) -> None:
+        server = cloud.server('compute1')
+        fail(cloud, 'compute3', unreachable)
+        with disabled(cloud, 'compute2'):
+            said = ask(server)
+            assert said.known and said.text == 'Nova would send it to compute4, then compute5.'
+            assert said.ranks == {'compute4': 1, 'compute5': 2}
+            # Ours says of compute3 itself why not.
+            assert {host: (found.subject, found.code) for host, found in said.findings.items()} == {
+                'compute2': ('ComputeFilter', 'nova-refuses')}
+        cloud.set('placement', 'endpoint_override', 'http://127.0.0.1:9')
+        said = ask(server)
+        assert not said.known and not said.findings and 'placement cannot be asked' in said.text
 
     def test_nothing_is_written(self, cloud: Any) -> None:
         for _count in range(2):
@@ -270,3 +300,127 @@ class TestDrain:
     def test_a_host_with_no_server(self, cloud: Any) -> None:
         made = plan('compute5')
         assert made.moves == () and made.sentence() == 'No server is left: the host is empty.'
+
+
+class _Fleet(NamedTuple):
+    """One fleet.
+
+    :ivar free: MiB of memory that are free on each host, all different
+    :ivar group: policy of a group with a server on compute3, '' for none
+    """
+
+    free: tuple[int, ...]
+    disabled: frozenset[str]
+    failing: frozenset[str]
+    older: frozenset[str]
+    full: frozenset[str]
+    group: str
+    zone: Optional[str]
+
+
+@st.composite
+def _fleets(draw: Any) -> _Fleet:
+    def some() -> frozenset[str]:
+        return frozenset(draw(st.lists(st.sampled_from(HOSTS[1:]), unique=True, max_size=2)))
+    free = draw(st.lists(st.integers(600, 15000), min_size=5, max_size=5, unique=True))
+    policy = draw(st.sampled_from(['', '', 'anti-affinity', 'affinity', 'soft-anti-affinity', 'soft-affinity']))
+    return _Fleet(tuple(free), some(), some(), some(), some(), policy, draw(st.sampled_from([None, None, 'zone2'])))
+
+
+class _Computes:
+    """The RPC to nova-compute, on the only way to which nothing is refused: what it says is for other tests."""
+
+    def check_can_live_migrate_destination(self, *_args: Any) -> Any:
+        return SimpleNamespace(vifs=[])
+
+
+class _Scheduler:
+    """The RPC to nova-scheduler."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    def select_destinations(self, context: Any, spec: Any, uuids: list[str], **kwargs: Any) -> Any:
+        try:
+            return self._manager.select_destinations(context, spec_obj=spec.obj_clone(), instance_uuids=uuids, **kwargs)
+        except oslo_messaging.ExpectedException as e:
+            raise e.exc_info[1] from None
+
+
+class TestAnyFleet:
+    """Nova's own conductor and scheduler decide, with the claim; then it is taken back."""
+
+    CLOUD = CLOUD
+
+    @pytest.mark.timeout(3600)
+    def test_the_first_is_always_nova_s(self, cloud: Any, unreachable: Finding) -> None:
+        cloud.set('migcheck', 'last_resort_hosts', '0')
+        # A host with servers stays in its zone.
+        aggregate = cloud.api.post_aggregate({'aggregate': {'name': 'zone2', 'availability_zone': 'zone2'}})['id']
+        for host in ('compute3', 'compute4', 'compute5'):
+            cloud.api.add_host_to_aggregate(aggregate, host)
+        server, other = cloud.boot('compute1'), cloud.boot('compute3')
+        seen = collections.Counter()
+
+        @settings(max_examples=int(os.environ.get('MIGCHECK_FLEETS', '20')), deadline=None, database=None,
+                  suppress_health_check=list(HealthCheck))
+        @given(_fleets())
+        def check(made: _Fleet) -> None:
+            with self._as(cloud, made, server, other, unreachable):
+                ranks = ask(server).ranks
+                first = next((host for host, rank in ranks.items() if rank == 1), None)
+                assert self._really(cloud, server) == first, made
+                seen[first] += 1
+        try:
+            check()
+        finally:
+            cloud.delete(other)
+            for host in ('compute3', 'compute4', 'compute5'):
+                cloud.api.post_aggregate_action(aggregate, {'remove_host': {'host': host}})
+                reserve(cloud, host, False)
+            reserve(cloud, 'compute2', False)
+            cloud.api.delete_aggregate(aggregate)
+            cloud.publish()
+        assert len(seen) > 2, seen
+
+    @contextlib.contextmanager
+    def _as(self, cloud: Any, made: _Fleet, server: str, other: str, unreachable: Finding) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with cloud.cell() as context:
+                for host, free in zip(HOSTS, made.free):
+                    node = objects.ComputeNode.get_by_host_and_nodename(context, host, host)
+                    node.free_ram_mb = free
+                    node.hypervisor_version = 7002000 - (host in made.older)
+                    node.save()
+                spec = objects.RequestSpec.get_by_instance_uuid(context, server)
+                spec.availability_zone = made.zone
+                spec.save()
+            for host in HOSTS[1:]:
+                fail(cloud, host, *([unreachable] if host in made.failing else []))
+                reserve(cloud, host, host in made.full)
+            stack.enter_context(disabled(cloud, *made.disabled))
+            if made.group:
+                stack.enter_context(group(cloud, made.group, server, other))
+            yield
+
+    def _really(self, cloud: Any, server: str) -> Optional[str]:
+        with cloud.cell() as context:
+            pass
+        instance = objects.Instance.get_by_uuid(context, server, expected_attrs=list(releases.INSTANCE))
+        migration = objects.Migration(context, instance_uuid=server, source_compute=instance.host, source_node=instance.node,
+                                      status='accepted', migration_type='live-migration', uuid=str(uuid.uuid4()))
+        migration.create()
+        held, _allocations = migrate.replace_allocation_with_migration(context, instance, migration)
+        client = report.report_client_singleton()
+        task = live_migrate.LiveMigrationTask(
+            context, instance, None, None, None, migration, _Computes(), servicegroup.API(), _Scheduler(cloud.scheduler.manager), client,
+            objects.RequestSpec.get_by_instance_uuid(context, server))
+        try:
+            return task._find_destination()[0]
+        except exception.NoValidHost:
+            return None
+        finally:
+            client.delete_allocation_for_instance(context, server, force=True)
+            migrate.revert_allocation_for_migration(context, held, instance, migration)
+            migration.status = 'error'
+            migration.save()
