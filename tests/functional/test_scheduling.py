@@ -259,10 +259,10 @@ class TestDrain:
         made = plan('compute1')
         planned = [(move.server.uuid, move.target) for move in made.of('can')]
         assert set(servers) <= set(dict(planned)) and len(planned) == len(made.moves)
-        assert [cloud.instance(uuid).flavor.memory_mb for uuid, _target in planned][:3] == [2048, 2048, 512]
+        assert [cloud.instance(server).flavor.memory_mb for server, _target in planned][:3] == [2048, 2048, 512]
         assert 'compute2' not in dict(planned).values() and len(set(dict(planned).values())) > 1
-        for uuid, target in planned:
-            assert cloud.live_migrate(uuid, target).host == target
+        for server, target in planned:
+            assert cloud.live_migrate(server, target).host == target
 
     def test_a_group_is_kept(self, cloud: Any) -> None:
         servers = [cloud.boot('compute1') for _count in range(3)]
