@@ -51,7 +51,7 @@ def ask(server: fleet.Server, hosts: Mapping[str, bool], timeout: float) -> Said
         nova = scheduling.Scheduling(timeout)
         request = nova.request(server.uuid)
         if request.refusal:
-            finding = _finding('live migration', request.refusal, "Nova's API and conductor",
+            finding = _refusal('live migration', request.refusal, "Nova's API and conductor",
                                'bring the server into a state in which Nova moves it')
             return Said(dict.fromkeys(hosts, finding), {},
                         f'Nova would not live-migrate it to any host: {request.refusal}')
@@ -66,10 +66,10 @@ def ask(server: fleet.Server, hosts: Mapping[str, bool], timeout: float) -> Said
 
 def _of(by: str, text: str) -> Finding:
     words, origin, remedy = _WORDS.get(by, _FILTER)
-    return _finding(by, words.format(by=by, text=text), origin, remedy)
+    return _refusal(by, words.format(by=by, text=text), origin, remedy)
 
 
-def _finding(subject: str, detail: str, origin: str, remedy: str) -> Finding:
+def _refusal(subject: str, detail: str, origin: str, remedy: str) -> Finding:
     return Finding('nova', Outcome.FAILURE, subject, detail, origin, remedy, code='nova-refuses')
 
 

@@ -42,6 +42,7 @@ SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes':
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
            'check --only transport --target compute2 --connect compute2-mig': (1, 'compute2-mig'),
            'check --only endpoint': (1, 'http://127.0.0.1:9 refuses connections'), 'check --only storage': (1, 'instances'),
+           'drain compute1 --commands': (2, ''),  # nothing can go where placement cannot be asked
            'explain web1 --host compute2': (1, 'avx512f'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}
 
 
