@@ -89,12 +89,12 @@ class Drain(FleetListing):
             self.worsen(main.WARNING)
         if plan.of('cannot'):
             self.worsen(main.FAILURE)
+        self._say_notes(parsed_args, conf, plan)
         if parsed_args.html is not None:
             self._write_page(parsed_args.html, plan)
             return self.done()
         if parsed_args.commands:
             self.app.stdout.write(''.join(f'{line}\n' for line in commands(plan)))
-            self.say(plan.sentence())
             return self.done()
         if self.nested(parsed_args):
             document = plan.to_dict()
@@ -102,14 +102,21 @@ class Drain(FleetListing):
             formatter.emit_one(tuple(document), tuple(document.values()), self.app.stdout,
                                parsed_args)
             return self.done()
-        if parsed_args.formatter == 'table':
-            for text in (plan.sentence(), *plan.notes, BEYOND):
-                self.say(text)
         return ('order', 'wave', 'server', 'memory', 'from', 'to', 'reasons'), [
             (move.order or '', move.wave or '',
              f'{printable(move.server.name)} {move.server.uuid}', move.server.memory,
              printable(move.server.host), printable(move.target or f'({move.verdict})'),
              _reasons(move)) for move in plan.moves]
+
+    def _say_notes(self, parsed_args: argparse.Namespace, conf: Any, plan: Plan) -> None:
+        """Say on stderr what does not stand in the output."""
+        if self.nested(parsed_args) and not parsed_args.commands and parsed_args.html is None:
+            return  # it does
+        table = parsed_args.formatter == 'table'
+        said = mode_notes(conf) if table else []  # by configure()
+        for text in (plan.sentence(), *plan.notes, *([BEYOND] if table else [])):
+            if text not in said:
+                self.say(text)
 
     def _progress(self) -> ContextManager[Any]:
         """Return what is called with a text, which is shown on a terminal while it is true."""
@@ -124,7 +131,7 @@ class Drain(FleetListing):
         os.umask(umask)
         lines = ''.join(f'{line}\n' for line in commands(plan))
         write(path, drainpage.render(plan, lines, BEYOND, time.time()), mode=0o666 & ~umask)
-        self.say(f'{path}: {plan.sentence()}')
+        self.say(f'{path}: {len(plan.moves)} servers.')
 
 
 def make(parsed_args: argparse.Namespace, conf: Any, tell: Callable[[str], None]) -> Plan:
@@ -135,6 +142,10 @@ def make(parsed_args: argparse.Namespace, conf: Any, tell: Callable[[str], None]
     :raises nova_migcheck.novadb.fleet.Unavailable: for an unknown host, or an unreadable database
     """
     from nova_migcheck.novadb import fleet, servers
+    for check in parsed_args.exclude_check:
+        if check not in (*conf.migcheck.checks, 'report'):
+            raise ValueError(f'{check} is no enabled check; these are: '
+                             f'{", ".join([*conf.migcheck.checks, "report"])}')
     found = fleet.read(parsed_args.cell_timeout)
     for name in (*parsed_args.hosts, *parsed_args.to, *parsed_args.without):
         found.host(name)

@@ -234,7 +234,8 @@ class Scheduling:
                 else:
                     left.append(state)
         for name, kept in self._filtered(left, request, refused):
-            out.update((state.host, (name, '')) for state in left if state not in kept)
+            names = {state.host for state in kept}
+            out.update((state.host, (name, '')) for state in left if state.host not in names)
             left = kept
         out.update((state.host, (PLACEMENT, 'no allocation candidate is left after the filters'))
                    for state in left if not state.allocation_candidates)

@@ -29,8 +29,16 @@ def test_as_a_list(three, tmp_path):
     ran = piped(tmp_path, 'drain', 'compute1', conf(three), '-f', 'csv')
     rows = list(csv.DictReader(io.StringIO(ran.out)))
     assert ran.code == 2 and [row['to'] for row in rows] == ['(unknown)'] * 2 and 'auth_type' in rows[0]['reasons']
+    assert '0 of 2 servers can go' in ran.err
     shown = on_terminal('drain', 'compute1', conf(three), columns=160)
     assert shown.code == 2 and '0 of 2 servers can go; 2 unknown: old1, web1.' in shown.text
+
+
+def test_a_page(three, tmp_path):
+    ran = piped(tmp_path, 'drain', 'compute1', conf(three), '--html', str(tmp_path / 'plan.html'), '--report-only')
+    assert ran.code == 2 and ran.out == '' and 'plan.html: 2 servers.' in ran.err
+    page = (tmp_path / 'plan.html').read_text()
+    assert '0 of 2 servers can go' in page and 'Assumed: no finding rejects a host.' in page and '[placement] auth_type' in page
 
 
 def test_a_host_with_no_server(three, tmp_path):
@@ -44,6 +52,7 @@ def test_a_host_with_no_server(three, tmp_path):
     (['compute77'], "there is no compute host 'compute77'"),
     (['compute1', '--without', 'compute77'], "there is no compute host 'compute77'"),
     (['compute1', '--to', 'compute1', 'compute2'], 'compute1 cannot be emptied and be a target'),
+    (['compute1', '--exclude-check', 'endpoints'], 'endpoints is no enabled check; these are: address, cpu'),
     (['compute1', '--at-once', '0'], "invalid count value: '0'"),
 ])
 def test_what_cannot_be_planned_is_one_sentence(three, tmp_path, words, says):
