@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping
-
-import nova.conf
+from typing import Mapping
 
 from nova_migcheck.finding import Finding, Outcome, printable
 from nova_migcheck.novadb import fleet, scheduling
-
-CONF = nova.conf.CONF
 
 # What takes a host out -> what it says, where that stands, what to do.
 _WORDS = {
@@ -73,13 +69,10 @@ def _refusal(subject: str, detail: str, origin: str, remedy: str) -> Finding:
     return Finding('nova', Outcome.FAILURE, subject, detail, origin, remedy, code='nova-refuses')
 
 
-def _sentence(decided: scheduling.Decision, request: Any, nova: scheduling.Scheduling) -> str:
+def _sentence(decided: scheduling.Decision, request: scheduling.Request,
+              nova: scheduling.Scheduling) -> str:
+    text = 'Nova would find no valid host.'
     if decided.ranked:
         names = ', then '.join(printable(host) for host in decided.ranked[:3])
         text = f'Nova would send it to {names}.'
-    else:
-        text = 'Nova would find no valid host.'
-    if request.limited:
-        text += (f' placement names no more than {CONF.scheduler.max_placement_results} hosts '
-                 '([scheduler] max_placement_results).')
-    return ' '.join([text, *nova.remarks()])
+    return ' '.join([text, *nova.remarks([request])])

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, ContextManager, Iterable, Iterator, Sequence
 
 from nova_migcheck import hostranges
+from nova_migcheck.checks import loading
 from nova_migcheck.cli import main
 from nova_migcheck.cli.fleetlisting import FleetListing, cell_notes, mode_notes
 from nova_migcheck.cli.listing import seconds, write
@@ -142,10 +143,9 @@ def make(parsed_args: argparse.Namespace, conf: Any, tell: Callable[[str], None]
     :raises nova_migcheck.novadb.fleet.Unavailable: for an unknown host, or an unreadable database
     """
     from nova_migcheck.novadb import fleet, servers
-    for check in parsed_args.exclude_check:
-        if check not in (*conf.migcheck.checks, 'report'):
-            raise ValueError(f'{check} is no enabled check; these are: '
-                             f'{", ".join([*conf.migcheck.checks, "report"])}')
+    checks = [*(check.NAME for check in loading.installed()), 'report']
+    for check in set(parsed_args.exclude_check) - set(checks):
+        raise ValueError(f'{check} is no installed check; these are: {", ".join(checks)}')
     found = fleet.read(parsed_args.cell_timeout)
     for name in (*parsed_args.hosts, *parsed_args.to, *parsed_args.without):
         found.host(name)
@@ -184,7 +184,6 @@ class _Planner:
             nova = scheduling.Scheduling(self._args.cell_timeout)
         except fleet.Unavailable as e:
             return [_unknown(server, str(e)) for server, _arrived in residents]
-        self.notes += nova.remarks()
         moves, cases = [], []
         for number, (server, arrived) in enumerate(residents, 1):
             tell(f'server {number} of {len(residents)}: {server.name}')
@@ -197,10 +196,7 @@ class _Planner:
                 moves.append(Move(server, None, (Reason('nova', request.refusal),)))
             else:
                 cases.append(world.Case(server, request, self._judge(server, arrived, request)))
-        if any(case.request.limited for case in cases):
-            self.notes.append(
-                f'placement names no more than {self._conf.scheduler.max_placement_results} hosts '
-                "([scheduler] max_placement_results), and Nova's scheduler sees no others.")
+        self.notes += nova.remarks([case.request for case in cases])
         tell(f'{len(cases)} servers and {len(self._found.hosts)} hosts')
         try:
             return moves + self._placed(nova, cases)

@@ -35,8 +35,9 @@ def render(plan: Plan, commands: str, beyond: str, now: float) -> str:
 
 def _row(move: Move) -> dict[str, Any]:
     reasons = [{'by': reason.by, 'text': reason.text, 'code': reason.code,
-                'count': len(reason.hosts), 'some': hostranges.fold(reason.hosts, _MOST, count=False),
-                'all': hostranges.fold(reason.hosts)} for reason in move.reasons]
+                'count': len(reason.hosts), 'all': hostranges.fold(reason.hosts),
+                'some': hostranges.fold(reason.hosts, _MOST, count=False)}
+               for reason in move.reasons]
     return {'name': move.server.name or move.server.uuid, 'uuid': move.server.uuid,
             'from': move.server.host, 'to': move.target or '', 'verdict': move.verdict,
             'order': move.order, 'wave': move.wave, 'memory': move.server.memory,

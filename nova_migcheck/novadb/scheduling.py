@@ -144,8 +144,11 @@ class Scheduling:
                 self._where[request.uuid] = before[2]
         return undo
 
-    def remarks(self) -> Iterator[str]:
+    def remarks(self, requests: Sequence[Request]) -> Iterator[str]:
         """Yield what makes Nova's own choice uncertain."""
+        if any(request.limited for request in requests):
+            yield (f'placement names no more than {CONF.scheduler.max_placement_results} hosts '
+                   "([scheduler] max_placement_results), and Nova's scheduler sees no others.")
         options = CONF.filter_scheduler
         if options.host_subset_size > 1 or options.shuffle_best_same_weighed_hosts:
             yield ('Nova itself chooses at random among the best hosts ([filter_scheduler] '
@@ -186,7 +189,7 @@ class Scheduling:
         try:
             spec = task.spec()
             request_filter.process_reqspec(context, spec)
-            found = self._candidates(context, spec)
+            found, limited = self._candidates(context, spec)
         except (exception.RequestFilterFailed, exception.UnsupportedPolicyException) as e:
             request.refusal = str(e.format_message())
             return request
@@ -198,21 +201,28 @@ class Scheduling:
         group = spec.instance_group
         if group is not None and 'hosts' in group:
             request.group_hosts = frozenset(group.hosts)
-        request.limited = len(found.requests) >= CONF.scheduler.max_placement_results
+        request.limited = limited
         return request
 
-    def _candidates(self, context: Any, spec: Any) -> Candidates:
-        """Ask placement as ``SchedulerManager.select_destinations`` does."""
+    def _candidates(self, context: Any, spec: Any) -> tuple[Candidates, bool]:
+        """Ask placement as ``SchedulerManager.select_destinations`` does.
+
+        :returns: also whether there may be more candidates than placement was asked for
+        """
         wanted = utils.resources_from_request_spec(context, spec, self._manager,
                                                    enable_pinning_translate=True)
-        found = self._placement.candidates(wanted.to_querystring())
+        query = wanted.to_querystring()
+        found = self._placement.candidates(query)
+        # Nova asks for all of them for a server in a group.
+        limited = (len(found.requests) >= CONF.scheduler.max_placement_results
+                   and 'limit=' in query)
         if wanted.cpu_pinning_requested and not CONF.workarounds.disable_fallback_pcpu_query:
             wanted = utils.resources_from_request_spec(context, spec, self._manager,
                                                        enable_pinning_translate=False)
             more = self._placement.candidates(wanted.to_querystring())
-            return Candidates([*found.requests, *more.requests],
-                              {**found.summaries, **more.summaries})
-        return found
+            found = Candidates([*found.requests, *more.requests],
+                               {**found.summaries, **more.summaries})
+        return found, limited
 
     # -- deciding
 

@@ -52,7 +52,7 @@ def test_a_host_with_no_server(three, tmp_path):
     (['compute77'], "there is no compute host 'compute77'"),
     (['compute1', '--without', 'compute77'], "there is no compute host 'compute77'"),
     (['compute1', '--to', 'compute1', 'compute2'], 'compute1 cannot be emptied and be a target'),
-    (['compute1', '--exclude-check', 'endpoints'], 'endpoints is no enabled check; these are: address, cpu'),
+    (['compute1', '--exclude-check', 'endpoints'], 'endpoints is no installed check; these are: address, '),
     (['compute1', '--at-once', '0'], "invalid count value: '0'"),
 ])
 def test_what_cannot_be_planned_is_one_sentence(three, tmp_path, words, says):
