@@ -17,6 +17,7 @@ from nova import context as nova_context
 from nova import exception, objects
 from nova.scheduler import host_manager, request_filter, utils
 
+from nova_migcheck.deadline import Call
 from nova_migcheck.judging import targets
 from nova_migcheck.novadb import fleet, releases
 from nova_migcheck.novadb.fleet import Unavailable
@@ -91,7 +92,7 @@ class Scheduling:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._placement = Placement(timeout)
-        self._manager = _guarded(_HostManager)
+        self._manager = _guarded(Call(_HostManager).wait, timeout)
         self._states: dict[str, dict[str, Any]] = {}
         # UUID of each server of the cells that were read -> its host, with the moves so far.
         self._where: dict[str, str] = {}
@@ -161,7 +162,8 @@ class Scheduling:
 
     def _request(self, uuid: str) -> Request:
         admin = nova_context.get_admin_context()
-        cell = objects.InstanceMapping.get_by_instance_uuid(admin, uuid).cell_mapping
+        mapping = Call(objects.InstanceMapping.get_by_instance_uuid, admin, uuid)
+        cell = mapping.wait(self._timeout).cell_mapping
         if cell.uuid not in self._states:
             self._states[cell.uuid] = fleet.in_cell(cell, self._timeout, self._read_states, cell)
         return fleet.in_cell(cell, self._timeout, self._read, uuid, cell)  # type: ignore[no-any-return]
@@ -371,6 +373,8 @@ def _guarded(function: Callable[..., Any], *args: Any) -> Any:
         raise
     except exception.NovaException as e:
         raise Unavailable(f"Nova's own decision cannot be repeated: {e.format_message()}") from e
+    except TimeoutError as e:
+        raise Unavailable(f"the databases that Nova's own decision needs give {e}") from e
     except Exception as e:
         from nova import version
         raise Unavailable(f"Nova's own decision cannot be repeated with Nova "

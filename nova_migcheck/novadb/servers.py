@@ -8,6 +8,7 @@ from typing import Any, Iterable
 from nova import context as nova_context
 from nova import objects
 
+from nova_migcheck.deadline import Call
 from nova_migcheck.judging.matrix import Host
 from nova_migcheck.novadb import fleet, moves
 from nova_migcheck.planning.plan import Resident
@@ -18,9 +19,10 @@ def on_hosts(hosts: Iterable[Host], timeout: float) -> list[tuple[Resident, floa
 
     :param timeout: seconds for each cell
     :raises nova_migcheck.novadb.fleet.Unavailable: when a cell cannot be read
+    :raises TimeoutError: when the global database does not answer
     """
-    cells = {cell.name or cell.uuid: cell for cell in objects.CellMappingList.get_all(
-        nova_context.get_admin_context())}
+    mappings = Call(objects.CellMappingList.get_all, nova_context.get_admin_context())
+    cells = {cell.name or cell.uuid: cell for cell in mappings.wait(timeout)}
     by_cell: dict[str, list[str]] = {}
     for host in hosts:
         by_cell.setdefault(host.cell, []).append(host.name)

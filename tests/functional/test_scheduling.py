@@ -94,7 +94,8 @@ def node(cloud: Any, host: str, **values: Any) -> Iterator[None]:
         with cloud.cell() as context:
             found = objects.ComputeNode.get_by_host_and_nodename(context, host, host)
             before = {name: getattr(found, name) for name in what}
-            found.update(what)
+            for name, value in what.items():
+                setattr(found, name, value)
             found.save()
         return before
     before = write(**values)
