@@ -7,14 +7,14 @@ import dataclasses
 from typing import Mapping
 
 from nova_migcheck.finding import Finding, Outcome, printable
-from nova_migcheck.novadb import fleet, scheduling
+from nova_migcheck.novadb import fleet, requests, scheduling
 
 # What takes a host out -> what it says, where that stands, what to do.
 _WORDS = {
-    scheduling.PLACEMENT: ('placement: {text}', 'placement, GET /allocation_candidates',
+    requests.PLACEMENT: ('placement: {text}', 'placement, GET /allocation_candidates',
                            'see its inventory, traits and aggregates: openstack resource provider '
                            'inventory list'),
-    scheduling.CONDUCTOR: ('{text}', 'nova-conductor, which skips such a target',
+    requests.CONDUCTOR: ('{text}', 'nova-conductor, which skips such a target',
                            'upgrade the target, or choose another one'),
 }
 _FILTER = ("Nova's {by} rejects it", 'nova.conf [filter_scheduler] enabled_filters',
@@ -55,7 +55,7 @@ def ask(server: fleet.Server, hosts: Mapping[str, bool], timeout: float) -> Said
     except fleet.Unavailable as e:
         return Said({}, {}, f"{e}. So Nova's own filters are not considered.", known=False)
     findings = {host: _of(by, text) for host, (by, text) in decided.out.items()
-                if by != scheduling.OURS}
+                if by != requests.OURS}
     return Said(findings, {host: number for number, host in enumerate(decided.ranked, 1)},
                 _sentence(decided, request, nova))
 
@@ -69,7 +69,7 @@ def _refusal(subject: str, detail: str, origin: str, remedy: str) -> Finding:
     return Finding('nova', Outcome.FAILURE, subject, detail, origin, remedy, code='nova-refuses')
 
 
-def _sentence(decided: scheduling.Decision, request: scheduling.Request,
+def _sentence(decided: requests.Decision, request: requests.Request,
               nova: scheduling.Scheduling) -> str:
     text = 'Nova would find no valid host.'
     if decided.ranked:

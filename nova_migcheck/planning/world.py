@@ -65,7 +65,7 @@ class World:
         self._assumptions = assumptions
 
     def options(self, uuid: str) -> Any:
-        """Return the :class:`nova_migcheck.novadb.scheduling.Decision` about a server."""
+        """Return the :class:`nova_migcheck.novadb.requests.Decision` about a server."""
         case = self._cases[uuid]
 
         # Codes stand only in the full verdict, which takes longer.
