@@ -17,6 +17,8 @@ The rooms, from the ground up. A room imports only those that stand above it her
     What one host says, and how it travels.
 ``judging``
     Whether a guest may go from one host to another. Pure.
+``planning``
+    Where the servers of a host can go together. Pure.
 ``novadb``
     All that is read through Nova's objects.
 ``aftermath``

@@ -20,6 +20,7 @@ COMMON = {
     'libvirt-unreachable': 'The libvirt of this host cannot be connected to.',
     'migrations-failing': 'The last live migrations to a host failed or strayed.',
     'network-namespace': "nova-compute does not run in the host's network namespace.",
+    'nova-refuses': 'Nova itself would not live-migrate the server to this target.',
     'report-missing': 'The target has published no report.',
     'report-stale': "The target's report is too old, or from the future.",
 }

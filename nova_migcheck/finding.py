@@ -138,6 +138,14 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return next((outcome for outcome in WORST_FIRST if outcome in present), Outcome.OK)
 
 
+def summary(finding: Finding) -> str:
+    """Return the subject and the detail of a finding; only the detail if it names the subject."""
+    text = finding.detail or finding.subject
+    if not finding.subject or finding.subject in text:
+        return text
+    return f'{finding.subject}: {text}'
+
+
 # Any word counts as a scheme: user:password@ before a host is removed, whatever the URL is for.
 _USERINFO = re.compile(r'(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<userinfo>[^/?#\s]*@)')
 # A transport_url has several hosts after one scheme, each with its own userinfo.

@@ -7,7 +7,7 @@ from typing import Any, Iterable, Sequence, Union
 
 from cliff import columns
 
-from nova_migcheck.finding import Finding
+from nova_migcheck.finding import Finding, summary
 from nova_migcheck.report.past import Past
 
 
@@ -33,11 +33,3 @@ def brief(finding: Finding) -> str:
     """Return a finding in one line, without its remedy."""
     origin = f' ({finding.origin})' if finding.origin else ''
     return f'{finding.check}: {summary(finding)}{origin}'
-
-
-def summary(finding: Finding) -> str:
-    """Return the subject and the detail of a finding; only the detail if it names the subject."""
-    text = finding.detail or finding.subject
-    if not finding.subject or finding.subject in text:
-        return text
-    return f'{finding.subject}: {text}'

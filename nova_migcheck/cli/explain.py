@@ -17,6 +17,7 @@ from nova_migcheck.judging.verdict import Verdict
 from nova_migcheck.policies import Policies
 
 if TYPE_CHECKING:
+    from nova_migcheck.cli import decision
     from nova_migcheck.novadb import fleet
     from nova_migcheck.report.report import Report
 
@@ -25,6 +26,11 @@ BEYOND = ("Judged by the hosts' published reports, as in the scheduler's filter.
           "groups, Nova's own CPU comparison, and what nova-compute checks again when the "
           'migration is decided (the current CPU, the path from the source, whether the target '
           "reaches the server's volumes, and what is left of the server there).")
+WITH_NOVA = ("Judged as Nova's scheduler would now: by placement, by the filters and weighers that "
+             "this nova.conf enables, and by the hosts' published reports. Not considered: what "
+             'nova-compute checks again when the migration is decided (the current CPU, the path '
+             "from the source, whether the target reaches the server's volumes, and what is left "
+             'of the server there).')
 
 
 class Explain(FleetListing):
@@ -53,17 +59,22 @@ class Explain(FleetListing):
         server = fleet.server(parsed_args.server, parsed_args.cell_timeout, found.unreachable)
         hosts = _hosts(found, server, parsed_args.host)
         now = time.time()
+        judged = judge(server, found, _hosts(found, server, None), conf.migcheck, now)
+        from nova_migcheck.cli import decision
+        nova = decision.ask(server, {host.name: not verdict.accepted for host, verdict in judged},
+                            parsed_args.cell_timeout)
+        shown = {host.name for host in hosts}
         candidates = [
-            Candidate(host, None if host.name == server.host else state(verdict), verdict,
-                      alike(verdict, host.report, now, conf.migcheck.stale_after))
-            for host, verdict in judge(server, found, hosts, conf.migcheck, now)]
+            _candidate(host, verdict, server, nova, now, conf.migcheck.stale_after)
+            for host, verdict in judged if host.name in shown]
         for each in candidates:
             if each.state is not None:
                 self.worsen(EXIT_OF_STATE[each.state])
         if parsed_args.formatter == 'table':
             others = 0 if parsed_args.host else len(found.hosts) - len(hosts)
-            self.say(_sentence(server, others))
-            self.say(BEYOND)
+            for text in (_sentence(server, others), nova.text,
+                         WITH_NOVA if nova.known else BEYOND):
+                self.say(text)
             rejections = [each.verdict.rejections for each in candidates
                           if not each.verdict.accepted]
             service = common.shared(rejections, _source(server, found),
@@ -76,12 +87,24 @@ class Explain(FleetListing):
             return self.done()
         if self.nested(parsed_args):
             return (('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings',
-                     'migrations'),
-                    [(server.uuid, *_nested_row(each)) for each in candidates])
+                     'migrations', 'rank'),
+                    [(server.uuid, *_nested_row(each), nova.ranks.get(each.host.name))
+                     for each in candidates])
         return ('host', 'service', 'verdict', 'reasons'), [
             (printable(each.host.name), each.host.service, each.word,
              self.reasons(parsed_args, (*each.verdict.rejections, *each.verdict.warnings)))
             for each in candidates]
+
+
+def _candidate(host: Host, verdict: Verdict, server: fleet.Server, nova: decision.Said, now: float,
+               stale_after: float) -> Candidate:
+    """Return a host with our verdict, and with what Nova would say."""
+    if host.name == server.host:
+        return Candidate(host, None, verdict, verdict)
+    refused = Verdict(tuple(filter(None, [nova.findings.get(host.name)])))
+    with_nova = verdict + refused
+    return Candidate(host, state(with_nova), with_nova,
+                     alike(verdict, host.report, now, stale_after) + refused)
 
 
 def _sentence(server: fleet.Server, others: int) -> str:

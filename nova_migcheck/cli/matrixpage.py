@@ -1,26 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Render the matrix as one HTML page that needs no network and no other file.
 
-The page contains the hosts' own texts, and a host may be hostile. Jinja2 escapes all of them, or
-they are in JSON in which ``<`` is escaped. The script only writes text nodes. A content security
-policy allows only the page's own script and style.
+The hosts' own texts are escaped by Jinja2 (:mod:`nova_migcheck.cli.page`), or they are in JSON in
+which ``<`` is escaped. The script only writes text nodes.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import importlib.metadata
 import json
-import time
 from typing import Any, Sequence
 
-import jinja2
 import markupsafe
 
 from nova_migcheck import hostranges
-from nova_migcheck.cli.columns import summary
-from nova_migcheck.finding import Finding
+from nova_migcheck.cli import page
+from nova_migcheck.finding import Finding, summary
 from nova_migcheck.judging.matrix import Matrix, State
 from nova_migcheck.judging.verdict import Verdict, is_fresh
 
@@ -34,25 +28,8 @@ def render(matrix: Matrix, notes: Sequence[str], beyond: str) -> str:
     :param notes: remarks for the reader, such as a cell that cannot be read
     :param beyond: what was not considered
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader('nova_migcheck.cli'), autoescape=True, trim_blocks=False,
-        undefined=jinja2.StrictUndefined)
-    loader = environment.loader
-    assert loader is not None
-    style = loader.get_source(environment, 'matrix.css')[0]
-    script = loader.get_source(environment, 'matrix.js')[0]
-    when = time.gmtime(matrix.now)
-    return environment.get_template('matrix.html').render(
-        style=markupsafe.Markup(style), style_hash=_hash(style),
-        script=markupsafe.Markup(script), script_hash=_hash(script),
-        data=markupsafe.Markup(_data(matrix)), hosts=_table(matrix), notes=notes, beyond=beyond,
-        version=importlib.metadata.version('nova-migcheck'),
-        when=time.strftime('%Y-%m-%d %H:%M UTC', when),
-        when_iso=time.strftime('%Y-%m-%dT%H:%M:%SZ', when))
-
-
-def _hash(text: str) -> str:
-    return 'sha256-' + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return page.render('matrix', matrix.now, data=markupsafe.Markup(_data(matrix)),
+                       hosts=_table(matrix), notes=notes, beyond=beyond)
 
 
 def _data(matrix: Matrix) -> str:

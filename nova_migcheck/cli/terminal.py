@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
-from typing import Any, Iterable, Sequence, TextIO
+from typing import Any, Callable, Iterable, Iterator, Sequence, TextIO
 
 from rich import box, console, table, text
 
@@ -25,6 +26,13 @@ _SIGNS = {Outcome.OK: '✓', Outcome.WARNING: '!', Outcome.FAILURE: '✗', Outco
 
 # A part of folded names. A line can be broken after it.
 _PART = re.compile(r'[^, ]+[, ]*|[, ]+')
+
+
+@contextlib.contextmanager
+def status(stream: TextIO) -> Iterator[Callable[[str], None]]:
+    """Show what is being done in one line, which is removed at the end."""
+    with console_for(stream).status('') as shown:
+        yield lambda line: shown.update(text.Text(printable(line)))
 
 
 def styled(word: str) -> text.Text:

@@ -250,6 +250,28 @@ def _gather(cells: Sequence[Any], timeout: float, function: Callable[..., Any],
     return results, unreachable
 
 
+def in_cell(cell: Any, timeout: float, function: Callable[..., Any], *args: Any) -> Any:
+    """Return what ``function(context, *args)`` returns, with a context in a cell.
+
+    :param cell: its CellMapping
+    :param timeout: seconds
+    :raises Unavailable: when its database cannot be read
+    :raises nova.exception.NovaException: what the function raises
+    """
+    def query() -> Any:
+        cell.transport_url = 'none:///'  # only in memory; nothing is sent
+        with nova_context.target_cell(nova_context.get_admin_context(), cell) as context:
+            pass  # it stays in the cell, and what the function calls may target a cell, too
+        return function(context, *args)
+
+    result = _together(timeout, {'': query})['']
+    if isinstance(result, (exception.NovaException, Unavailable)):
+        raise result
+    if isinstance(result, Exception):
+        raise Unavailable(f'cell {_name(cell)} cannot be read: {_reason(result)}') from result
+    return result
+
+
 def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:
     result = _together(timeout, {'': functools.partial(function, *args)})['']
     if isinstance(result, exception.NovaException):

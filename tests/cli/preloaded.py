@@ -10,8 +10,25 @@ from nova.db.api import models as api_models  # noqa: F401
 from nova.db.main import models  # noqa: F401
 from sqlalchemy import orm
 
-from nova_migcheck.cli import baseline, check, codes, compare, explain, grid, hosts, main, matrix, matrixpage, overview, progress, roundview  # noqa: F401
-from nova_migcheck.cli import ledger as _ledger  # noqa: F401
+from nova_migcheck.cli import (  # noqa: F401
+    baseline,
+    check,
+    codes,
+    compare,
+    decision,
+    drain,
+    drainpage,
+    explain,
+    grid,
+    hosts,
+    ledger,
+    main,
+    matrix,
+    matrixpage,
+    overview,
+    progress,
+    roundview,
+)
 from nova_migcheck.rounds import runner  # noqa: F401
 from tests.cli import fleet_files  # noqa: F401
 

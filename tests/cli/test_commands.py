@@ -243,12 +243,12 @@ def test_baseline_of_hosts_that_have_none_in_common(thousand, tmp_path, cpu_map)
 
 def test_nothing_is_written(three, tmp_path):
     before = {path.name: path.read_bytes() for path in three.glob('*.sqlite')}
-    for argv in (['hosts'], ['explain', 'web1'], ['matrix']):
+    for argv in (['hosts'], ['explain', 'web1'], ['matrix'], ['drain', 'compute1']):
         piped(tmp_path, *argv, conf(three))
     assert {path.name: path.read_bytes() for path in three.glob('*.sqlite')} == before
 
 
-@pytest.mark.parametrize('command', ['check', 'hosts', 'explain', 'matrix', 'baseline', 'compare'])
+@pytest.mark.parametrize('command', ['check', 'hosts', 'explain', 'matrix', 'baseline', 'compare', 'drain'])
 def test_help_has_an_example(tmp_path, command):
     ran = piped(tmp_path, command, '--help')
     assert ran.code == 0 and f'\n    nova-migcheck {command}' in ran.out and 'Exit code' in ran.out

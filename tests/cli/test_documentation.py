@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, ledger, matrix, rehearse
+from nova_migcheck.cli import baseline, check, codes, compare, drain, explain, hosts, ledger, matrix, rehearse
 from tests import documentation
 from tests.cli import test_check
 from tests.cli.commands import Piped
@@ -18,7 +18,7 @@ from tests.cli.fleet_files import UUIDS
 
 pytestmark = pytest.mark.nova
 
-COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain, hosts.Hosts,
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, drain.Drain, explain.Explain, hosts.Hosts,
             ledger.Ledger, matrix.Matrix, rehearse.Rehearse)
 LINES = dict.fromkeys([*documentation.of('nova-migcheck'),
                        *(f'nova-migcheck {line}' for command in COMMANDS for line, _purpose in command.EXAMPLES)])
@@ -34,7 +34,7 @@ CAPABILITIES = "<capabilities><guest><arch name='x86_64'><machine>pc-q35-9.2</ma
 XML = {'guest': DOMAIN, 'capabilities': CAPABILITIES}
 # Exit code and a word of what it says: of the fleet, whose compute3 has a failure, or of a compute host, of which the test says so.
 SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes': (0, 'address-wrong-interface'),
-        'compare': (0, 'compatible'), 'complete': (0, 'complete'),
+        'compare': (0, 'compatible'), 'complete': (0, 'complete'), 'drain': (2, 'web1'),
         'explain': (1, 'compute3'), 'hosts': (1, 'compute3'), 'ledger': (0, ''), 'matrix': (1, 'compute3'),
         # There is no libvirt here: tests/lab/test_rehearse.py has one.
         'rehearse': (255, 'nova-compute has not been started on this host yet')}
@@ -42,6 +42,7 @@ SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes':
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
            'check --only transport --target compute2 --connect compute2-mig': (1, 'compute2-mig'),
            'check --only endpoint': (1, 'http://127.0.0.1:9 refuses connections'), 'check --only storage': (1, 'instances'),
+           'drain compute1 --commands': (2, ''),  # nothing can go where placement cannot be asked
            'explain web1 --host compute2': (1, 'avx512f'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,8 +15,9 @@ from wsgiref import simple_server
 
 import pytest
 
+from nova_migcheck.cli import drain
 from tests import documentation
-from tests.functional import nova_release
+from tests.functional import nova_release, test_scheduling
 
 pytestmark = [pytest.mark.nova, pytest.mark.skipif(
     nova_release.is_eventlet(), reason='a process cannot be waited for beside a server once eventlet has patched both')]
@@ -42,6 +44,38 @@ def _served(app: Any, project: str) -> Iterator[str]:
             thread.join(10)
 
 
+def _typed(url: str, words: list[str]) -> str:
+    """What the client prints, as an administrator's."""
+    program = os.path.join(os.path.dirname(sys.executable), words[0])
+    ran = subprocess.run([program, '--os-auth-type', 'none', '--os-endpoint', url, *words[1:]], timeout=120, capture_output=True, text=True,
+                         check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+class TestEmptyingAHost:
+    CLOUD = test_scheduling.CLOUD
+
+    def test_by_the_commands_of_the_plan(self, cloud):
+        """As the page says it: the service is disabled, the servers go where the plan says, the service is enabled again."""
+        if cloud.wsgi_app is None:
+            pytest.skip('this release of Nova does not hand out its API')
+        cloud.set('placement', 'endpoint_override', cloud.placement.fixture.endpoint)
+        servers = [cloud.boot('compute5') for _count in range(2)]
+        with _served(cloud.wsgi_app(), cloud.instance(servers[0]).project_id) as url:
+            _typed(url, documentation.typed('openstack compute service set --disable --disable-reason maintenance compute1 nova-compute',
+                                            compute1='compute5'))
+            made = test_scheduling.plan('compute5')
+            lines = list(drain.commands(made))
+            assert len(lines) == 2 and len(made.moves) == 2
+            for line in lines:
+                _typed(url, shlex.split(line))
+            assert {server: cloud.host_of(server) for server in servers} == {move.server.uuid: move.target for move in made.moves}
+            assert test_scheduling.plan('compute5').moves == ()
+            _typed(url, documentation.typed('openstack compute service set --enable compute1 nova-compute', compute1='compute5'))
+            assert 'compute5' in test_scheduling.decision(servers[0]).ranked
+
+
 def test_the_events_of_a_refusal(cloud, unreachable):
     if cloud.wsgi_app is None:
         pytest.skip('this release of Nova does not hand out its API')
@@ -51,11 +85,7 @@ def test_the_events_of_a_refusal(cloud, unreachable):
     assert cloud.live_migrate(server).refusals.keys() == {'compute2'}
     with _served(cloud.wsgi_app(), cloud.instance(server).project_id) as url:
         def told(words: list[str]) -> Any:
-            program = os.path.join(os.path.dirname(sys.executable), words[0])
-            ran = subprocess.run([program, '--os-auth-type', 'none', '--os-endpoint', url, *words[1:], '-f', 'json'], timeout=120,
-                                 capture_output=True, text=True, check=False)
-            assert ran.returncode == 0, ran.stderr
-            return json.loads(ran.stdout)
+            return json.loads(_typed(url, [*words, '-f', 'json']))
         listed = told(documentation.typed('openstack server event list 2f0f1c4e-...', **{'2f0f1c4e_...': server}))
         request = next(event['Request ID'] for event in listed if event['Action'] == 'live-migration')
         events = told(documentation.typed('openstack --os-compute-api-version 2.84 server event show 2f0f1c4e-... req-...',

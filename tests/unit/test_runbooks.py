@@ -10,7 +10,7 @@ import shlex
 import pytest
 
 from nova_migcheck import conf
-from nova_migcheck.cli import baseline, check, codes, compare, explain, hosts, matrix
+from nova_migcheck.cli import baseline, check, codes, compare, drain, explain, hosts, matrix
 from tests.unit.test_codes import CHECKS, DECLARED
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,8 +21,8 @@ PAGES = {
 }
 SECTIONS = ['See it by hand', 'Mend it', 'Accept it on purpose', 'Shown by']
 OPTIONS = {opt.name for opt in conf.OPTS}
-COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, explain.Explain,
-            hosts.Hosts, matrix.Matrix)
+COMMANDS = (baseline.Baseline, check.Check, codes.Codes, compare.Compare, drain.Drain,
+            explain.Explain, hosts.Hosts, matrix.Matrix)
 #: What a policy may name; CHECK stands for any of them.
 NAMES = {'clock', 'report', 'CHECK', *(check.NAME for check in CHECKS)}
 
