@@ -92,19 +92,14 @@ report is not used. nova-compute on the target runs its checks again in any case
 What to do when this package itself fails because of a bug. The default blocks no migration.
 """),
     cfg.IntOpt(
-        'check_interval',
-        default=60,
-        min=10,
+        'check_interval', default=60, min=10,
         help="""
 Seconds between two rounds of checks on a compute host. The default matches nova-compute's
 resource audit (``update_resources_interval``, 60 s), which sends the report to the scheduler. A
 shorter interval does not reach the scheduler any earlier.
 """),
     cfg.FloatOpt(
-        'probe_timeout',
-        default=5.0,
-        min=0.1,
-        max=60,
+        'probe_timeout', default=5.0, min=0.1, max=60,
         help="""
 Seconds to wait for one network answer: a name lookup, a connection, a reply. The checks wait for
 all of them at the same time. The default is long enough for any local network and short enough
@@ -189,17 +184,14 @@ some 10 ms. A login that fails is a failure only if nova-compute runs as root be
 so with the credentials of the migration.
 """),
     cfg.BoolOpt(
-        'events',
-        default=True,
+        'events', default=True,
         help="""
 Whether to record a target that nova-compute refused as an instance action event of its own
 (``migcheck_refused_<digest>``). An administrator reads it with ``openstack server event show``.
 Without it, Nova mixes up the reasons if two hosts refuse.
 """),
     cfg.IntOpt(
-        'max_logged_hosts',
-        default=3,
-        min=0,
+        'max_logged_hosts', default=3, min=0,
         help="""
 Maximum number of rejected hosts whose reason nova-scheduler logs per request, but at least one
 for each check that rejects hosts; 0 for none. There is one log line per check, in which hosts
@@ -326,9 +318,7 @@ and what became of them. Then the older half is dropped. The default holds 50,00
 Days after which a line of the ledger is dropped. The default outlasts a roll-out.
 """),
     cfg.FloatOpt(
-        'clock_skew_limit',
-        default=5.0,
-        min=1,
+        'clock_skew_limit', default=5.0, min=1,
         help="""
 Maximum difference in seconds between a host's clock and those of the services that it talks to.
 They give their time in whole seconds. The default allows for that and for a slow answer. The
