@@ -136,17 +136,21 @@ class LibvirtDriver(driver.LibvirtDriver):
 
     # A guest that gets or loses a volume needs another thing of a target.
 
-    def attach_volume(self, context: Any, connection_info: Any, instance: Any,
-                      *args: Any, **kwargs: Any) -> Any:
+    # Nova's own tests hold the arguments to those of its base class.
+    def attach_volume(self, context: Any, connection_info: Any, instance: Any, mountpoint: Any,
+                      disk_bus: Any = None, device_type: Any = None, encryption: Any = None) -> Any:
         try:
-            return super().attach_volume(context, connection_info, instance, *args, **kwargs)
+            return super().attach_volume(context, connection_info, instance, mountpoint,
+                                         disk_bus=disk_bus, device_type=device_type,
+                                         encryption=encryption)
         finally:
             self._migcheck_disks_changed(instance)
 
-    def detach_volume(self, context: Any, connection_info: Any, instance: Any,
-                      *args: Any, **kwargs: Any) -> Any:
+    def detach_volume(self, context: Any, connection_info: Any, instance: Any, mountpoint: Any,
+                      encryption: Any = None) -> Any:
         try:
-            return super().detach_volume(context, connection_info, instance, *args, **kwargs)
+            return super().detach_volume(context, connection_info, instance, mountpoint,
+                                         encryption=encryption)
         finally:
             self._migcheck_disks_changed(instance)
 

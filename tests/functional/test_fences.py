@@ -124,6 +124,10 @@ class TestEntries:
                     error_domain=fakelibvirt.VIR_FROM_QEMU)
             fails.setattr(fakelibvirt.Domain, 'migrateToURI3', refused)
             assert cloud.live_migrate(server).host == 'compute2'
+        for change in ('attach_volume', 'detach_volume'):
+            with monkeypatch.context() as done:
+                done.setattr(nova_driver.LibvirtDriver, change, lambda *args, **kwargs: 'done')
+                assert getattr(cloud.hosts['compute1'].driver, change)(None, {}, cloud.instance(server), '/dev/vdb') == 'done'
         begun = time.monotonic()
         cloud.hosts['compute1'].driver.cleanup_host('compute1')
         assert time.monotonic() - begun < 30
