@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 from nova import exception
@@ -16,7 +17,6 @@ from nova_migcheck.compute.fence import fenced
 from nova_migcheck.compute.refusal import Refusals
 from nova_migcheck.compute.reporter import Reporter
 from nova_migcheck.compute.source import Source
-from nova_migcheck.deadline import Call
 from nova_migcheck.novadb import telling
 from nova_migcheck.policies import Policies
 from nova_migcheck.rehearsal import guest
@@ -40,6 +40,9 @@ class Lifecycle:
 
     def __init__(self, conf: Any, libvirt_host: Any, virtapi: Any = None) -> None:
         self._libvirt = libvirt_host
+        # By then each guest of a rehearsal that was killed has had its time.
+        self._sweeping = threading.Timer(guest.LONGEST, self._sweep)
+        self._sweeping.daemon = True
         reader = Reader(conf)
         loaded = runner.load(list(conf.migcheck.checks))
         paths = {name: one for name, one in loaded.items()
@@ -75,7 +78,7 @@ class Lifecycle:
         """Begin to check this host, and to watch migrations."""
         self.reporter.start()
         self.watch.start()
-        Call(self._sweep)
+        self._sweeping.start()
 
     def _sweep(self) -> None:
         """Destroy what a rehearsal that was killed may have left here."""
@@ -89,6 +92,7 @@ class Lifecycle:
 
     def stop(self) -> None:
         """End what :meth:`start` began."""
+        self._sweeping.cancel()
         self.watch.stop()
         self.reporter.stop()
 
