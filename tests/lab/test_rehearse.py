@@ -89,7 +89,7 @@ def test_back(stage: Stage) -> None:
     assert code == 0 and said['back']['arrived'] and stage.guests == []
     # The other way is broken: the target believes that the source is elsewhere.
     stage.hosts.target.hosts.write(*HOSTS[:-2], '10.77.0.77 node1-mig', '10.77.0.12 node2-mig')
-    code, said = stage.rehearse('--connect', 'node2-mig', '--back', '--deadline', '5')
+    code, said = stage.rehearse('--connect', 'node2-mig', '--back')
     assert code == 1 and said['arrived'] and not said['back']['arrived'] and said['back']['error']
     assert stage.guests == []
 
@@ -108,7 +108,7 @@ def test_strays_as_foreseen(stage: Stage) -> None:
 ])
 def test_does_not_arrive_as_foreseen(stage: Stage, rule: str, code: str) -> None:
     stage.hosts.target.drop(rule)
-    ended, said = stage.rehearse('--connect', 'node2-mig', '--deadline', '6')
+    ended, said = stage.rehearse('--connect', 'node2-mig', '--deadline', '10')
     assert ended == 1 and not said['arrived'] and said['error']
     assert [one['code'] for one in said['foreseen']] == [code] and said['agrees']
     # libvirt itself tries to connect to a filtered port, for two minutes, and can end nothing meanwhile.
