@@ -114,6 +114,9 @@ class Check(abc.ABC):
     OF_SERVICES: ClassVar[Sequence[str]] = ()
     #: The facts that it publishes.
     OFFERS: ClassVar[Sequence[Offer]] = ()
+    #: Whether a guest may run on a host that does not offer what the guest needs. Then what the
+    #: source lacks, too, is no fault of a target.
+    SOURCE_MAY_LACK: ClassVar[bool] = False
     #: Groups whose keystoneauth options it needs to log in. Their values never leave the process.
     AUTH_GROUPS: ClassVar[Sequence[str]] = ()
 

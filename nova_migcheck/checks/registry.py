@@ -10,7 +10,7 @@ import importlib
 import json
 import logging
 import xml.etree.ElementTree as ElementTree
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
 from nova_migcheck.checks.base import Arrival, Check, Server
 from nova_migcheck.finding import Finding, Outcome
@@ -79,18 +79,24 @@ class Registry:
                 found[name] = needs
         return text_of(found)
 
-    def compare(self, needs: str, target: Facts) -> list[Finding]:
+    def compare(self, needs: str, target: Facts, source: Optional[Facts] = None) -> list[Finding]:
         """Compare the needs of a guest with what a target offers.
 
         What a comparison raises is an ``unknown`` finding.
 
         :param needs: what :meth:`needs` returned on the source; '' when they are not known
+        :param source: what the source itself offers; None when it is not known
         """
         found: list[Finding] = []
         for name, value in (json.loads(needs) if needs else {}).items():
             check = self.needing.get(name)
-            if check is not None:
-                found += _compared(name, check.compare, value, target)
+            if check is None:
+                continue
+            lacking = _compared(name, check.compare, value, target)
+            if lacking and check.SOURCE_MAY_LACK and source is not None:
+                here = {finding.subject for finding in check.compare(value, source)}
+                lacking = [finding for finding in lacking if finding.subject not in here]
+            found += lacking
         return found
 
     def leaves(self, domain: ElementTree.Element, server: Server, target: Facts) -> list[Finding]:

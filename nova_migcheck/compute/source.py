@@ -153,7 +153,9 @@ class Source:
         try:
             domain = cpuxml.parse(self._bounded.call(
                 LIBVIRT, lambda: self._libvirt.get_guest(instance).get_xml_desc()))
-            return [*registry.compare(registry.needs(domain), target.common),
+            own = self._reporter.report
+            return [*registry.compare(registry.needs(domain), target.common,
+                                      own.common if own else None),
                     *registry.leaves(domain, _server(instance), target.common)]
         except (TimeoutError, ValueError, exception.NovaException) as e:
             return [Finding('report', Outcome.UNKNOWN, 'guest',

@@ -87,7 +87,8 @@ def judge_fresh(guest: Guest, source: Optional[Report], target: Report, policies
     verdict = _guest_on(guest, target, policies, compared, name)
     findings = list(target.findings)
     if guest.running and guest.requirements:
-        findings += loading.of(policies.checks).compare(guest.requirements, target.common)
+        findings += loading.of(policies.checks).compare(
+            guest.requirements, target.common, source.common if source else None)
     if guest.running and source is not None:
         findings += between(source, target, policies) if together is None else together
         findings += loading.of(policies.checks).same(source.own, target.own)

@@ -159,8 +159,8 @@ def _mtu(here: HostMigration, there: HostMigration, segment: IPNetwork) -> list[
     return [Finding(
         CHECK, outcome, 'MTU',
         f'MTU {here.mtu} on {interfaces[0]} of {here.host or "the source"} but {there.mtu} on '
-        f'{interfaces[1]} of {there.host or "the target"}, both in {segment}: large packets get '
-        'lost and the migration stalls',
+        f'{interfaces[1]} of {there.host or "the target"}, both in {segment}: large packets may '
+        'get lost between them, and a migration then stalls',
         remedy='give both ends, and the switches between them, the same MTU',
         code='address-mtu')]
 

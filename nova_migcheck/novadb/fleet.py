@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import re
 import time
-from typing import Any, Callable, Collection, Mapping, Optional, Sequence
+from typing import Any, Callable, Collection, Mapping, Optional, Sequence, TypeVar
 
 import nova.conf
 from nova import config as nova_config
@@ -27,6 +27,7 @@ from nova_migcheck.judging.matrix import Host
 from nova_migcheck.novadb import moves
 
 CONF = nova.conf.CONF
+T = TypeVar('T')
 
 # Seconds to wait for the global database, and for those of all cells together. Nova's own limit is
 # 60, but here an operator waits for the output.
@@ -250,7 +251,7 @@ def _gather(cells: Sequence[Any], timeout: float, function: Callable[..., Any],
     return results, unreachable
 
 
-def in_cell(cell: Any, timeout: float, function: Callable[..., Any], *args: Any) -> Any:
+def in_cell(cell: Any, timeout: float, function: Callable[..., T], *args: Any) -> T:
     """Return what ``function(context, *args)`` returns, with a context in a cell.
 
     :param cell: its CellMapping
@@ -258,7 +259,7 @@ def in_cell(cell: Any, timeout: float, function: Callable[..., Any], *args: Any)
     :raises Unavailable: when its database cannot be read
     :raises nova.exception.NovaException: what the function raises
     """
-    def query() -> Any:
+    def query() -> T:
         cell.transport_url = 'none:///'  # only in memory; nothing is sent
         with nova_context.target_cell(nova_context.get_admin_context(), cell) as context:
             pass  # it stays in the cell, and what the function calls may target a cell, too
@@ -269,7 +270,8 @@ def in_cell(cell: Any, timeout: float, function: Callable[..., Any], *args: Any)
         raise result
     if isinstance(result, Exception):
         raise Unavailable(f'cell {_name(cell)} cannot be read: {_reason(result)}') from result
-    return result
+    answer: T = result
+    return answer
 
 
 def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import copy
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
 
 import nova.conf
 from nova import context as nova_context
@@ -24,6 +24,7 @@ from nova_migcheck.novadb.placement import Candidates, Placement
 from nova_migcheck.novadb.requests import CONDUCTOR, OURS, PLACEMENT, Decision, Request
 
 CONF = nova.conf.CONF
+T = TypeVar('T')
 
 
 class _HostManager(host_manager.HostManager):
@@ -63,7 +64,7 @@ class Scheduling:
 
         :raises Unavailable: when something that Nova would ask cannot be asked
         """
-        return _guarded(self._request, uuid)  # type: ignore[no-any-return]
+        return _guarded(self._request, uuid)
 
     def decide(self, request: Request, barred: Mapping[str, str],
                refused: Callable[[Any], bool]) -> Decision:
@@ -73,7 +74,7 @@ class Scheduling:
         :param refused: says of a HostState whether our own filter rejects it
         :raises Unavailable: when one of Nova's filters fails
         """
-        return _guarded(self._decide, request, barred, refused)  # type: ignore[no-any-return]
+        return _guarded(self._decide, request, barred, refused)
 
     def take(self, request: Request, decision: Decision, host: str) -> Callable[[], None]:
         """Take what a server needs from a host, and return what undoes it."""
@@ -124,7 +125,7 @@ class Scheduling:
         cell = mapping.wait(self._timeout).cell_mapping
         if cell.uuid not in self._states:
             self._states[cell.uuid] = fleet.in_cell(cell, self._timeout, self._read_states, cell)
-        return fleet.in_cell(cell, self._timeout, self._read, uuid, cell)  # type: ignore[no-any-return]
+        return fleet.in_cell(cell, self._timeout, self._read, uuid, cell)
 
     def _read_states(self, context: Any, cell: Any) -> dict[str, Any]:
         services = {service.host: service for service in objects.ServiceList.get_by_binary(
@@ -320,7 +321,7 @@ class Scheduling:
                     self._taken[provider, name] -= amount
 
 
-def _guarded(function: Callable[..., Any], *args: Any) -> Any:
+def _guarded(function: Callable[..., T], *args: Any) -> T:
     """Call what is Nova's, and turn each of its errors into a sentence.
 
     :raises Unavailable: with it

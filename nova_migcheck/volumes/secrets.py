@@ -10,8 +10,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Iterator, Mapping, NamedTuple, Optional
 
-# virSecretUsageType: none, ceph and iscsi. Nova makes the others itself, for one guest each.
-_USAGES = {0: 'none', 2: 'ceph', 3: 'iscsi'}
+# virSecretUsageType: none and ceph. Nova makes the others itself, on each target.
+_USAGES = {0: 'none', 2: 'ceph'}
 # A host with more has no fact: what is cut would be missed, and refuse a target that is well.
 MAX_SECRETS = 40
 # A text from another host is shown on a terminal.
@@ -47,7 +47,9 @@ def needs(domain: ElementTree.Element) -> dict[str, str]:
         device = (target.get('dev') if target is not None else None) or 'disk'
         for auth in (*disk.findall('auth'), *disk.findall('source/auth')):
             secret = auth.find('secret')
-            name = None if secret is None else _name(secret.get('uuid'), secret.get('usage'))
+            if secret is None or secret.get('type') == 'iscsi':
+                continue  # Nova makes that of CHAP on the target
+            name = _name(secret.get('uuid'), secret.get('usage'))
             if name and _NAME.fullmatch(device):
                 found.setdefault(name, device)
     return found

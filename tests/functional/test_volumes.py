@@ -122,8 +122,18 @@ class TestVolumes:
         assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
         assert 'kaninchen4' not in cloud.log.output + json.dumps([cloud.stats(host) for host in cloud.hosts])
 
+    def test_v1_a_secret_that_the_source_lacks_too(self, cloud, server, monkeypatch):
+        """Cinder names another by now, which Nova will write: the old one was removed everywhere while the guest ran."""
+        self.change(cloud, server, monkeypatch, RBD)
+        cloud.hosts['compute1'].driver._migcheck.reporter._memory.pop('cpu', None)
+        cloud.check()
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+
     def test_v1_attached_to_a_guest_that_was_read_before(self, cloud, server, monkeypatch):
         """The source looks at the disks that the guest has now."""
+        self.give(cloud, 'compute1', (SECRET, 'client.cinder secret', 'kaninchen4'))
+        cloud.check('compute1')
         self.change(cloud, server, monkeypatch, RBD)
         migration = cloud.live_migrate(server, 'compute2')
         assert (migration.host, migration.state) == ('compute1', 'ACTIVE'), migration.texts

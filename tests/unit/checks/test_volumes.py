@@ -50,6 +50,18 @@ def test_v1_that_fits_or_is_not_told(target: dict[str, Any]) -> None:
     assert REGISTRY.compare(needs(GUEST), target) == []
 
 
+def test_v1_that_the_source_lacks_too() -> None:
+    """Nova will write another, as Cinder names it now; where the source has it, the target lacks it."""
+    nothing: dict[str, Any] = {'secrets': {'set': [], 'empty': []}}
+    here = {'secrets': {'set': [f'UUID {SECRET}'], 'empty': []}}
+    assert REGISTRY.compare(needs(GUEST), nothing, nothing) == []
+    assert len(REGISTRY.compare(needs(GUEST), nothing, here)) == 1
+
+
+def test_a_secret_of_chap_is_nova_s_own() -> None:
+    assert json.loads(needs(GUEST.replace("type='ceph'", "type='iscsi'"))) == {'attachments': 1}
+
+
 def test_v1_hostile_facts_are_unknown() -> None:
     (found,) = REGISTRY.compare(needs(GUEST), {'secrets': {'set': 7}})
     assert found.outcome is Outcome.UNKNOWN
