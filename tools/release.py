@@ -60,8 +60,19 @@ def build_wheel(directory: pathlib.Path) -> pathlib.Path:
     os.umask(0o022)
     with tempfile.TemporaryDirectory() as place:
         run(*git, 'clone', '-q', '--no-hardlinks', str(ROOT), place)
-        run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation',
-            '-w', str(directory), place, env={**os.environ, 'SOURCE_DATE_EPOCH': epoch})
+        run(
+            sys.executable,
+            '-m',
+            'pip',
+            'wheel',
+            '-q',
+            '--no-deps',
+            '--no-build-isolation',
+            '-w',
+            str(directory),
+            place,
+            env={**os.environ, 'SOURCE_DATE_EPOCH': epoch},
+        )
     version = run(*git, '-C', str(ROOT), 'log', '-1', '--format=%H').strip()
     built = max(directory.glob('nova_migcheck-*.whl'), key=lambda path: path.stat().st_mtime)
     write_sbom(built, int(epoch), version)
@@ -76,11 +87,16 @@ def write_sbom(wheel: pathlib.Path, epoch: int, commit: str) -> None:
         pip = (sys.executable, '-m', 'pip', '-q', '--python', python)
         run(*pip, 'install', '--no-compile', str(wheel))
         installed = json.loads(run(*pip, 'inspect'))['installed']
-        document = Document(CreationInfo(
-            'SPDX-2.3', 'SPDXRef-DOCUMENT', wheel.stem,
-            f'https://spdx.org/spdxdocs/{wheel.stem}-{commit}',
-            [Actor(ActorType.TOOL, 'nova-migcheck tools/release.py')],
-            datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).replace(tzinfo=None)))
+        document = Document(
+            CreationInfo(
+                'SPDX-2.3',
+                'SPDXRef-DOCUMENT',
+                wheel.stem,
+                f'https://spdx.org/spdxdocs/{wheel.stem}-{commit}',
+                [Actor(ActorType.TOOL, 'nova-migcheck tools/release.py')],
+                datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).replace(tzinfo=None),
+            )
+        )
         fill(document, sorted(installed, key=name_of), wheel)
     errors = validate_full_spdx_document(document)
     if errors:
@@ -103,36 +119,52 @@ def fill(document: Document, installed: list[dict[str, Any]], wheel: pathlib.Pat
     names = {name_of(each) for each in installed}
     for each in installed:
         name, version = name_of(each), each['metadata']['version']
-        purl = ExternalPackageRef(ExternalPackageRefCategory.PACKAGE_MANAGER, 'purl',
-                                  f'pkg:pypi/{name}@{version}')
-        document.packages.append(Package(
-            identifier(name), name, SpdxNoAssertion(), version=version,
-            files_analyzed=name == OURS,
-            external_references=[purl]))
+        purl = ExternalPackageRef(
+            ExternalPackageRefCategory.PACKAGE_MANAGER, 'purl', f'pkg:pypi/{name}@{version}'
+        )
+        document.packages.append(
+            Package(
+                identifier(name),
+                name,
+                SpdxNoAssertion(),
+                version=version,
+                files_analyzed=name == OURS,
+                external_references=[purl],
+            )
+        )
         for needed in needs(each) & names:
-            document.relationships.append(Relationship(
-                identifier(name), RelationshipType.DEPENDS_ON, identifier(needed)))
+            document.relationships.append(
+                Relationship(identifier(name), RelationshipType.DEPENDS_ON, identifier(needed))
+            )
         if name == OURS:
             document.packages[-1].checksums = [
-                Checksum(ChecksumAlgorithm.SHA256, hashlib.sha256(wheel.read_bytes()).hexdigest())]
+                Checksum(ChecksumAlgorithm.SHA256, hashlib.sha256(wheel.read_bytes()).hexdigest())
+            ]
             document.packages[-1].file_name = wheel.name
             for file in files(pathlib.Path(each['metadata_location'])):
                 document.files.append(file)
-                document.relationships.append(Relationship(
-                    identifier(name), RelationshipType.CONTAINS, file.spdx_id))
+                document.relationships.append(
+                    Relationship(identifier(name), RelationshipType.CONTAINS, file.spdx_id)
+                )
             document.packages[-1].verification_code = calculate_package_verification_code(
-                document.files)
-    document.relationships.append(Relationship(
-        'SPDXRef-DOCUMENT', RelationshipType.DESCRIBES, identifier(OURS)))
+                document.files
+            )
+    document.relationships.append(
+        Relationship('SPDXRef-DOCUMENT', RelationshipType.DESCRIBES, identifier(OURS))
+    )
     document.relationships.sort(
-        key=lambda one: (one.spdx_element_id, str(one.related_spdx_element_id)))
+        key=lambda one: (one.spdx_element_id, str(one.related_spdx_element_id))
+    )
 
 
 def needs(distribution: dict[str, Any]) -> set[str]:
     """Return the names of what a distribution needs on this platform."""
     requirements = map(Requirement, distribution['metadata'].get('requires_dist', ()))
-    return {str(canonicalize_name(each.name)) for each in requirements
-            if each.marker is None or each.marker.evaluate({'extra': ''})}
+    return {
+        str(canonicalize_name(each.name))
+        for each in requirements
+        if each.marker is None or each.marker.evaluate({'extra': ''})
+    }
 
 
 def files(metadata: pathlib.Path) -> Iterator[File]:
@@ -144,9 +176,14 @@ def files(metadata: pathlib.Path) -> Iterator[File]:
             continue
         content = (packages / name).read_bytes()
         shown = name.replace('../../../', '')
-        yield File(f'./{shown}', identifier(f'File-{shown}'), [
-            Checksum(ChecksumAlgorithm.SHA1, hashlib.sha1(content).hexdigest()),
-            Checksum(ChecksumAlgorithm.SHA256, hashlib.sha256(content).hexdigest())])
+        yield File(
+            f'./{shown}',
+            identifier(f'File-{shown}'),
+            [
+                Checksum(ChecksumAlgorithm.SHA1, hashlib.sha1(content).hexdigest()),
+                Checksum(ChecksumAlgorithm.SHA256, hashlib.sha256(content).hexdigest()),
+            ],
+        )
 
 
 if __name__ == '__main__':

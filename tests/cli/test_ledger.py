@@ -15,35 +15,83 @@ UUID = '2f0f1c4e-8a4b-4d0e-9b5e-0c6f5d3d2a11'
 
 
 def line(kind, host, **values):
-    return json.dumps({'v': 1, 'kind': kind, 'time': 1764000000, 'host': host, 'instance': UUID, 'source': 'compute1',
-                       'target': 'compute2', **values}) + '\n'
+    return (
+        json.dumps(
+            {
+                'v': 1,
+                'kind': kind,
+                'time': 1764000000,
+                'host': host,
+                'instance': UUID,
+                'source': 'compute1',
+                'target': 'compute2',
+                **values,
+            }
+        )
+        + '\n'
+    )
 
 
 @pytest.fixture
 def ledgers(tmp_path):
-    """Of both hosts of a migration that the target would have rejected, and that failed; with garbage."""
+    """Of both hosts of a migration that the target would have rejected, and that failed; with
+    garbage.
+    """
     target, source = tmp_path / 'compute2.jsonl', tmp_path / 'compute1.jsonl'
-    target.write_text(line('decision', 'compute2', verdict='rejected', mode='report', rejections=['address address-link-down'])
-                      + '{"kind":' + '\n\0garbage\n' + line('outcome', 'compute2', ended='failed', error='rolled back'))
-    source.write_text(line('decision', 'compute1', verdict='accepted', mode='report', rejections=[])
-                      + line('outcome', 'compute1', ended='failed', error='No route to host'))
+    target.write_text(
+        line(
+            'decision',
+            'compute2',
+            verdict='rejected',
+            mode='report',
+            rejections=['address address-link-down'],
+        )
+        + '{"kind":'
+        + '\n\0garbage\n'
+        + line('outcome', 'compute2', ended='failed', error='rolled back')
+    )
+    source.write_text(
+        line('decision', 'compute1', verdict='accepted', mode='report', rejections=[])
+        + line('outcome', 'compute1', ended='failed', error='No route to host')
+    )
     return [str(target), str(source)]
 
 
 def test_how_often_each_check_was_right(tmp_path, ledgers):
     found = valid('ledger', piped(tmp_path, 'ledger', *ledgers, '-f', 'json').json)
-    assert found == [{'check': 'address', 'decided': 1, 'not tried': 0, 'worked': 0, 'failed': 1, 'words': {'No route to host': 1}}]
+    assert found == [
+        {
+            'check': 'address',
+            'decided': 1,
+            'not tried': 0,
+            'worked': 0,
+            'failed': 1,
+            'words': {'No route to host': 1},
+        }
+    ]
     ran = piped(tmp_path, 'ledger', ledgers[1])
     assert ran.code == 0 and '(accepted)' in ran.out and '1 x No route to host' in ran.out
 
 
 def test_each_migration(tmp_path, ledgers):
     ran = piped(tmp_path, 'ledger', *ledgers, '--migrations', '-f', 'json')
-    assert ran.json == [{'time': 1764000000.0, 'source': 'compute1', 'target': 'compute2', 'instance': UUID, 'verdict': 'rejected',
-                         'rejections': ['address address-link-down'], 'ended': 'failed', 'error': 'No route to host'}]
+    assert ran.json == [
+        {
+            'time': 1764000000.0,
+            'source': 'compute1',
+            'target': 'compute2',
+            'instance': UUID,
+            'verdict': 'rejected',
+            'rejections': ['address address-link-down'],
+            'ended': 'failed',
+            'error': 'No route to host',
+        }
+    ]
     for form in ('csv', 'value'):
         ran = piped(tmp_path, 'ledger', *ledgers, '--migrations', '-f', form)
-        assert ran.code == 0 and '2025-11-24 16:00:00Z' in ran.out and not set('[]{}') & set(ran.out)
+        assert (
+            ran.code == 0 and '2025-11-24 16:00:00Z' in ran.out and not set('[]{}') & set(ran.out)
+        )
 
 
 def test_this_host(tmp_path, nova_conf):
@@ -53,7 +101,9 @@ def test_this_host(tmp_path, nova_conf):
 
 def test_what_all_hosts_have_published(three, tmp_path):
     ran = piped(tmp_path, 'ledger', '--published', conf(three), '-f', 'json')
-    assert ran.code == 0 and all(one['check'] == '(no decision)' for one in valid('ledger', ran.json))
+    assert ran.code == 0 and all(
+        one['check'] == '(no decision)' for one in valid('ledger', ran.json)
+    )
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's decision as a dry run, beside what Nova's own scheduler then does, and nothing is written by it."""
+"""Nova's decision as a dry run, beside what Nova's own scheduler then does, and nothing is written
+by it.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,23 @@ from tests.functional.conftest import HOSTS, STANDARD
 
 CONF = nova.conf.CONF
 # As an operator's nova.conf has them; the endpoint is the fixture's.
-CREDENTIALS = {'placement': {'auth_type': 'admin_token', 'endpoint': 'http://placement.invalid', 'token': 'admin'}}
-FILTERS = {'filter_scheduler': {
-    'available_filters': ['nova.scheduler.filters.all_filters', 'nova_migcheck.scheduler.all_filters'],
-    'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,'
-                       'ServerGroupAffinityFilter,MigrationTargetFilter'}}
+CREDENTIALS = {
+    'placement': {
+        'auth_type': 'admin_token',
+        'endpoint': 'http://placement.invalid',
+        'token': 'admin',
+    }
+}
+FILTERS = {
+    'filter_scheduler': {
+        'available_filters': [
+            'nova.scheduler.filters.all_filters',
+            'nova_migcheck.scheduler.all_filters',
+        ],
+        'enabled_filters': 'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,'
+        'ServerGroupAffinityFilter,MigrationTargetFilter',
+    }
+}
 CLOUD = {**STANDARD, 'conf': {**CREDENTIALS, **FILTERS}}
 
 
@@ -50,9 +64,20 @@ def cloud(cloud: Any) -> Any:
 
 def arguments(*hosts: str, **others: Any) -> argparse.Namespace:
     """What the command line gives."""
-    return argparse.Namespace(**{
-        'hosts': list(hosts), 'to': [], 'without': [], 'at_once': None, 'search': 5.0, 'exclude_check': [], 'report_only': False,
-        'assume_repaired': [], 'cell_timeout': 20.0, **others})
+    return argparse.Namespace(
+        **{
+            'hosts': list(hosts),
+            'to': [],
+            'without': [],
+            'at_once': None,
+            'search': 5.0,
+            'exclude_check': [],
+            'report_only': False,
+            'assume_repaired': [],
+            'cell_timeout': 20.0,
+            **others,
+        }
+    )
 
 
 def plan(*hosts: str, **others: Any) -> Any:
@@ -68,28 +93,42 @@ def ask(server: str) -> Any:
     """What ``explain`` says about a server."""
     found, moving = fleet.read(), fleet.server(server)
     judged = explain.judge(moving, found, found.hosts, CONF.migcheck, time.time())
-    return cli_decision.ask(moving, {host.name: not verdict.accepted for host, verdict in judged}, 20)
+    return cli_decision.ask(
+        moving, {host.name: not verdict.accepted for host, verdict in judged}, 20
+    )
 
 
 def fail(cloud: Any, host: str, *findings: Finding) -> None:
     """What a host has published becomes this."""
     report = published.read(cloud.stats(host))
-    cloud.set_stats(host, published.write(dataclasses.replace(report, time=int(time.time()), findings=findings)))
+    cloud.set_stats(
+        host, published.write(dataclasses.replace(report, time=int(time.time()), findings=findings))
+    )
 
 
 def reserve(cloud: Any, host: str, everything: bool) -> None:
     """Reserve all CPUs of a host in placement, or none."""
-    provider = next(one['uuid'] for one in cloud.placement.get('/resource_providers').body['resource_providers'] if one['name'] == host)
+    provider = next(
+        one['uuid']
+        for one in cloud.placement.get('/resource_providers').body['resource_providers']
+        if one['name'] == host
+    )
     path = f'/resource_providers/{provider}/inventories/VCPU'
     inventory = cloud.placement.get(path).body
     reserved = inventory['total'] if everything else 0
     if inventory['reserved'] != reserved:
-        assert cloud.placement.put(path, {**inventory, 'reserved': reserved}, version='1.26').status == 200
+        assert (
+            cloud.placement.put(path, {**inventory, 'reserved': reserved}, version='1.26').status
+            == 200
+        )
 
 
 @contextlib.contextmanager
 def node(cloud: Any, host: str, **values: Any) -> Iterator[None]:
-    """What stands in the database about a host, which its nova-compute writes only when it thinks that something has changed."""
+    """What stands in the database about a host, which its nova-compute writes only when it thinks
+    that something has changed.
+    """
+
     def write(**what: Any) -> dict[str, Any]:
         with cloud.cell() as context:
             found = objects.ComputeNode.get_by_host_and_nodename(context, host, host)
@@ -98,6 +137,7 @@ def node(cloud: Any, host: str, **values: Any) -> Iterator[None]:
                 setattr(found, name, value)
             found.save()
         return before
+
     before = write(**values)
     try:
         yield
@@ -108,12 +148,14 @@ def node(cloud: Any, host: str, **values: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def disabled(cloud: Any, *hosts: str) -> Iterator[None]:
     """Compute services that take no new servers."""
+
     def switch(off: bool) -> None:
         with cloud.cell() as context:
             for host in hosts:
                 service = objects.Service.get_by_compute_host(context, host)
                 service.disabled = off
                 service.save()
+
     switch(True)
     try:
         yield
@@ -125,7 +167,9 @@ def disabled(cloud: Any, *hosts: str) -> Iterator[None]:
 def group(cloud: Any, policy: str, *servers: str) -> Iterator[None]:
     """A server group, as if the servers had been booted into it."""
     with cloud.cell() as context:
-        made = objects.InstanceGroup(context, name='group', policy=policy, user_id='u', project_id='p', members=list(servers))
+        made = objects.InstanceGroup(
+            context, name='group', policy=policy, user_id='u', project_id='p', members=list(servers)
+        )
         made.create()
     specs = []
     for server in servers:
@@ -150,6 +194,7 @@ def engines() -> Iterator[set[Any]]:
 
     def note(connection: Any, *_args: Any) -> None:
         found.add(connection.engine)
+
     sqlalchemy.event.listen(sqlalchemy.engine.Engine, 'before_cursor_execute', note)
     try:
         yield found
@@ -164,8 +209,17 @@ def contents(databases: Iterable[Any]) -> dict[Any, list[str]]:
         with engine.connect() as connection:
             for table in sqlalchemy.inspect(engine).get_table_names():
                 rows = connection.execute(sqlalchemy.text(f'SELECT * FROM "{table}"')).mappings()
-                found[engine, table] = sorted(repr({name: value for name, value in row.items() if table != 'services' or name not in (
-                    'last_seen_up', 'report_count', 'updated_at')}) for row in rows)
+                found[engine, table] = sorted(
+                    repr(
+                        {
+                            name: value
+                            for name, value in row.items()
+                            if table != 'services'
+                            or name not in ('last_seen_up', 'report_count', 'updated_at')
+                        }
+                    )
+                    for row in rows
+                )
     return found
 
 
@@ -175,13 +229,20 @@ class TestOneServer:
     def test_the_first_is_where_nova_sends_it(self, cloud: Any) -> None:
         server = cloud.server('compute1')
         decided = decision(server)
-        assert decided.ranked == ('compute2', 'compute3', 'compute4', 'compute5') and decided.out == {}
+        assert (
+            decided.ranked == ('compute2', 'compute3', 'compute4', 'compute5') and decided.out == {}
+        )
         assert cloud.live_migrate(server).host == 'compute2'
 
-    def test_each_host_that_is_out_names_who_says_so(self, cloud: Any, unreachable: Finding) -> None:
+    def test_each_host_that_is_out_names_who_says_so(
+        self, cloud: Any, unreachable: Finding
+    ) -> None:
         server, other = cloud.boot('compute1'), cloud.boot('compute3')
-        with disabled(cloud, 'compute2'), group(cloud, 'anti-affinity', server, other), node(
-                cloud, 'compute5', hypervisor_version=1000):
+        with (
+            disabled(cloud, 'compute2'),
+            group(cloud, 'anti-affinity', server, other),
+            node(cloud, 'compute5', hypervisor_version=1000),
+        ):
             reserve(cloud, 'compute4', True)
             try:
                 decided = decision(server)
@@ -190,8 +251,11 @@ class TestOneServer:
                 reserve(cloud, 'compute4', False)
         assert decided.ranked == ()
         assert {host: by for host, (by, _text) in decided.out.items()} == {
-            'compute2': 'ComputeFilter', 'compute3': 'ServerGroupAntiAffinityFilter', 'compute4': 'placement',
-            'compute5': 'conductor'}
+            'compute2': 'ComputeFilter',
+            'compute3': 'ServerGroupAntiAffinityFilter',
+            'compute4': 'placement',
+            'compute5': 'conductor',
+        }
         assert migrated.host == 'compute1'
 
     def test_a_move_takes_from_its_target(self, cloud: Any) -> None:
@@ -206,7 +270,14 @@ class TestOneServer:
                 break
             targets.append(decided.ranked[0])
             undos.append(nova.take(request, decided, decided.ranked[0]))
-        assert targets[:6] == ['compute2', 'compute3', 'compute4', 'compute5', 'compute2', 'compute3']
+        assert targets[:6] == [
+            'compute2',
+            'compute3',
+            'compute4',
+            'compute5',
+            'compute2',
+            'compute3',
+        ]
         assert {by for by, _text in decided.out.values()} == {'placement'}
         while undos:
             undos.pop()()
@@ -218,7 +289,10 @@ class TestOneServer:
         assert nova.request(server).refusal == ''
         cloud.api.post_server_action(server, {'os-stop': {}})
         cloud.database.wait_for(lambda: cloud.instance(server).vm_state == 'stopped', 'stopped')
-        assert 'Cannot live_migrate while the instance is in this state' in nova.request(server).refusal
+        assert (
+            'Cannot live_migrate while the instance is in this state'
+            in nova.request(server).refusal
+        )
         moves = {move.server.uuid: move for move in plan('compute1').moves}
         assert moves[server].verdict == 'cannot' and moves[server].reasons[0].by == 'nova'
 
@@ -231,7 +305,8 @@ class TestOneServer:
             assert said.ranks == {'compute4': 1, 'compute5': 2}
             # Ours says of compute3 itself why not.
             assert {host: (found.subject, found.code) for host, found in said.findings.items()} == {
-                'compute2': ('ComputeFilter', 'nova-refuses')}
+                'compute2': ('ComputeFilter', 'nova-refuses')
+            }
         cloud.set('placement', 'endpoint_override', 'http://127.0.0.1:9')
         said = ask(server)
         assert not said.known and not said.findings and 'placement cannot be asked' in said.text
@@ -241,7 +316,9 @@ class TestOneServer:
         remark = 'placement names no more than 2 hosts'
         assert not any(remark in note for note in plan('compute1').notes)
         cloud.set('scheduler', 'max_placement_results', '2')
-        assert len(decision(server).ranked) < 3 and any(remark in note for note in plan('compute1').notes)
+        assert len(decision(server).ranked) < 3 and any(
+            remark in note for note in plan('compute1').notes
+        )
         assert remark in ask(server).text
         with group(cloud, 'soft-affinity', server, other):
             assert len(decision(server).ranked) == 4 and remark not in ask(server).text
@@ -252,12 +329,16 @@ class TestOneServer:
         with engines() as asked:
             plan('compute1')
         before = contents(asked)
-        assert {'instances', 'allocations', 'request_specs', 'migrations'} <= {table for _engine, table in before}
+        assert {'instances', 'allocations', 'request_specs', 'migrations'} <= {
+            table for _engine, table in before
+        }
         assert len(plan('compute1').of('can')) >= 2
         assert contents(asked) == before
 
     def test_without_credentials_it_says_so(self, cloud: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr(placement, 'CONF', SimpleNamespace(placement=SimpleNamespace(auth_type=None)))
+        monkeypatch.setattr(
+            placement, 'CONF', SimpleNamespace(placement=SimpleNamespace(auth_type=None))
+        )
         cloud.server('compute1')
         made = plan('compute1')
         assert not made.of('can') and not made.of('cannot') and made.of('unknown')
@@ -280,7 +361,11 @@ class TestDrain:
         made = plan('compute1')
         planned = [(move.server.uuid, move.target) for move in made.of('can')]
         assert set(servers) <= set(dict(planned)) and len(planned) == len(made.moves)
-        assert [cloud.instance(server).flavor.memory_mb for server, _target in planned][:3] == [2048, 2048, 512]
+        assert [cloud.instance(server).flavor.memory_mb for server, _target in planned][:3] == [
+            2048,
+            2048,
+            512,
+        ]
         assert 'compute2' not in dict(planned).values() and len(set(dict(planned).values())) > 1
         for server, target in planned:
             assert cloud.live_migrate(server, target).host == target
@@ -298,17 +383,35 @@ class TestDrain:
             fail(cloud, host, dataclasses.replace(unreachable, code='endpoint-refused'))
 
         def of(**others: Any) -> Any:
-            return next(move for move in plan('compute1', **others).moves if move.server.uuid == server)
+            return next(
+                move for move in plan('compute1', **others).moves if move.server.uuid == server
+            )
+
         assert of().target == 'compute2'
         without = of(without=['compute2'])
         assert without.verdict == 'cannot'
         assert {reason.by: reason.hosts for reason in without.reasons} == {
-            'endpoint': ('compute3', 'compute4', 'compute5'), 'plan': ('compute2',)}
-        assert without.reasons[0].code == 'endpoint-refused' and 'connection refused' in without.reasons[0].text
-        for assumed in ({'exclude_check': ['endpoint']}, {'report_only': True}, {'assume_repaired': ['endpoint-refused']}):
+            'endpoint': ('compute3', 'compute4', 'compute5'),
+            'plan': ('compute2',),
+        }
+        assert (
+            without.reasons[0].code == 'endpoint-refused'
+            and 'connection refused' in without.reasons[0].text
+        )
+        for assumed in (
+            {'exclude_check': ['endpoint']},
+            {'report_only': True},
+            {'assume_repaired': ['endpoint-refused']},
+        ):
             assert of(without=['compute2'], **assumed).target in HOSTS[2:], assumed
-        assert of(without=['compute2'], assume_repaired=['compute3:endpoint-refused']).target == 'compute3'
-        assert of(without=['compute2'], assume_repaired=['compute4:endpoint-refused']).target == 'compute4'
+        assert (
+            of(without=['compute2'], assume_repaired=['compute3:endpoint-refused']).target
+            == 'compute3'
+        )
+        assert (
+            of(without=['compute2'], assume_repaired=['compute4:endpoint-refused']).target
+            == 'compute4'
+        )
         assert of(without=['compute2'], exclude_check=['cpu']).target is None
         assert of(to=['compute5'], report_only=True).target == 'compute5'
 
@@ -343,13 +446,28 @@ class _Fleet(NamedTuple):
 def _fleets(draw: Any) -> _Fleet:
     def some() -> frozenset[str]:
         return frozenset(draw(st.lists(st.sampled_from(HOSTS[1:]), unique=True, max_size=2)))
+
     free = draw(st.lists(st.integers(600, 15000), min_size=5, max_size=5, unique=True))
-    policy = draw(st.sampled_from(['', '', 'anti-affinity', 'affinity', 'soft-anti-affinity', 'soft-affinity']))
-    return _Fleet(tuple(free), some(), some(), some(), some(), policy, draw(st.sampled_from([None, None, 'zone2'])))
+    policy = draw(
+        st.sampled_from(
+            ['', '', 'anti-affinity', 'affinity', 'soft-anti-affinity', 'soft-affinity']
+        )
+    )
+    return _Fleet(
+        tuple(free),
+        some(),
+        some(),
+        some(),
+        some(),
+        policy,
+        draw(st.sampled_from([None, None, 'zone2'])),
+    )
 
 
 class _Computes:
-    """The RPC to nova-compute, on the only way to which nothing is refused: what it says is for other tests."""
+    """The RPC to nova-compute, on the only way to which nothing is refused: what it says is for
+    other tests.
+    """
 
     def check_can_live_migrate_destination(self, *_args: Any) -> Any:
         return SimpleNamespace(vifs=[])
@@ -363,7 +481,9 @@ class _Scheduler:
 
     def select_destinations(self, context: Any, spec: Any, uuids: list[str], **kwargs: Any) -> Any:
         try:
-            return self._manager.select_destinations(context, spec_obj=spec.obj_clone(), instance_uuids=uuids, **kwargs)
+            return self._manager.select_destinations(
+                context, spec_obj=spec.obj_clone(), instance_uuids=uuids, **kwargs
+            )
         except oslo_messaging.ExpectedException as e:
             raise e.exc_info[1] from None
 
@@ -377,14 +497,20 @@ class TestAnyFleet:
     def test_the_first_is_always_nova_s(self, cloud: Any, unreachable: Finding) -> None:
         cloud.set('migcheck', 'last_resort_hosts', '0')
         # A host with servers stays in its zone.
-        aggregate = cloud.api.post_aggregate({'aggregate': {'name': 'zone2', 'availability_zone': 'zone2'}})['id']
+        aggregate = cloud.api.post_aggregate(
+            {'aggregate': {'name': 'zone2', 'availability_zone': 'zone2'}}
+        )['id']
         for host in ('compute3', 'compute4', 'compute5'):
             cloud.api.add_host_to_aggregate(aggregate, host)
         server, other = cloud.boot('compute1'), cloud.boot('compute3')
         seen = collections.Counter()
 
-        @settings(max_examples=int(os.environ.get('MIGCHECK_FLEETS', '10')), deadline=None, database=None,
-                  suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=int(os.environ.get('MIGCHECK_FLEETS', '10')),
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(_fleets())
         def check(made: _Fleet) -> None:
             with self._as(cloud, made, server, other, unreachable):
@@ -392,6 +518,7 @@ class TestAnyFleet:
                 first = next((host for host, rank in ranks.items() if rank == 1), None)
                 assert self._really(cloud, server) == first, made
                 seen[first] += 1
+
         try:
             check()
         finally:
@@ -404,10 +531,19 @@ class TestAnyFleet:
         assert len(seen) > 2, seen
 
     @contextlib.contextmanager
-    def _as(self, cloud: Any, made: _Fleet, server: str, other: str, unreachable: Finding) -> Iterator[None]:
+    def _as(
+        self, cloud: Any, made: _Fleet, server: str, other: str, unreachable: Finding
+    ) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for host, free in zip(HOSTS, made.free):
-                stack.enter_context(node(cloud, host, free_ram_mb=free, hypervisor_version=7002000 - (host in made.older)))
+                stack.enter_context(
+                    node(
+                        cloud,
+                        host,
+                        free_ram_mb=free,
+                        hypervisor_version=7002000 - (host in made.older),
+                    )
+                )
             with cloud.cell() as context:
                 spec = objects.RequestSpec.get_by_instance_uuid(context, server)
                 spec.availability_zone = made.zone
@@ -423,15 +559,34 @@ class TestAnyFleet:
     def _really(self, cloud: Any, server: str) -> Optional[str]:
         with cloud.cell() as context:
             pass
-        instance = objects.Instance.get_by_uuid(context, server, expected_attrs=list(releases.INSTANCE))
-        migration = objects.Migration(context, instance_uuid=server, source_compute=instance.host, source_node=instance.node,
-                                      status='accepted', migration_type='live-migration', uuid=str(uuid.uuid4()))
+        instance = objects.Instance.get_by_uuid(
+            context, server, expected_attrs=list(releases.INSTANCE)
+        )
+        migration = objects.Migration(
+            context,
+            instance_uuid=server,
+            source_compute=instance.host,
+            source_node=instance.node,
+            status='accepted',
+            migration_type='live-migration',
+            uuid=str(uuid.uuid4()),
+        )
         migration.create()
         held, _allocations = migrate.replace_allocation_with_migration(context, instance, migration)
         client = report.report_client_singleton()
         task = live_migrate.LiveMigrationTask(
-            context, instance, None, None, None, migration, _Computes(), servicegroup.API(), _Scheduler(cloud.scheduler.manager), client,
-            objects.RequestSpec.get_by_instance_uuid(context, server))
+            context,
+            instance,
+            None,
+            None,
+            None,
+            migration,
+            _Computes(),
+            servicegroup.API(),
+            _Scheduler(cloud.scheduler.manager),
+            client,
+            objects.RequestSpec.get_by_instance_uuid(context, server),
+        )
         try:
             return task._find_destination()[0]
         except exception.NoValidHost:

@@ -46,15 +46,24 @@ def closed() -> int:
 
 
 class TestVolumes:
-    CLOUD = {'cpus': dict.fromkeys(('compute1', 'compute2', 'compute3'), Cpu()),
-             'memory_used': {'compute2': 1024, 'compute3': 2048}, 'debug': True,
-             'conf': {'migcheck': {'checks': 'cpu,attachments,volumes,scripted,scripted_path',
-                                   'probe_timeout': '2'}}}
+    CLOUD = {
+        'cpus': dict.fromkeys(('compute1', 'compute2', 'compute3'), Cpu()),
+        'memory_used': {'compute2': 1024, 'compute3': 2048},
+        'debug': True,
+        'conf': {
+            'migcheck': {
+                'checks': 'cpu,attachments,volumes,scripted,scripted_path',
+                'probe_timeout': '2',
+            }
+        },
+    }
 
     @pytest.fixture
     def server(self, cloud, monkeypatch):
         for host in cloud.hosts.values():
-            host.driver.volume_drivers['nvmeof'] = volumes.LibvirtFakeVolumeDriver(host.driver._host)
+            host.driver.volume_drivers['nvmeof'] = volumes.LibvirtFakeVolumeDriver(
+                host.driver._host
+            )
         server = cloud.boot('compute1')
         cloud.check('compute1')
         yield server
@@ -75,14 +84,20 @@ class TestVolumes:
             if domain.UUIDString() == server and only_with in text:
                 text = text.replace('</devices>', f'{disk}</devices>', 1)
             return text
+
         monkeypatch.setattr(kind, 'XMLDesc', changed)
         hypervisor.tell()
 
     def attach(self, cloud, server, monkeypatch, *ports: int) -> None:
         """Attach a volume by the API, to a guest that has been read before."""
-        info = {'driver_volume_type': 'nvmeof', 'data': {
-            **MARKED, 'target_nqn': 'nqn.2010-10.org.openstack:volume',
-            'portals': [['127.0.0.1', str(port), 'tcp'] for port in ports]}}
+        info = {
+            'driver_volume_type': 'nvmeof',
+            'data': {
+                **MARKED,
+                'target_nqn': 'nqn.2010-10.org.openstack:volume',
+                'portals': [['127.0.0.1', str(port), 'tcp'] for port in ports],
+            },
+        }
         monkeypatch.setitem(cinder.CinderFixture.VOLUME_CONNECTION_INFO, VOLUME, info)
         self.change(cloud, server, monkeypatch, SERIAL, only_with="dev='vdb'")
         cloud.api.post_server_volume(server, {'volumeAttachment': {'volumeId': VOLUME}})
@@ -90,19 +105,28 @@ class TestVolumes:
         def attached() -> bool:
             with cloud.cell() as context:
                 mappings = objects.BlockDeviceMappingList.get_by_instance_uuid(context, server)
-            return any(one.is_volume and one.connection_info and 'kaninchen2' in one.connection_info
-                       for one in mappings)
+            return any(
+                one.is_volume and one.connection_info and 'kaninchen2' in one.connection_info
+                for one in mappings
+            )
+
         cloud.database.wait_for(attached, 'an attached volume')
         cloud.hosts['compute1'].hypervisor.tell()
-        assert "dev='vdb'" in cloud.hosts['compute1'].hypervisor.lookupByUUIDString(server).XMLDesc(0)
+        assert "dev='vdb'" in cloud.hosts['compute1'].hypervisor.lookupByUUIDString(server).XMLDesc(
+            0
+        )
 
     def give(self, cloud, host: str, *secrets: tuple[str, str, str]) -> None:
         cloud.hosts[host].hypervisor.secrets = list(secrets)
         cloud.hosts[host].hypervisor.tell()
 
-    @pytest.mark.parametrize('there, words', [
-        ((), ('is not defined', 'volumes-secret-missing')),
-        (((SECRET, 'client.cinder secret', ''),), ('has no value', 'volumes-secret-empty'))])
+    @pytest.mark.parametrize(
+        'there, words',
+        [
+            ((), ('is not defined', 'volumes-secret-missing')),
+            (((SECRET, 'client.cinder secret', ''),), ('has no value', 'volumes-secret-empty')),
+        ],
+    )
     def test_v1_a_secret(self, cloud, server, monkeypatch, there, words):
         good = (SECRET, 'client.cinder secret', 'kaninchen4')
         self.give(cloud, 'compute1', good)
@@ -120,10 +144,14 @@ class TestVolumes:
         assert (migration.status, migration.host) == ('completed', 'compute3'), migration.texts
         assert cloud.log.lines('nova_migcheck.scheduler', 'compute2', SECRET)
         assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
-        assert 'kaninchen4' not in cloud.log.output + json.dumps([cloud.stats(host) for host in cloud.hosts])
+        assert 'kaninchen4' not in cloud.log.output + json.dumps(
+            [cloud.stats(host) for host in cloud.hosts]
+        )
 
     def test_v1_a_secret_that_the_source_lacks_too(self, cloud, server, monkeypatch):
-        """Cinder names another by now, which Nova will write: the old one was removed everywhere while the guest ran."""
+        """Cinder names another by now, which Nova will write: the old one was removed everywhere
+        while the guest ran.
+        """
         self.change(cloud, server, monkeypatch, RBD)
         cloud.hosts['compute1'].driver._migcheck.reporter._memory.pop('cpu', None)
         cloud.check()
@@ -157,7 +185,9 @@ class TestVolumes:
         self.nothing_leaves(cloud, started, migration.texts)
 
     def nothing_leaves(self, cloud, started, texts: str) -> None:
-        """No marked value is in a process, in what is published or in our log. Nova itself logs some."""
+        """No marked value is in a process, in what is published or in our log. Nova itself logs
+        some.
+        """
         ours = '\n'.join(cloud.log.lines('nova_migcheck'))
         stats = json.dumps([cloud.stats(host) for host in cloud.hosts])
         processes = '\n'.join(f'{words} {told}' for words, told in started)
@@ -171,9 +201,10 @@ class TestVolumes:
 
         def noted(process, args, **kwargs):
             stdin = kwargs.get('stdin')
-            told = os.pread(stdin, 10 ** 6, 0) if isinstance(stdin, int) and stdin >= 0 else b''
+            told = os.pread(stdin, 10**6, 0) if isinstance(stdin, int) and stdin >= 0 else b''
             started.append((f'{args} {kwargs.get("env")}', told.decode()))
             return start(process, args, **kwargs)
+
         monkeypatch.setattr(subprocess.Popen, '__init__', noted)
         return started
 
@@ -184,26 +215,40 @@ class TestVolumes:
             cloud.check('compute1')
             migration = cloud.live_migrate(server, 'compute2')
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
-        assert cloud.log.lines('WARNING', 'nova_migcheck', 'compute2', 'attachments-some-unreachable', str(port))
+        assert cloud.log.lines(
+            'WARNING', 'nova_migcheck', 'compute2', 'attachments-some-unreachable', str(port)
+        )
         self.nothing_leaves(cloud, [], migration.texts)
 
     def decide(self, cloud, server, monkeypatch) -> tuple[int, int]:
-        """Ask compute2's hook; the queries for disks, and the processes with a check of the server."""
+        """Ask compute2's hook; the queries for disks, and the processes with a check of the server.
+        """
         rounds: list[Any] = []
         run = runner.Runner.run
-        monkeypatch.setattr(runner.Runner, 'run', lambda one, settings, *words: (
-            rounds.append(list(settings)), run(one, settings, *words))[1])
+        monkeypatch.setattr(
+            runner.Runner,
+            'run',
+            lambda one, settings, *words: (
+                rounds.append(list(settings)),
+                run(one, settings, *words),
+            )[1],
+        )
         host = cloud.hosts['compute2']
         with cloud.cell() as context:
             source = base.obj_to_primitive(
-                objects.ComputeNode.get_by_host_and_nodename(context, 'compute1', 'compute1'))
+                objects.ComputeNode.get_by_host_and_nodename(context, 'compute1', 'compute1')
+            )
             with per_host.running_for(host), cloud.database.queries() as queries:
                 host.driver._migcheck.destination.decide(context, cloud.instance(server), source)
-        return (len([one for one in queries if 'FROM block_device_mapping' in one]),
-                len([names for names in rounds if 'attachments' in names]))
+        return (
+            len([one for one in queries if 'FROM block_device_mapping' in one]),
+            len([names for names in rounds if 'attachments' in names]),
+        )
 
     def test_what_it_costs(self, cloud, server, monkeypatch):
-        """A server without volumes costs no query and no probe; one that has some costs one of each."""
+        """A server without volumes costs no query and no probe; one that has some costs one of
+        each.
+        """
         cloud.check('compute1', 'compute2')
         assert self.decide(cloud, server, monkeypatch) == (0, 0)
         with listening() as port:
@@ -211,9 +256,14 @@ class TestVolumes:
             cloud.check('compute1')
             assert self.decide(cloud, server, monkeypatch) == (1, 1)
 
-    def test_where_the_needs_are_not_known_the_volumes_are_looked_at(self, cloud, server, monkeypatch):
+    def test_where_the_needs_are_not_known_the_volumes_are_looked_at(
+        self, cloud, server, monkeypatch
+    ):
         stats = cloud.stats('compute1')
-        cloud.set_stats('compute1', {key: value for key, value in stats.items() if not key.startswith('migcheck')})
+        cloud.set_stats(
+            'compute1',
+            {key: value for key, value in stats.items() if not key.startswith('migcheck')},
+        )
         assert self.decide(cloud, server, monkeypatch) == (1, 0)
 
     def test_a_conductor_that_fails_lets_it_through(self, cloud, server, monkeypatch):
@@ -223,7 +273,9 @@ class TestVolumes:
 
             def broken(*_words):
                 raise RuntimeError('the database is gone')
+
             from nova_migcheck.compute import arrival
+
             monkeypatch.setattr(arrival.Disks, 'mappings', broken)
             migration = cloud.live_migrate(server, 'compute2')
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target's own libvirt is asked: what it refuses, a real migration fails at; rows L1 to L3, M1, M3, M4, V1 and their healthy twins."""
+"""The target's own libvirt is asked: what it refuses, a real migration fails at; rows L1 to L3, M1,
+M3, M4, V1 and their healthy twins.
+"""
 
 from __future__ import annotations
 
@@ -60,21 +62,41 @@ class Cloud:
             subprocess.run(['cp', '-a', str(self.source.root / 'cache'), str(known)], check=True)
             for file in known.glob('qemu/capabilities/*.xml'):
                 file.write_text(change(file.read_text()))
-        self.target = LibvirtHost(self.hosts.target, cache=known if known.exists() else self.source.root / 'cache', **options)
+        self.target = LibvirtHost(
+            self.hosts.target,
+            cache=known if known.exists() else self.source.root / 'cache',
+            **options,
+        )
         return self._cleanup.enter_context(self.target)
 
     def ask(self, user: int = 0, **options: Any) -> list[Finding]:
         """What the transport check says, without what is well of names and ports."""
-        found = self.hosts.transport('10.66.0.12', server=self.guest, user=user, timeout=5.0, ask_target='auto',
-                                     connection_uri=self.source.uri, virt_type='qemu', **options)
-        return [one for one in found.findings if one.outcome is not Outcome.OK or one.detail.startswith('libvirt ')]
+        found = self.hosts.transport(
+            '10.66.0.12',
+            server=self.guest,
+            user=user,
+            timeout=5.0,
+            ask_target='auto',
+            connection_uri=self.source.uri,
+            virt_type='qemu',
+            **options,
+        )
+        return [
+            one
+            for one in found.findings
+            if one.outcome is not Outcome.OK or one.detail.startswith('libvirt ')
+        ]
 
     def migrate(self, uri: str = 'qemu+tcp://10.66.0.12/system') -> str:
         """What libvirt says of the migration; '' when it arrives."""
         import libvirt
+
         try:
             self.source.connect().lookupByUUIDString(self.guest).migrateToURI3(
-                uri, {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.66.0.12'}, libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER)
+                uri,
+                {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.66.0.12'},
+                libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER,
+            )
         except libvirt.libvirtError as error:
             return str(error)
         return ''
@@ -110,14 +132,18 @@ def test_a_pair_that_fits(cloud: Cloud) -> None:
     cloud.listen()
     cloud.start()
     (fine,) = cloud.ask()
-    assert fine.outcome is Outcome.OK and fine.detail.endswith('lets this host in, and accepts the guest')
+    assert fine.outcome is Outcome.OK and fine.detail.endswith(
+        'lets this host in, and accepts the guest'
+    )
     assert not cloud.migrate()
 
 
 def test_never(cloud: Cloud) -> None:
     cloud.listen(_without_type)
     cloud.start()
-    assert not cloud.hosts.transport('10.66.0.12', server=cloud.guest, connection_uri=cloud.source.uri).text
+    assert not cloud.hosts.transport(
+        '10.66.0.12', server=cloud.guest, connection_uri=cloud.source.uri
+    ).text
 
 
 def test_without_a_guest(cloud: Cloud) -> None:
@@ -129,6 +155,7 @@ def test_without_a_guest(cloud: Cloud) -> None:
 
 # M1, M3, M4: the guest.
 
+
 def _without_type(text: str) -> str:
     """QEMU has neither the newest type of i440fx nor the alias that led to it."""
     name = re.search(r"name='(pc-i440fx-[\d.]+)'[^>]*alias='pc'", text)
@@ -139,7 +166,13 @@ def _without_type(text: str) -> str:
 def test_machine_type(cloud: Cloud) -> None:
     cloud.listen(_without_type)
     cloud.start()
-    assert_refused(cloud.ask(), 'transport-guest-refused', cloud.migrate(), 'does not support machine type', 'pc-i440fx-')
+    assert_refused(
+        cloud.ask(),
+        'transport-guest-refused',
+        cloud.migrate(),
+        'does not support machine type',
+        'pc-i440fx-',
+    )
 
 
 def test_video(cloud: Cloud) -> None:
@@ -164,23 +197,31 @@ def test_host_uuid(cloud: Cloud) -> None:
     assert_refused(cloud.ask(), 'transport-same-uuid', cloud.migrate(), 'the same host', uuid[1])
 
 
-# V1: the secret of a root disk in rbd, which Nova does not write anew. A volume's comes with its own connection.
+# V1: the secret of a root disk in rbd, which Nova does not write anew. A volume's comes with its
+# own connection.
 
 SECRET = 'b5b8c5f5-7a0a-4c0e-9b0a-5d5f0c0b0a09'
-ON_RBD = GUEST.replace('<memballoon', f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/>
+ON_RBD = GUEST.replace(
+    '<memballoon',
+    f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/>
 <auth username='nova'><secret type='ceph' uuid='{SECRET}'/></auth>
 <source protocol='rbd' name='vms/disk'><host name='192.0.2.9' port='6789'/></source><target dev='vda' bus='virtio'/>{{serial}}</disk>
-<memballoon""")
+<memballoon""",
+)
 
 
 def _secret(node: LibvirtHost, value: bool = True) -> None:
     made = node.connect().secretDefineXML(
-        f"<secret ephemeral='no' private='yes'><uuid>{SECRET}</uuid><usage type='ceph'><name>client.nova</name></usage></secret>")
+        f"<secret ephemeral='no' private='yes'><uuid>{SECRET}</uuid><usage type='ceph'><name>client.nova</name></usage></secret>"
+    )
     if value:
         made.setValue(b'a marked value')
 
 
-@pytest.mark.parametrize('there, words', [(None, 'no secret with matching uuid'), (False, 'does not have a value'), (True, '')])
+@pytest.mark.parametrize(
+    'there, words',
+    [(None, 'no secret with matching uuid'), (False, 'does not have a value'), (True, '')],
+)
 def test_secret_of_the_root_disk(cloud: Cloud, there: Optional[bool], words: str) -> None:
     target = cloud.listen()
     _secret(cloud.source)
@@ -200,7 +241,8 @@ def test_secret_of_a_volume(cloud: Cloud) -> None:
     assert dryrun.refusal(target.connect(), cloud.source.connect(), dryrun.portable(xml)) == ''
 
 
-# What Nova writes anew for the target, which has none of it: no such processors, nodes, devices, bridges, files.
+# What Nova writes anew for the target, which has none of it: no such processors, nodes, devices,
+# bridges, files.
 
 REWRITTEN = """<domain type='qemu'><name>instance-00000007</name><uuid>6d5c4b3a-0000-4000-8000-000000000007</uuid>
 <metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'><nova:name>web</nova:name></nova:instance></metadata>
@@ -231,7 +273,16 @@ def test_what_nova_rewrites_is_left_out(cloud: Cloud) -> None:
     """As it is, libvirt 9.0 does not even survive it: see dryrun.py."""
     target = cloud.listen()
     xml = dryrun.portable(REWRITTEN)
-    for gone in ('interface', 'hostdev', 'nodeset', 'cpuset', 'nova:', 'encryption', '192.0.2.77:10000', 'amx-tile'):
+    for gone in (
+        'interface',
+        'hostdev',
+        'nodeset',
+        'cpuset',
+        'nova:',
+        'encryption',
+        '192.0.2.77:10000',
+        'amx-tile',
+    ):
         assert gone not in xml
     for _ in range(50):
         target.connect().domainXMLToNative('qemu-argv', xml)
@@ -245,15 +296,20 @@ def test_what_the_source_refuses_too_says_nothing(cloud: Cloud) -> None:
 
 # L1: SASL.
 
+
 def _password(cloud: Cloud, password: str, section: str = '10.66.0.12', user: str = 'nova') -> None:
-    cloud.hosts.source.write('/root/.config/libvirt/auth.conf', f"""
+    cloud.hosts.source.write(
+        '/root/.config/libvirt/auth.conf',
+        f"""
 [credentials-nova]
 authname={user}
 password={password}
 
 [auth-libvirt-{section}]
 credentials=nova
-""", '600')
+""",
+        '600',
+    )
 
 
 SASL: Any = {'mechanisms': 'digest-md5', 'users': {'nova': 'good'}}
@@ -297,22 +353,31 @@ def test_sasl_of_libvirtd_that_another_user_cannot_read(cloud: Cloud) -> None:
 
 # L2: ssh.
 
+
 class Sshd:
     """An sshd beside the target's libvirtd, for root with the source's key."""
 
     def __init__(self, cloud: Cloud, target: LibvirtHost, cleanup: contextlib.ExitStack) -> None:
         self.cloud, root = cloud, target.root
         for name in ('host', 'user', 'other'):
-            subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', f'{root}/{name}'], check=True)
-        self.keys = {name: (root / f'{name}.pub').read_text().strip() for name in ('host', 'user', 'other')}
+            subprocess.run(
+                ['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', f'{root}/{name}'], check=True
+            )
+        self.keys = {
+            name: (root / f'{name}.pub').read_text().strip() for name in ('host', 'user', 'other')
+        }
         (root / 'allowed').write_text(self.keys['user'] + '\n')
         (root / 'sshd.conf').write_text(
             f'ListenAddress 10.66.0.12\nHostKey {root}/host\nAuthorizedKeysFile {root}/allowed\nStrictModes no\nUsePAM no\n'
-            f'PermitRootLogin yes\nPidFile none\nPasswordAuthentication no\n')
+            f'PermitRootLogin yes\nPidFile none\nPasswordAuthentication no\n'
+        )
         pid = (root / 'libvirtd.pid').read_text().strip()
         inside = ['nsenter', '--target', pid, '--net', '--mount', '--uts', '--']
         subprocess.run([*inside, 'mkdir', '-p', '/run/sshd'], check=True)
-        process = subprocess.Popen([*inside, '/usr/sbin/sshd', '-D', '-e', '-f', str(root / 'sshd.conf')], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*inside, '/usr/sbin/sshd', '-D', '-e', '-f', str(root / 'sshd.conf')],
+            stderr=subprocess.DEVNULL,
+        )
         cleanup.callback(process.wait, 10)
         cleanup.callback(process.terminate)
         self.trust('host')
@@ -320,13 +385,17 @@ class Sshd:
 
     def trust(self, name: str = '', hashed: bool = False) -> None:
         """Put a host key for the target into known_hosts; none if it has no name."""
-        self.cloud.hosts.source.write('/root/.ssh/known_hosts', f'10.66.0.12 {self.keys[name]}\n' if name else '')
+        self.cloud.hosts.source.write(
+            '/root/.ssh/known_hosts', f'10.66.0.12 {self.keys[name]}\n' if name else ''
+        )
         if hashed:
             self.cloud.hosts.source.run('ssh-keygen', '-q', '-H', '-f', '/root/.ssh/known_hosts')
 
     def use(self, key: str) -> None:
         assert self.cloud.target is not None
-        self.cloud.hosts.source.write('/root/.ssh/id_ed25519', (self.cloud.target.root / key).read_text(), '600')
+        self.cloud.hosts.source.write(
+            '/root/.ssh/id_ed25519', (self.cloud.target.root / key).read_text(), '600'
+        )
 
 
 @pytest.fixture
@@ -353,7 +422,12 @@ def test_ssh_host_key(cloud: Cloud, sshd: Sshd, key: str) -> None:
     """Unknown, or changed."""
     cloud.start()
     sshd.trust(key)
-    assert_refused(cloud.ask(**SSH), 'transport-login-refused', cloud.migrate(SSH_URI), 'Host key verification failed')
+    assert_refused(
+        cloud.ask(**SSH),
+        'transport-login-refused',
+        cloud.migrate(SSH_URI),
+        'Host key verification failed',
+    )
 
 
 @pytest.mark.parametrize('key', ['', 'other'])

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we refuse is what libvirt refuses, between two real ones: secrets (V1) and leftovers (V4), and their neighbours."""
+"""What we refuse is what libvirt refuses, between two real ones: secrets (V1) and leftovers (V4),
+and their neighbours.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ pytestmark = [
 ]
 
 REGISTRY = Registry([VolumesCheck])
-SERVER, OTHER, NAME = 'aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000001', 'instance-0000002a'
+SERVER, OTHER, NAME = (
+    'aaaaaaaa-0000-4000-8000-000000000001',
+    'bbbbbbbb-0000-4000-8000-000000000001',
+    'instance-0000002a',
+)
 SECRET = '5c1f8a2e-0000-4000-8000-000000000001'
 GUEST = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
@@ -50,7 +56,9 @@ def source(cache: pathlib.Path) -> Iterator[libvirtd.Libvirtd]:
 
 
 @pytest.fixture(scope='module')
-def target(source: libvirtd.Libvirtd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[libvirtd.Libvirtd]:
+def target(
+    source: libvirtd.Libvirtd, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[libvirtd.Libvirtd]:
     copy = tmp_path_factory.mktemp('target') / 'cache'
     shutil.copytree(source.root / 'cache', copy)
     with libvirtd.Libvirtd('node2', cache=copy) as node:
@@ -86,8 +94,11 @@ def foreseen(conn: Any) -> list[str]:
 
 
 def said(conn: Any) -> str:
-    """What libvirt says of it, when it has to start it; rbd itself may not be there, which comes later."""
+    """What libvirt says of it, when it has to start it; rbd itself may not be there, which comes
+    later.
+    """
     import libvirt
+
     with pytest.raises(libvirt.libvirtError) as raised:
         conn.createXML(GUEST.format(name=NAME, uuid=SERVER, disk=RBD))
     return str(raised.value)
@@ -125,6 +136,7 @@ def left(conn: Any) -> list[str]:
 def migrated(source: libvirtd.Libvirtd, conn: Any) -> str:
     """What libvirt says of a migration, '' if the guest arrives."""
     import libvirt
+
     domain = source.connect().createXML(GUEST.format(name=NAME, uuid=SERVER, disk=''))
     try:
         try:
@@ -158,7 +170,9 @@ def test_v4_it_is_active(source: libvirtd.Libvirtd, conn: Any) -> None:
 
 @pytest.mark.parametrize('name, number', [('another', SERVER), (NAME, OTHER)])
 @pytest.mark.parametrize('running', [False, True])
-def test_v4_another(source: libvirtd.Libvirtd, conn: Any, name: str, number: str, running: bool) -> None:
+def test_v4_another(
+    source: libvirtd.Libvirtd, conn: Any, name: str, number: str, running: bool
+) -> None:
     xml = GUEST.format(name=name, uuid=number, disk='')
     conn.createXML(xml) if running else conn.defineXML(xml)
     assert left(conn) == ['volumes-domain-other']

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian's own Nova in a scratch root: RabbitMQ, libvirtd, nova-conductor, nova-scheduler and nova-compute, on SQLite.
 
-It has a network of its own. Keystone is missing, and of placement there is only the document by which Nova looks whether it is there:
+It has a network of its own. Keystone is missing, and of placement there is only the document by
+which Nova looks whether it is there:
 Nova stores a host's record, with its report, before it tells placement of it.
 """
 
@@ -15,7 +16,14 @@ from tests import roots
 from tests.packages.scratch import Scratch
 
 #: What the root has besides: Debian's Nova.
-PACKAGES = ('nova-compute-qemu', 'nova-compute', 'nova-scheduler', 'nova-conductor', 'rabbitmq-server', 'iproute2')
+PACKAGES = (
+    'nova-compute-qemu',
+    'nova-compute',
+    'nova-scheduler',
+    'nova-conductor',
+    'rabbitmq-server',
+    'iproute2',
+)
 
 _NOVA_CONF = """\
 [DEFAULT]
@@ -45,11 +53,19 @@ check_interval = 10
 _COMPUTE_CONF = '[DEFAULT]\ncompute_driver = {driver}\n[libvirt]\nvirt_type = qemu\n'
 
 #: nova.conf and nova-compute.conf, without the plugin and with it.
-PLAIN = (_NOVA_CONF.format(filters='enabled_filters = ComputeFilter'), _COMPUTE_CONF.format(driver='libvirt.LibvirtDriver'))
-ENABLED = (_NOVA_CONF.format(filters="""\
+PLAIN = (
+    _NOVA_CONF.format(filters='enabled_filters = ComputeFilter'),
+    _COMPUTE_CONF.format(driver='libvirt.LibvirtDriver'),
+)
+ENABLED = (
+    _NOVA_CONF.format(
+        filters="""\
 available_filters = nova.scheduler.filters.all_filters
 available_filters = nova_migcheck.scheduler.all_filters
-enabled_filters = ComputeFilter,MigrationTargetFilter"""), _COMPUTE_CONF.format(driver='migcheck.LibvirtDriver'))
+enabled_filters = ComputeFilter,MigrationTargetFilter"""
+    ),
+    _COMPUTE_CONF.format(driver='migcheck.LibvirtDriver'),
+)
 
 _UP = r"""
 as_nova() { runuser -u nova -- "$@"; }
@@ -58,7 +74,8 @@ hostname node1
 echo '127.0.0.1 localhost node1' >/etc/hosts
 mkdir -p /run/libvirt /var/lib/nova/tmp
 chown nova /var/lib/nova/tmp
-# Debian's asks polkit, for which it needs systemd; who is in the group may connect by Debian's rule, too.
+# Debian's asks polkit, for which it needs systemd; who is in the group may connect by Debian's
+# rule, too.
 printf 'auth_unix_rw = "none"\nunix_sock_group = "libvirt"\nunix_sock_rw_perms = "0770"\n' >/srv/libvirtd.conf
 libvirtd --daemon --config /srv/libvirtd.conf
 virtlogd --daemon
@@ -87,18 +104,24 @@ class Node:
 
     def run(self, script: str) -> str:
         """Run the lines of a shell on it."""
-        return self._scratch.run('nsenter', '--target', self._pid, '--net', '--uts', '--', 'sh', '-euc', script)
+        return self._scratch.run(
+            'nsenter', '--target', self._pid, '--net', '--uts', '--', 'sh', '-euc', script
+        )
 
     def configure(self, files: tuple[str, str]) -> None:
         for name, text in zip(('nova.conf', 'nova-compute.conf'), files):
             self._scratch.write(f'/etc/nova/{name}', text)
 
     def begin(self, service: str) -> None:
-        self.run(f'HOME=/var/lib/nova setpriv --reuid nova --regid nova --init-groups {service} '
-                 f'>/var/log/nova/{service}.out 2>&1 & echo $! >/run/{service}.pid')
+        self.run(
+            f'HOME=/var/lib/nova setpriv --reuid nova --regid nova --init-groups {service} '
+            f'>/var/log/nova/{service}.out 2>&1 & echo $! >/run/{service}.pid'
+        )
 
     def end(self, service: str) -> None:
-        self.run(f'pid=$(cat /run/{service}.pid); kill -9 $pid || true; while [ -e /proc/$pid ]; do sleep 0.2; done')
+        self.run(
+            f'pid=$(cat /run/{service}.pid); kill -9 $pid || true; while [ -e /proc/$pid ]; do sleep 0.2; done'
+        )
 
     def said(self, service: str) -> str:
         return (self._scratch.path / f'var/log/nova/{service}.out').read_text(errors='replace')
@@ -107,7 +130,9 @@ class Node:
         """What the service has logged, once each of these words is in it."""
         end = time.monotonic() + seconds
         while not all(word in self.said(service) for word in words):
-            assert time.monotonic() < end, f'{service} did not say {words}:\n{self.said(service)[-6000:]}'
+            assert time.monotonic() < end, (
+                f'{service} did not say {words}:\n{self.said(service)[-6000:]}'
+            )
             time.sleep(0.5)
         return self.said(service)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Debian root in which all may be changed: what is written there goes to memory and is gone at the end."""
+"""A Debian root in which all may be changed: what is written there goes to memory and is gone at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,20 @@ class Scratch:
         assert done.returncode == 0, f'{words}: {done.stdout[-6000:]}'
         return done.stdout
 
-    def attempt(self, *words: str, timeout: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:
+    def attempt(
+        self, *words: str, timeout: float = 900, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command that may fail. Its two outputs are one."""
-        return subprocess.run([*self._enter, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=timeout, check=False, env=_environment(environment))
+        return subprocess.run(
+            [*self._enter, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=_environment(environment),
+        )
 
     def shell(self, script: str, timeout: float = 900, **environment: str) -> str:
         """Run the lines of a shell, each of which must succeed."""
@@ -38,9 +50,16 @@ class Scratch:
 
     @contextlib.contextmanager
     def begun(self, *words: str, until: str) -> Iterator[str]:
-        """Begin what goes on, and wait for a line of its output. Its process, as the root sees it."""
-        with subprocess.Popen([*self._enter, 'sh', '-c', 'echo $$; exec "$@"', 'sh', *words], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment({})) as process:
+        """Begin what goes on, and wait for a line of its output. Its process, as the root sees it.
+        """
+        with subprocess.Popen(
+            [*self._enter, 'sh', '-c', 'echo $$; exec "$@"', 'sh', *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment({}),
+        ) as process:
             assert process.stdout is not None
             pid = process.stdout.readline().strip()
             said = ''
@@ -67,10 +86,16 @@ def _environment(more: dict[str, str]) -> dict[str, str]:
 def scratch(root: roots.Root) -> Iterator[Scratch]:
     """Begin with what the root has now."""
     words = root.inside('sh', '-c', 'echo ready; exec sleep infinity', scratch=True)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=_environment({})) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=_environment({})
+    ) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == 'ready\n'
-            child = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()[0]
+            child = (
+                pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
+                .read_text()
+                .split()[0]
+            )
             yield Scratch(int(child))
         finally:
             process.kill()

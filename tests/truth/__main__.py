@@ -38,14 +38,18 @@ def work(arguments: argparse.Namespace) -> int:
     print('\n' + table.text(trials))
     for trial in trials:
         if trial.kind:
-            print(f'\n{trial}\n  {why(trial) or "not explained"}\n  again: ./run truth --world "{trial.world}"')
+            print(
+                f'\n{trial}\n  {why(trial) or "not explained"}\n  again: ./run truth --world "{trial.world}"'
+            )
     if arguments.rst:
         pathlib.Path(arguments.rst).write_text(table.page(trials, arguments.seed))
     return 1 if table.unexplained(trials) or not trials else 0
 
 
 def run(worlds: Iterable[World], probes: Probes, jobs: int) -> Iterator[Trial]:
-    """Try several at a time. A disagreement is tried again by itself, and made as small as it can be while it lasts."""
+    """Try several at a time. A disagreement is tried again by itself, and made as small as it can
+    be while it lasts.
+    """
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         tried = list(pool.map(lambda world: _told(attempt(world, probes)), worlds))
     for trial in tried:
@@ -75,7 +79,10 @@ def _worlds(arguments: argparse.Namespace) -> Iterator[World]:
     elif arguments.singles:
         yield from (World.single(state) for states in GROUPS.values() for state in states[1:])
     else:
-        yield from (World.draw(arguments.seed, number) for number in range(arguments.first, arguments.first + arguments.worlds))
+        yield from (
+            World.draw(arguments.seed, number)
+            for number in range(arguments.first, arguments.first + arguments.worlds)
+        )
 
 
 if __name__ == '__main__':

@@ -26,7 +26,9 @@ def _nothing(*_values: Any) -> tuple[()]:
 # World -> what is broken. No other check sees these faults.
 BROKEN: dict[str, Any] = {
     'post-copy=other-user': mock.patch.object(machines, 'between', _nothing),
-    'cpu=Westmere-without-aes-on-target': mock.patch.object(ours, '_compared', lambda *_values: cpus.Comparison(cpus.COMPATIBLE)),
+    'cpu=Westmere-without-aes-on-target': mock.patch.object(
+        ours, '_compared', lambda *_values: cpus.Comparison(cpus.COMPATIBLE)
+    ),
     'firewall=qemu-rejected': mock.patch.object(ours, '_path', lambda *_values: []),
     'disk=shared-missing': mock.patch.object(storages, '_is_fact', lambda fact: False),
 }

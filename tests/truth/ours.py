@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we say of a migration: the rounds of both hosts, the path, and the decisions, as nova-compute makes them."""
+"""What we say of a migration: the rounds of both hosts, the path, and the decisions, as
+nova-compute makes them.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class HostChecks(Check):
 class Said:
     """What was said.
 
-    :ivar verdict: ``accepted``, ``rejected``, or ``unknown``: accepted, with a finding that it is not known
+    :ivar verdict: ``accepted``, ``rejected``, or ``unknown``: accepted, with a finding that it
+    is not known
     :ivar checks: names of the checks that reject
     :ivar texts: of what rejects, or else of what warns
     """
@@ -64,26 +67,43 @@ class Said:
         findings = verdict.rejections or verdict.warnings
         unknown = any(one.outcome is Outcome.UNKNOWN for one in verdict.warnings)
         word = 'rejected' if verdict.rejections else 'unknown' if unknown else 'accepted'
-        named = verdict.rejections or tuple(one for one in verdict.warnings if one.outcome is Outcome.UNKNOWN)
-        return cls(word, tuple(sorted({one.check for one in named})), tuple(sorted({one.code for one in named})),
-                   tuple(str(one) for one in findings))
+        named = verdict.rejections or tuple(
+            one for one in verdict.warnings if one.outcome is Outcome.UNKNOWN
+        )
+        return cls(
+            word,
+            tuple(sorted({one.check for one in named})),
+            tuple(sorted({one.code for one in named})),
+            tuple(str(one) for one in findings),
+        )
 
 
 def ask(stage: Stage) -> Said:
-    """Return what would be said of the guest's migration, in ``mode = enforce`` with all other options as they are by default."""
+    """Return what would be said of the guest's migration, in ``mode = enforce`` with all other
+    options as they are by default.
+    """
     policies = Policies(CHECKS)
     source, target = (_report(stage, name) for name in (SOURCE, TARGET))
     now = time.time()
     # The filter and the target decide alike; the target asks its own libvirt, too.
     used = source.guest(stage.uuid)
     compared = _compared(stage, used, target) if used is not None else None
-    guest = Guest(used, frozenset({'local-disk'} if stage.plan.disk else ()), requirements=source.needs.of(stage.uuid))
+    guest = Guest(
+        used,
+        frozenset({'local-disk'} if stage.plan.disk else ()),
+        requirements=source.needs.of(stage.uuid),
+    )
     verdict = judge(guest, source, target, now, policies, compared, TARGET)
     # The source.
     registry = loading.of(CHECKS)
     domain = cpuxml.parse(stage.libvirts[SOURCE].conn.lookupByUUIDString(stage.uuid).XMLDesc())
-    verdict += settle([*registry.compare(registry.needs(domain), target.common), *registry.leaves(domain, Server(), target.common)],
-                      policies)
+    verdict += settle(
+        [
+            *registry.compare(registry.needs(domain), target.common),
+            *registry.leaves(domain, Server(), target.common),
+        ],
+        policies,
+    )
     return Said.of(verdict + settle(_path(stage, target), policies))
 
 
@@ -93,17 +113,26 @@ def _report(stage: Stage, name: str) -> Report:
     entries = {one: loading.load(CHECKS)[one].entry for one in registry.needing}
     settings = dataclasses.replace(_settings(stage, name), guests=entries)
     found = stage.spaces[name].check(f'{_HERE}:HostChecks', settings)
-    report = published.read(published.write(reports.build(time.time(), found.findings, found.facts, registry)))
+    report = published.read(
+        published.write(reports.build(time.time(), found.findings, found.facts, registry))
+    )
     assert report is not None
     return report
 
 
 def _settings(stage: Stage, name: str, target: Optional[Mapping[str, Any]] = None) -> Settings:
-    options = {'connection_uri': stage.libvirts[name].uri, 'my_ip': stage.plan.address(name, 'mgmt0'),
-               'ask_target': 'auto', **stage.plan.hosts[name].nova}
+    options = {
+        'connection_uri': stage.libvirts[name].uri,
+        'my_ip': stage.plan.address(name, 'mgmt0'),
+        'ask_target': 'auto',
+        **stage.plan.hosts[name].nova,
+    }
     path = options.pop('instances_path', INSTANCES)
     settings = two_hosts.settings(name, target=target, timeout=TIMEOUT, **options)
-    groups = {**settings.options, 'DEFAULT': {**settings.options['DEFAULT'], 'instances_path': path}}
+    groups = {
+        **settings.options,
+        'DEFAULT': {**settings.options['DEFAULT'], 'instances_path': path},
+    }
     return dataclasses.replace(settings, options=groups)
 
 
@@ -117,6 +146,9 @@ def _compared(stage: Stage, used: cpus.Cpu, target: Report) -> cpus.Comparison:
     """Return what the target finds about the CPU when it asks its libvirt."""
     # It imports nova, which the other parts do without.
     from nova_migcheck.compute.destination import Destination
+
     asks: Any = types.SimpleNamespace(get_connection=lambda: stage.libvirts[TARGET].conn)
     none: Any = None
-    return Destination(none, asks, Policies(CHECKS), none, none, none, none)._compare_here(used, target, none)
+    return Destination(none, asks, Policies(CHECKS), none, none, none, none)._compare_here(
+        used, target, none
+    )

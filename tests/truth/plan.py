@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 SOURCE, TARGET = 'node1', 'node2'
 NAMES = (SOURCE, TARGET)
 INSTANCES = '/mnt/instances'
-_NETWORKS = {4: {'mgmt0': '10.66.0.{}', 'mig0': '10.77.0.{}'}, 6: {'mgmt0': 'fd66::{}', 'mig0': 'fd77::{}'}}
+_NETWORKS = {
+    4: {'mgmt0': '10.66.0.{}', 'mig0': '10.77.0.{}'},
+    6: {'mgmt0': 'fd66::{}', 'mig0': 'fd77::{}'},
+}
 _NUMBERS = {SOURCE: 11, TARGET: 12}
 
 _AUTHORITY = certificates.authority()
@@ -52,7 +55,8 @@ class Plan:
 
     :ivar intended: the interface that the operator has said is intended, '' if none was said
     :ivar mtu: of the migration network's interfaces, by host
-    :ivar largest: the largest packet that the switch of the migration network lets pass, None for no limit
+    :ivar largest: the largest packet that the switch of the migration network lets pass, None
+    for no limit
     :ivar disk: whether the guest has a disk in the instances directory
     :ivar machine: the guest's machine type
     :ivar cpu: the guest's <cpu>
@@ -91,7 +95,11 @@ class Plan:
     def address(self, host: str, interface: str, family: int = 0) -> str:
         """The address of a host on an interface."""
         text = _NETWORKS[family or self.family][interface].format(_NUMBERS[host])
-        return text.replace('10.77.0.', '10.66.0.1') if self.one_subnet and interface == 'mig0' else text
+        return (
+            text.replace('10.77.0.', '10.66.0.1')
+            if self.one_subnet and interface == 'mig0'
+            else text
+        )
 
     def nobody(self) -> str:
         """An address of the migration network that no host has."""
@@ -127,11 +135,16 @@ class Plan:
         """Write the hosts files: each host knows all names, and they are right."""
         lines = ['127.0.0.1 localhost', '::1 localhost']
         for name in NAMES:
-            lines += [f'{self.address(name, "mgmt0")} {name}', f'{self.address(name, "mig0")} {name}-mig']
+            lines += [
+                f'{self.address(name, "mgmt0")} {name}',
+                f'{self.address(name, "mig0")} {name}-mig',
+            ]
         for host in self.hosts.values():
             host.lines = list(lines)
 
-    def certificates(self, host: HostPlan, end: str, names: tuple[str, ...], days: int = 30, own: bool = True) -> None:
+    def certificates(
+        self, host: HostPlan, end: str, names: tuple[str, ...], days: int = 30, own: bool = True
+    ) -> None:
         """Give a host the certificates of libvirt and QEMU for one end.
 
         :param end: ``server`` or ``client``
@@ -139,7 +152,13 @@ class Plan:
         """
         authority = _AUTHORITY if own else certificates.authority('Other CA')
         made = certificates.issue(host.name, list(names), authority, days=days)
-        host.files.update({
-            'pki/CA/cacert.pem': _AUTHORITY.pem, 'pki/qemu/ca-cert.pem': _AUTHORITY.pem,
-            f'pki/libvirt/{end}cert.pem': made.pem, f'pki/libvirt/private/{end}key.pem': made.key,
-            f'pki/qemu/{end}-cert.pem': made.pem, f'pki/qemu/{end}-key.pem': made.key})
+        host.files.update(
+            {
+                'pki/CA/cacert.pem': _AUTHORITY.pem,
+                'pki/qemu/ca-cert.pem': _AUTHORITY.pem,
+                f'pki/libvirt/{end}cert.pem': made.pem,
+                f'pki/libvirt/private/{end}key.pem': made.key,
+                f'pki/qemu/{end}-cert.pem': made.pem,
+                f'pki/qemu/{end}-key.pem': made.key,
+            }
+        )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What really happens: the guest is migrated with the flags and the addresses that Nova would use."""
+"""What really happens: the guest is migrated with the flags and the addresses that Nova would use.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from tests.truth.stage import DISK_SIZE, NAME, Stage, in_namespace
 
 # Seconds within which the guest must have arrived.
 LIMIT = 10.0
-# Bytes on an interface that is not intended: more is the guest, of which an empty one is 500 KiB; less is what libvirtd says to libvirtd.
+# Bytes on an interface that is not intended: more is the guest, of which an empty one is 500 KiB;
+# less is what libvirtd says to libvirtd.
 STRAY = 250_000
 _INTERFACES = ('mgmt0', 'mig0')
 
@@ -42,18 +44,35 @@ def migrate(stage: Stage) -> Went:
     if stage.plan.target.nova.get('instances_path'):
         # Nova writes a file there before it begins.
         return Went(False, 'Nova: instances_path does not exist on the target')
-    flags, block = ['VIR_MIGRATE_LIVE', 'VIR_MIGRATE_PEER2PEER', 'VIR_MIGRATE_UNDEFINE_SOURCE', 'VIR_MIGRATE_PERSIST_DEST'], False
+    flags, block = (
+        [
+            'VIR_MIGRATE_LIVE',
+            'VIR_MIGRATE_PEER2PEER',
+            'VIR_MIGRATE_UNDEFINE_SOURCE',
+            'VIR_MIGRATE_PERSIST_DEST',
+        ],
+        False,
+    )
     if stage.plan.disk:
         try:
             block = not _sees_its_files(stage)
         except OSError as e:
-            return Went(False, f'Nova: the target cannot write to its instances directory: {e.strerror}')
+            return Went(
+                False, f'Nova: the target cannot write to its instances directory: {e.strerror}'
+            )
         if block:
             flags.append('VIR_MIGRATE_NON_SHARED_INC')
-            stage.target.run('sh', '-c', f'mkdir -p {stage.directory} && truncate -s {DISK_SIZE} {stage.directory}/disk && '
-                                         f'chmod -R a+rwX {stage.directory}')
+            stage.target.run(
+                'sh',
+                '-c',
+                f'mkdir -p {stage.directory} && truncate -s {DISK_SIZE} {stage.directory}/disk && '
+                f'chmod -R a+rwX {stage.directory}',
+            )
     domain = stage.libvirts[SOURCE].domain(stage.uuid)
-    before, had = {host.name: _bytes(host) for host in (stage.source, stage.target)}, features(domain)
+    before, had = (
+        {host.name: _bytes(host) for host in (stage.source, stage.target)},
+        features(domain),
+    )
     begun = time.monotonic()
     words = _call(stage, [*flags, *stage.plan.flags])
     seconds = time.monotonic() - begun
@@ -90,12 +109,14 @@ def _sees_its_files(stage: Stage) -> bool:
 def _call(stage: Stage, names: list[str]) -> str:
     """Call libvirt as Nova does; return what it says, '' when the guest has arrived in time."""
     import libvirt
+
     plan, said = stage.plan, []
     escaped = f'[{plan.used}]' if ':' in plan.used else plan.used
     uri = f'qemu+{plan.source.nova["live_migration_scheme"]}://{escaped}/system'
     domain = stage.libvirts[SOURCE].conn.lookupByName(NAME)
     parameters: dict[str, Any] = {
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)}
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+    }
     if plan.inbound:
         parameters[libvirt.VIR_MIGRATE_PARAM_URI] = f'tcp://{escaped}'
     if 'VIR_MIGRATE_NON_SHARED_INC' in names:

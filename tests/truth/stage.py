@@ -61,7 +61,10 @@ class Stage(fixtures.Fixture):
             self._mount(host, self.plan.hosts[name])
         for change in self.plan.first:
             change(self)
-        self.libvirts = {name: self.useFixture(TruthHost(self.spaces[name], self.plan.hosts[name], self._probes)) for name in NAMES}
+        self.libvirts = {
+            name: self.useFixture(TruthHost(self.spaces[name], self.plan.hosts[name], self._probes))
+            for name in NAMES
+        }
         self._start_guest()
         for change in (*self.plan.late, *self.plan.last):
             change(self)
@@ -70,7 +73,9 @@ class Stage(fixtures.Fixture):
         plan = self.plan
         for interface in ('mgmt0', 'mig0'):
             self._switch.plug('mgmt' if plan.one_subnet else interface[:-1], host, interface)
-            host.address(interface, f'{plan.address(name, interface)}/{64 if plan.family == 6 else 24}')
+            host.address(
+                interface, f'{plan.address(name, interface)}/{64 if plan.family == 6 else 24}'
+            )
         port = self._port(host, 'mig0')
         self._switch.ip(f'link set {port} mtu 9000')
         host.ip(f'link set mig0 mtu {plan.mtu[name]} gso_max_segs 1')
@@ -86,11 +91,17 @@ class Stage(fixtures.Fixture):
         host.run('sh', '-c', f'mount -t tmpfs none /mnt && mkdir {INSTANCES}')
         if plan.share == 'local' or not self.plan.disk:
             return
-        export = self._backing / ('10.0.0.5:/other' if plan.share == 'other' else '10.0.0.5:/export')
+        export = self._backing / (
+            '10.0.0.5:/other' if plan.share == 'other' else '10.0.0.5:/export'
+        )
         export.mkdir(parents=True, exist_ok=True)
         options = 'nonempty,subtype=glusterfs' + (',ro' if plan.share == 'read-only' else '')
-        server = subprocess.Popen(host.inside('bindfs', '-f', '-o', options, str(export), INSTANCES), stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            host.inside('bindfs', '-f', '-o', options, str(export), INSTANCES),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self.addCleanup(server.wait, 10)
         self.addCleanup(server.kill)
         deadline = time.monotonic() + 20
@@ -102,10 +113,21 @@ class Stage(fixtures.Fixture):
     def _start_guest(self) -> None:
         disk = ''
         if self.plan.disk:
-            self.source.run('sh', '-c', f'mkdir {self.directory} && truncate -s {DISK_SIZE} {self.directory}/disk')
+            self.source.run(
+                'sh',
+                '-c',
+                f'mkdir {self.directory} && truncate -s {DISK_SIZE} {self.directory}/disk',
+            )
             self.source.run('chmod', '-R', 'a+rwX', self.directory)
             disk = _DISK.format(path=f'{self.directory}/disk')
-        text = _GUEST.format(name=NAME, uuid=self.uuid, memory=64, machine=self.plan.machine, cpu=self.plan.cpu, disk=disk)
+        text = _GUEST.format(
+            name=NAME,
+            uuid=self.uuid,
+            memory=64,
+            machine=self.plan.machine,
+            cpu=self.plan.cpu,
+            disk=disk,
+        )
         # As Nova starts it.
         self.libvirts[SOURCE].conn.defineXML(text).create()
 
@@ -117,18 +139,23 @@ class Stage(fixtures.Fixture):
     # What states do.
 
     def tame(self) -> None:
-        """Let each interface answer for its own address only, and go out over the one that has it."""
+        """Let each interface answer for its own address only, and go out over the one that has it.
+        """
         for name, host in self.spaces.items():
             host.sysctl('net.ipv4.conf.all.arp_ignore', 1)
             host.sysctl('net.ipv4.conf.all.arp_announce', 2)
             other = next(one for one in NAMES if one != name)
             with contextlib.suppress(AssertionError):  # with IPv6 there are two subnets
-                host.ip(f'route add {self.plan.address(other, "mig0")}/32 dev mig0 src {self.plan.address(name, "mig0")}')
+                host.ip(
+                    f'route add {self.plan.address(other, "mig0")}/32 dev mig0 src {self.plan.address(name, "mig0")}'
+                )
 
     def second_family(self, family: int) -> None:
         """Give the migration interfaces an address of the other family, too."""
         for name, host in self.spaces.items():
-            host.address('mig0', f'{self.plan.address(name, "mig0", family)}/{64 if family == 6 else 24}')
+            host.address(
+                'mig0', f'{self.plan.address(name, "mig0", family)}/{64 if family == 6 else 24}'
+            )
 
     def unplug(self) -> None:
         """Take the cable of the target's migration interface out of the switch."""
@@ -142,9 +169,12 @@ class Stage(fixtures.Fixture):
     def sasl_user(self, name: str, password: str) -> None:
         """Give the target's libvirt a user."""
         path = self._backing / 'passwd.db'
-        self.target.run('saslpasswd2', '-p', '-c', '-f', str(path), '-a', 'libvirt', name, text=password)
-        self.plan.target.files['sasl2/libvirt.conf'] = self.plan.target.files['sasl2/libvirt.conf'].replace(
-            '/etc/libvirt/passwd.db', str(path))
+        self.target.run(
+            'saslpasswd2', '-p', '-c', '-f', str(path), '-a', 'libvirt', name, text=password
+        )
+        self.plan.target.files['sasl2/libvirt.conf'] = self.plan.target.files[
+            'sasl2/libvirt.conf'
+        ].replace('/etc/libvirt/passwd.db', str(path))
 
     def leave(self, which: str, name: str, running: bool = False) -> None:
         """Let a domain be on the target already.
@@ -152,8 +182,14 @@ class Stage(fixtures.Fixture):
         :param which: ``same`` for the guest's UUID
         :param name: ``same`` for the guest's name
         """
-        text = _GUEST.format(name=NAME if name == 'same' else 'instance-00000002', memory=16, machine='pc', cpu='', disk='',
-                             uuid=self.uuid if which == 'same' else str(uuid.uuid4()))
+        text = _GUEST.format(
+            name=NAME if name == 'same' else 'instance-00000002',
+            memory=16,
+            machine='pc',
+            cpu='',
+            disk='',
+            uuid=self.uuid if which == 'same' else str(uuid.uuid4()),
+        )
         domain = self.libvirts[TARGET].conn.defineXML(text)
         if running:
             domain.create()

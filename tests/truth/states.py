@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of which worlds are made, by group. The first state of a group is the usual one.
 
-Whether a state is a fault only decides how often it is drawn: what is true is for :mod:`tests.truth.reality` to say.
+Whether a state is a fault only decides how often it is drawn: what is true is for
+:mod:`tests.truth.reality` to say.
 """
 
 from __future__ import annotations
@@ -33,13 +34,20 @@ GROUPS: dict[str, list[State]] = {}
 _ALONG = {'names': 'inbound=name', 'libvirt-name': 'inbound=none'}
 
 
-def state(word: str, fault: bool = False) -> Callable[[Callable[[Plan], None]], Callable[[Plan], None]]:
-    """Make a function a state. Groups change a plan in the order in which they are first named here."""
+def state(
+    word: str, fault: bool = False
+) -> Callable[[Callable[[Plan], None]], Callable[[Plan], None]]:
+    """Make a function a state. Groups change a plan in the order in which they are first named
+    here.
+    """
     group, _equals, name = word.partition('=')
 
     def add(change: Callable[[Plan], None]) -> Callable[[Plan], None]:
-        GROUPS.setdefault(group, []).append(State(group, name, fault, change, _ALONG.get(group, '')))
+        GROUPS.setdefault(group, []).append(
+            State(group, name, fault, change, _ALONG.get(group, ''))
+        )
         return change
+
     return add
 
 
@@ -49,6 +57,7 @@ def fault(word: str) -> Callable[[Callable[[Plan], None]], Callable[[Plan], None
 
 
 # Addresses and what Nova is told of them.
+
 
 @state('ip=4')
 def _(plan: Plan) -> None:
@@ -73,7 +82,9 @@ def _one_subnet(plan: Plan) -> None:
 
 @state('subnet=one-tamed')
 def _(plan: Plan) -> None:
-    """Both interfaces are in one subnet, and each answers for itself, as the kernel's documentation says."""
+    """Both interfaces are in one subnet, and each answers for itself, as the kernel's documentation
+    says.
+    """
     _one_subnet(plan)
     plan.first.append(lambda stage: stage.tame())
 
@@ -155,6 +166,7 @@ def _(plan: Plan) -> None:
 
 # Names.
 
+
 @state('names=right')
 def _(plan: Plan) -> None:
     pass
@@ -222,7 +234,9 @@ def _(plan: Plan) -> None:
 
 
 def _libvirt_name(plan: Plan, name: str, address: str = '') -> None:
-    """libvirt puts its name of the target into the answer, and QEMU on the source goes there if Nova gives no address."""
+    """libvirt puts its name of the target into the answer, and QEMU on the source goes there if
+    Nova gives no address.
+    """
     plan.target.qemu['migration_host'] = name
     if address:
         plan.source.lines.append(f'{address} {name}')
@@ -245,6 +259,7 @@ def _(plan: Plan) -> None:
 
 
 # The instances directory.
+
 
 @state('disk=none')
 def _(plan: Plan) -> None:

@@ -70,6 +70,7 @@ def _(plan: Plan) -> None:
 
 # The login: whether Nova's transport is TCP or TLS belongs to it.
 
+
 @state('login=none')
 def _(plan: Plan) -> None:
     pass
@@ -78,10 +79,13 @@ def _(plan: Plan) -> None:
 def _sasl(plan: Plan, mechanism: str = 'digest-md5', password: str = 'right') -> None:
     for host in plan.hosts.values():
         host.libvirtd.update(auth_tcp='sasl')
-        host.files['sasl2/libvirt.conf'] = f'mech_list: {mechanism}\nsasldb_path: /etc/libvirt/passwd.db\n'
+        host.files['sasl2/libvirt.conf'] = (
+            f'mech_list: {mechanism}\nsasldb_path: /etc/libvirt/passwd.db\n'
+        )
         if password:
             host.files['libvirt/auth.conf'] = (
-                f'[credentials-all]\nauthname=nova\npassword={password}\n[auth-libvirt-default]\ncredentials=all\n')
+                f'[credentials-all]\nauthname=nova\npassword={password}\n[auth-libvirt-default]\ncredentials=all\n'
+            )
     plan.first.append(lambda stage: stage.sasl_user('nova', 'right'))
 
 
@@ -108,7 +112,12 @@ def _(plan: Plan) -> None:
 def _tls(plan: Plan) -> None:
     """Certificates on both hosts, as they should be."""
     for host in plan.hosts.values():
-        names = (host.name, f'{host.name}-mig', plan.address(host.name, 'mgmt0'), plan.address(host.name, 'mig0'))
+        names = (
+            host.name,
+            f'{host.name}-mig',
+            plan.address(host.name, 'mgmt0'),
+            plan.address(host.name, 'mig0'),
+        )
         for end in ('server', 'client'):
             plan.certificates(host, end, names)
 
@@ -134,8 +143,12 @@ for _word, _healthy in (('tls', _tls_libvirt), ('native-tls', _tls_native)):
     @fault(f'login={_word}-expired')
     def _(plan: Plan, healthy=_healthy) -> None:
         healthy(plan)
-        plan.certificates(plan.target, 'server', (TARGET, f'{TARGET}-mig', plan.address(TARGET, 'mig0'), plan.address(TARGET, 'mgmt0')),
-                          days=-3)
+        plan.certificates(
+            plan.target,
+            'server',
+            (TARGET, f'{TARGET}-mig', plan.address(TARGET, 'mig0'), plan.address(TARGET, 'mgmt0')),
+            days=-3,
+        )
         # It was good when libvirtd started, which looks at it only then.
         plan.target.libvirtd['tls_no_sanity_certificate'] = 1
 
@@ -154,8 +167,12 @@ for _word, _healthy in (('tls', _tls_libvirt), ('native-tls', _tls_native)):
     @fault(f'login={_word}-no-client')
     def _(plan: Plan, healthy=_healthy) -> None:
         healthy(plan)
-        for path in ('pki/libvirt/clientcert.pem', 'pki/libvirt/private/clientkey.pem', 'pki/qemu/client-cert.pem',
-                     'pki/qemu/client-key.pem'):
+        for path in (
+            'pki/libvirt/clientcert.pem',
+            'pki/libvirt/private/clientkey.pem',
+            'pki/qemu/client-cert.pem',
+            'pki/qemu/client-key.pem',
+        ):
             plan.source.files.pop(path)
 
     @fault(f'login={_word}-client-expired')
@@ -185,6 +202,7 @@ def _(plan: Plan) -> None:
 
 
 # Host, machine and CPU.
+
 
 @state('uuid=different')
 def _(plan: Plan) -> None:
@@ -271,6 +289,7 @@ def _(plan: Plan) -> None:
 
 
 # What is left on the target.
+
 
 @state('left=nothing')
 def _(plan: Plan) -> None:

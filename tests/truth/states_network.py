@@ -71,6 +71,7 @@ def _mtu(source: int, target: int, largest: int = 0) -> Callable[[Plan], None]:
     def change(plan: Plan) -> None:
         plan.mtu.update({SOURCE: source, TARGET: target})
         plan.largest = largest or None
+
     return change
 
 
@@ -86,8 +87,12 @@ state('firewall=none')(_usual)
 state('firewall=icmp-dropped')(_firewall(TARGET, 'meta l4proto icmp'))
 state('firewall=udp-dropped')(_firewall(TARGET, 'meta l4proto udp'))
 for _what, _rule in (('libvirt', LIBVIRT), ('qemu', QEMU)):
-    for _how, _verdict in (('dropped', 'drop'), ('rejected', 'reject'), ('reset', 'reject with tcp reset'),
-                           ('prohibited', 'reject with icmpx admin-prohibited')):
+    for _how, _verdict in (
+        ('dropped', 'drop'),
+        ('rejected', 'reject'),
+        ('reset', 'reject with tcp reset'),
+        ('prohibited', 'reject with icmpx admin-prohibited'),
+    ):
         fault(f'firewall={_what}-{_how}')(_firewall(TARGET, _rule, _verdict))
 fault('firewall=qemu-low-dropped')(_firewall(TARGET, 'tcp dport 49152-49160'))
 state('firewall=qemu-high-dropped')(_firewall(TARGET, 'tcp dport 49200-49215'))
@@ -125,4 +130,5 @@ def _(plan: Plan) -> None:
     def take(stage: Stage) -> None:
         for port in (49152, 49153, 49154):
             stage.target.listen('::', port, lambda connection: None)
+
     plan.late.append(take)

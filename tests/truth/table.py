@@ -13,7 +13,13 @@ from tests.truth.explained import why
 from tests.truth.ours import CHECKS
 from tests.truth.trial import Trial
 
-_COLUMNS = ('check', 'rejected, and it fails', 'rejected, and it works', 'not known, and it fails', 'not known, and it works')
+_COLUMNS = (
+    'check',
+    'rejected, and it fails',
+    'rejected, and it works',
+    'not known, and it fails',
+    'not known, and it works',
+)
 
 
 def rows(trials: Iterable[Trial]) -> list[tuple[str, ...]]:
@@ -22,20 +28,34 @@ def rows(trials: Iterable[Trial]) -> list[tuple[str, ...]]:
     for trial in trials:
         for check in trial.said.checks:
             counts[check, trial.said.verdict, trial.went.well] += 1
-    return [(check, *(str(counts[check, verdict, well]) for verdict in ('rejected', 'unknown') for well in (False, True)))
-            for check in sorted({*CHECKS, *(check for check, _verdict, _well in counts)})]
+    return [
+        (
+            check,
+            *(
+                str(counts[check, verdict, well])
+                for verdict in ('rejected', 'unknown')
+                for well in (False, True)
+            ),
+        )
+        for check in sorted({*CHECKS, *(check for check, _verdict, _well in counts)})
+    ]
 
 
 def summary(trials: Sequence[Trial]) -> str:
     """All of it in a few lines."""
     tried = [trial for trial in trials if not trial.error]
     counts = collections.Counter((trial.said.verdict, trial.went.well) for trial in tried)
-    lines = [f'{len(tried)} worlds tried, {sum(trial.went.well for trial in tried)} migrations well']
+    lines = [
+        f'{len(tried)} worlds tried, {sum(trial.went.well for trial in tried)} migrations well'
+    ]
     for verdict, well, words in (
-            ('accepted', True, 'accepted, and well'), ('rejected', False, 'rejected, and it fails'),
-            ('accepted', False, 'accepted, and it fails (missed)'), ('rejected', True, 'rejected, and it would have worked (wrong)'),
-            ('unknown', True, 'accepted with something unknown, and well'),
-            ('unknown', False, 'accepted with something unknown, and it fails')):
+        ('accepted', True, 'accepted, and well'),
+        ('rejected', False, 'rejected, and it fails'),
+        ('accepted', False, 'accepted, and it fails (missed)'),
+        ('rejected', True, 'rejected, and it would have worked (wrong)'),
+        ('unknown', True, 'accepted with something unknown, and well'),
+        ('unknown', False, 'accepted with something unknown, and it fails'),
+    ):
         lines.append(f'{counts[verdict, well]:5} {words}')
     if len(tried) < len(trials):
         lines.append(f'{len(trials) - len(tried):5} could not be tried')
@@ -46,19 +66,30 @@ def text(trials: Sequence[Trial]) -> str:
     """The summary and the table for a terminal."""
     lines = [_COLUMNS, *rows(trial for trial in trials if not trial.error)]
     widths = [max(len(line[number]) for line in lines) for number in range(len(_COLUMNS))]
-    table = '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    table = '\n'.join(
+        '  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
     return f'{summary(trials)}\n\n{table}'
 
 
 def page(trials: Sequence[Trial], seed: int) -> str:
     """The same in reStructuredText, with the seed, the date, the versions and all disagreements."""
-    lines = [f'{datetime.date.today().isoformat()}, seed {seed}; {versions()}.', '', '.. code-block:: text', '']
+    lines = [
+        f'{datetime.date.today().isoformat()}, seed {seed}; {versions()}.',
+        '',
+        '.. code-block:: text',
+        '',
+    ]
     lines += [f'   {line}' for line in summary(trials).splitlines()]
     lines += ['', '.. list-table::', '   :header-rows: 1', '']
     for cells in (_COLUMNS, *rows(trial for trial in trials if not trial.error)):
-        lines += [f'   {"* -" if number == 0 else "  -"} {cell}' for number, cell in enumerate(cells)]
+        lines += [
+            f'   {"* -" if number == 0 else "  -"} {cell}' for number, cell in enumerate(cells)
+        ]
     lines += ['', 'Disagreements:', '']
-    for (kind, world), count in collections.Counter((trial.kind, str(trial.world)) for trial in trials if trial.kind).items():
+    for (kind, world), count in collections.Counter(
+        (trial.kind, str(trial.world)) for trial in trials if trial.kind
+    ).items():
         lines.append(f'* {kind}: ``{world}``{f" ({count} times)" if count > 1 else ""}')
     return '\n'.join(lines) + '\n'
 
@@ -70,8 +101,16 @@ def unexplained(trials: Iterable[Trial]) -> list[Trial]:
 
 def versions() -> str:
     """What it was tried with."""
+
     def asked(*command: str) -> str:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split('\n')[0]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(
+            '\n'
+        )[0]
+
     libvirt = asked('libvirtd', '--version').rpartition(' ')[2]
-    qemu = asked('qemu-system-x86_64', '--version').removeprefix('QEMU emulator version ').split(' ')[0]
+    qemu = (
+        asked('qemu-system-x86_64', '--version')
+        .removeprefix('QEMU emulator version ')
+        .split(' ')[0]
+    )
     return f'libvirt {libvirt}, QEMU {qemu}, Linux {platform.release().split("-")[0]}'

@@ -24,7 +24,11 @@ LACKING = namespaces.missing() or libvirtd.missing()
 
 def test_a_seed_draws_the_same_worlds_and_they_print_as_what_plays_them_again() -> None:
     worlds = [World.draw(3, number) for number in range(300)]
-    assert worlds == [World.draw(3, number) for number in range(300)] != [World.draw(4, number) for number in range(300)]
+    assert (
+        worlds
+        == [World.draw(3, number) for number in range(300)]
+        != [World.draw(4, number) for number in range(300)]
+    )
     assert [World.of(str(world)) for world in worlds] == worlds
     healthy = [world for world in worlds if not any(state.fault for state in world.states)]
     assert 0.4 < len(healthy) / len(worlds) < 0.6
@@ -46,24 +50,48 @@ def test_a_word_that_is_no_state() -> None:
 def test_the_smallest_world_that_still_disagrees() -> None:
     world = World.of('ip=6 inbound=name mtu=9000 login=sasl')
     assert str(world.shrunk(lambda one: 'mtu=9000' in str(one))) == 'mtu=9000'
-    assert str(world.shrunk(lambda one: {'ip=6', 'login=sasl'} <= set(str(one).split()))) == 'ip=6 login=sasl'
+    assert (
+        str(world.shrunk(lambda one: {'ip=6', 'login=sasl'} <= set(str(one).split())))
+        == 'ip=6 login=sasl'
+    )
     assert world.shrunk(lambda one: False) == world
 
 
 def test_what_is_counted() -> None:
     world = World.of('left=running')
-    trials = [Trial(World(), Said('accepted'), Went(True)), Trial(world, Said('accepted'), Went(False, 'it runs there')),
-              Trial(World.of('mtu=9000'), Said('rejected', ('address',), ('address-link-down',)), Went(True)),
-              Trial(World(), Said('unknown', ('cpu',)), Went(False)), Trial(World(), error='no room')]
+    trials = [
+        Trial(World(), Said('accepted'), Went(True)),
+        Trial(world, Said('accepted'), Went(False, 'it runs there')),
+        Trial(
+            World.of('mtu=9000'), Said('rejected', ('address',), ('address-link-down',)), Went(True)
+        ),
+        Trial(World(), Said('unknown', ('cpu',)), Went(False)),
+        Trial(World(), error='no room'),
+    ]
     assert [trial.kind for trial in trials] == ['', 'missed', 'wrong', '', '']
-    assert table.unexplained(trials) == [trial for trial in (trials[1], trials[2], trials[4]) if not why(trial)]
-    assert ('address', '0', '1', '0', '0') in table.rows(trials) and ('cpu', '0', '0', '1', '0') in table.rows(trials)
+    assert table.unexplained(trials) == [
+        trial for trial in (trials[1], trials[2], trials[4]) if not why(trial)
+    ]
+    assert ('address', '0', '1', '0', '0') in table.rows(trials) and (
+        'cpu',
+        '0',
+        '0',
+        '1',
+        '0',
+    ) in table.rows(trials)
     page = table.page(trials, 5)
-    assert 'seed 5' in page and '* wrong: ``mtu=9000``' in page and '4 worlds tried' in page and '1 could not be tried' in page
+    assert (
+        'seed 5' in page
+        and '* wrong: ``mtu=9000``' in page
+        and '4 worlds tried' in page
+        and '1 could not be tried' in page
+    )
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, '-m', module, *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, '-m', module, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 @pytest.mark.root

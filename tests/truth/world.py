@@ -10,7 +10,8 @@ from typing import Callable, Iterator, Sequence
 from tests.truth.plan import Plan
 from tests.truth.states import GROUPS, State
 
-# How often a world has a fault at all, how many it has then, and how often a group is in another healthy state than its first.
+# How often a world has a fault at all, how many it has then, and how often a group is in another
+# healthy state than its first.
 _FAULTY, _FAULTS, _OTHERWISE = 0.5, (1, 1, 1, 1, 2, 2, 3), 0.15
 
 
@@ -44,10 +45,16 @@ class World:
     def draw(cls, seed: int, number: int) -> World:
         """Draw one. The same numbers always draw the same."""
         chance = random.Random(f'{seed}:{number}')
-        chosen = {group: chance.choice(healthy) for group, states in GROUPS.items()
-                  if (healthy := [state for state in states[1:] if not state.fault]) and chance.random() < _OTHERWISE}
+        chosen = {
+            group: chance.choice(healthy)
+            for group, states in GROUPS.items()
+            if (healthy := [state for state in states[1:] if not state.fault])
+            and chance.random() < _OTHERWISE
+        }
         if chance.random() < _FAULTY:
-            faulty = [group for group, states in GROUPS.items() if any(state.fault for state in states)]
+            faulty = [
+                group for group, states in GROUPS.items() if any(state.fault for state in states)
+            ]
             for group in chance.sample(faulty, chance.choice(_FAULTS)):
                 chosen[group] = chance.choice([state for state in GROUPS[group] if state.fault])
         for drawn in list(chosen.values()):

@@ -24,7 +24,14 @@ from nova_migcheck.judging.verdict import Verdict
 UUID = '2f0f1c4e-8a4b-4d0e-9b5e-0c6f5d3d2a11'
 MIB = 1 << 20
 INSTANCE = types.SimpleNamespace(uuid=UUID, host='compute1', display_name='payroll')
-FAILURE = Finding('address', Outcome.FAILURE, 'mgmt0', 'the password is secret', 'payroll', code='address-wrong-interface')
+FAILURE = Finding(
+    'address',
+    Outcome.FAILURE,
+    'mgmt0',
+    'the password is secret',
+    'payroll',
+    code='address-wrong-interface',
+)
 UNKNOWN = Finding('storage', Outcome.UNKNOWN, '/var/lib/nova', code='storage-silent')
 
 
@@ -32,11 +39,22 @@ NOTHING = Verdict()
 
 
 def decision(number: int = 0, verdict: Verdict = NOTHING) -> dict:
-    return {**ledger.decision('compute2', INSTANCE, 'compute2', verdict, 'enforce', '0123456789ab'), 'number': number}
+    return {
+        **ledger.decision('compute2', INSTANCE, 'compute2', verdict, 'enforce', '0123456789ab'),
+        'number': number,
+    }
 
 
 def result(**values: object) -> Result:
-    return Result(**{'instance': UUID, 'direction': 'in', 'peer': 'compute1', 'time': 1_764_000_000.0, **values})
+    return Result(
+        **{
+            'instance': UUID,
+            'direction': 'in',
+            'peer': 'compute1',
+            'time': 1_764_000_000.0,
+            **values,
+        }
+    )
 
 
 @pytest.fixture
@@ -55,9 +73,18 @@ def numbers(path: pathlib.Path) -> list[int]:
 def test_a_decision_has_codes_and_uuids_and_no_text() -> None:
     entry = decision(verdict=Verdict((FAILURE,), (UNKNOWN,)))
     assert (entry['verdict'], entry['rejections'], entry['warnings']) == (
-        'rejected', ['address address-wrong-interface'], ['storage storage-silent'])
-    assert (entry['instance'], entry['source'], entry['target'], entry['host'], entry['mode'], entry['needs']) == (
-        UUID, 'compute1', 'compute2', 'compute2', 'enforce', '0123456789ab')
+        'rejected',
+        ['address address-wrong-interface'],
+        ['storage storage-silent'],
+    )
+    assert (
+        entry['instance'],
+        entry['source'],
+        entry['target'],
+        entry['host'],
+        entry['mode'],
+        entry['needs'],
+    ) == (UUID, 'compute1', 'compute2', 'compute2', 'enforce', '0123456789ab')
     assert 'secret' not in str(entry) and 'payroll' not in str(entry) and 'mgmt0' not in str(entry)
     assert decision(verdict=Verdict((), (UNKNOWN,)))['verdict'] == 'unknown'
     assert decision()['verdict'] == 'accepted'
@@ -65,12 +92,28 @@ def test_a_decision_has_codes_and_uuids_and_no_text() -> None:
 
 def test_an_outcome_has_libvirt_s_words_the_downtime_and_the_bytes_by_interface() -> None:
     carried = Carried(100, ('mig0',), by_intended=60, strayed=40, other='mgmt0', by_other=50)
-    entry = ledger.outcome(result(job=Job(3.7, downtime=63, data=100), carried=carried, seconds=4.0), 'compute2')
-    assert (entry['source'], entry['target'], entry['ended'], entry['downtime'], entry['milliseconds'], entry['bytes']) == (
-        'compute1', 'compute2', 'completed', 63, 3700, 100)
+    entry = ledger.outcome(
+        result(job=Job(3.7, downtime=63, data=100), carried=carried, seconds=4.0), 'compute2'
+    )
+    assert (
+        entry['source'],
+        entry['target'],
+        entry['ended'],
+        entry['downtime'],
+        entry['milliseconds'],
+        entry['bytes'],
+    ) == ('compute1', 'compute2', 'completed', 63, 3700, 100)
     assert entry['interfaces'] == {'mig0': 60, 'mgmt0': 50}
-    failed = ledger.outcome(result(direction='out', peer='compute3', ended='failed', error='No route to host'), 'compute2')
-    assert (failed['source'], failed['target'], failed['error'], failed['interfaces']) == ('compute2', 'compute3', 'No route to host', {})
+    failed = ledger.outcome(
+        result(direction='out', peer='compute3', ended='failed', error='No route to host'),
+        'compute2',
+    )
+    assert (failed['source'], failed['target'], failed['error'], failed['interfaces']) == (
+        'compute2',
+        'compute3',
+        'No route to host',
+        {},
+    )
 
 
 def test_what_has_ended_is_known_after_a_restart(path: pathlib.Path) -> None:
@@ -118,10 +161,20 @@ def test_a_clock_that_is_set_back(path: pathlib.Path, monkeypatch: pytest.Monkey
     assert kept[-1] == 29 and kept == sorted(kept) and path.stat().st_size <= 4096
 
 
-@pytest.mark.parametrize('garbage', [
-    b'', b'\0' * 5000, b'[' * 100_000, b'{"kind":"decision"', b'null\n7\n{}\n"x"\n', b'\xff\xfe\n' * 1000, b'x' * 3 * MIB,
-    b'{"kind":"decision","time":1e999,"host":"a","instance":"b","source":"c","target":"d"}\n',
-    b'{"kind":"outcome","time":true}\n{"kind":"outcome","time":1,"host":1}\n'])
+@pytest.mark.parametrize(
+    'garbage',
+    [
+        b'',
+        b'\0' * 5000,
+        b'[' * 100_000,
+        b'{"kind":"decision"',
+        b'null\n7\n{}\n"x"\n',
+        b'\xff\xfe\n' * 1000,
+        b'x' * 3 * MIB,
+        b'{"kind":"decision","time":1e999,"host":"a","instance":"b","source":"c","target":"d"}\n',
+        b'{"kind":"outcome","time":true}\n{"kind":"outcome","time":1,"host":1}\n',
+    ],
+)
 def test_a_file_that_somebody_filled_with_garbage(path: pathlib.Path, garbage: bytes) -> None:
     path.write_bytes(garbage)
     one = made(path)
@@ -141,7 +194,9 @@ def test_a_line_that_was_cut_costs_no_other(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize('instead', ['directory', 'fifo', 'link', 'nowhere'])
-def test_what_is_no_file_is_left_alone(path: pathlib.Path, instead: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_file_is_left_alone(
+    path: pathlib.Path, instead: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A FIFO would block whoever opens it."""
     if instead == 'directory':
         path.mkdir()
@@ -169,7 +224,7 @@ def test_only_its_owner_and_group_may_read_it(path: pathlib.Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-WRITES = '''
+WRITES = """
 import itertools, sys
 from nova_migcheck.aftermath import ledger
 one = ledger.Ledger(sys.argv[1], int(sys.argv[3]), 100_000)
@@ -179,12 +234,15 @@ for number in numbers:
                 'number': number, 'filled': 'x' * 300})
     if len(sys.argv) <= 4:
         print(number, flush=True)
-'''
+"""
 
 
 def writer(path: pathlib.Path, *words: object) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, '-c', WRITES, str(path.parent), *map(str, words)], stdout=subprocess.PIPE,
-                            cwd=pathlib.Path(__file__).parents[3])
+    return subprocess.Popen(
+        [sys.executable, '-c', WRITES, str(path.parent), *map(str, words)],
+        stdout=subprocess.PIPE,
+        cwd=pathlib.Path(__file__).parents[3],
+    )
 
 
 @pytest.mark.parametrize('size', [MIB, 16 * 1024])
@@ -212,11 +270,15 @@ def test_a_kill_costs_no_more_than_the_last_line(path: pathlib.Path) -> None:
         told = [int(line) for line in process.stdout.read().splitlines() if line]
         process.wait(10)
         process.stdout.close()
-        found = [entry['number'] for entry in ledger.read(str(path), MIB) if entry['host'] == f'compute{round_}']
+        found = [
+            entry['number']
+            for entry in ledger.read(str(path), MIB)
+            if entry['host'] == f'compute{round_}'
+        ]
         assert found[:20] == list(range(20)) and len(found) >= max(told, default=19)
 
 
-FULL = '''
+FULL = """
 import resource, sys
 from nova_migcheck.aftermath import ledger
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -224,12 +286,16 @@ one = ledger.Ledger(sys.argv[1], 1 << 20, 90)
 for number in range(20):
     one.append({'kind': 'decision', 'time': 1764000000, 'host': 'h', 'instance': 'i', 'source': 's', 'target': 't', 'number': number,
                 'filled': 'x' * 100})
-'''
+"""
 
 
 def test_a_line_of_which_only_a_part_can_be_written_leaves_nothing(path: pathlib.Path) -> None:
     """The kernel writes what fits, and then nothing."""
-    done = subprocess.run([sys.executable, '-c', FULL, str(path.parent)], cwd=pathlib.Path(__file__).parents[3], timeout=60)
+    done = subprocess.run(
+        [sys.executable, '-c', FULL, str(path.parent)],
+        cwd=pathlib.Path(__file__).parents[3],
+        timeout=60,
+    )
     assert done.returncode == 0
     assert len(numbers(path)) == 4 and path.read_bytes().endswith(b'}\n')
     assert [one.name for one in path.parent.iterdir()] == [path.name]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks of volumes: what each finding says, and that the nearest healthy case has none (V1 to V4)."""
+"""The checks of volumes: what each finding says, and that the nearest healthy case has none (V1 to
+V4).
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,13 @@ def test_needs() -> None:
     assert json.loads(needs(PLAIN)) == {}
 
 
-@pytest.mark.parametrize('offered, words', [
-    ({'set': [], 'empty': []}, ('is not defined', 'volumes-secret-missing')),
-    ({'set': [], 'empty': [f'UUID {SECRET}']}, ('has no value', 'volumes-secret-empty'))])
+@pytest.mark.parametrize(
+    'offered, words',
+    [
+        ({'set': [], 'empty': []}, ('is not defined', 'volumes-secret-missing')),
+        ({'set': [], 'empty': [f'UUID {SECRET}']}, ('has no value', 'volumes-secret-empty')),
+    ],
+)
 def test_v1(offered: dict[str, Any], words: tuple[str, str]) -> None:
     (found,) = REGISTRY.compare(needs(GUEST), {'secrets': offered})
     assert found.outcome is Outcome.FAILURE and found.code == words[1] and found.remedy
@@ -51,7 +57,9 @@ def test_v1_that_fits_or_is_not_told(target: dict[str, Any]) -> None:
 
 
 def test_v1_that_the_source_lacks_too() -> None:
-    """Nova will write another, as Cinder names it now; where the source has it, the target lacks it."""
+    """Nova will write another, as Cinder names it now; where the source has it, the target lacks
+    it.
+    """
     nothing: dict[str, Any] = {'secrets': {'set': [], 'empty': []}}
     here = {'secrets': {'set': [f'UUID {SECRET}'], 'empty': []}}
     assert REGISTRY.compare(needs(GUEST), nothing, nothing) == []
@@ -80,6 +88,7 @@ class Nothing:
 
 def test_v4(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nova_migcheck.storage import mounts
+
     monkeypatch.setattr(mounts, 'read', lambda: [mounts.Mount(1, 1, '/', '/', 'xfs', 'x')])
     monkeypatch.setattr(mounts, 'serves_nfs', lambda: False)
     server = Arrival(VOLUME, 'instance-0000002a', str(tmp_path / VOLUME))
@@ -101,6 +110,7 @@ def test_only_checks_that_look_are_asked() -> None:
 
         def run(self, settings: Settings) -> Iterator[Any]:
             return iter(())
+
     assert Registry([Other]).arriving == {}
 
 
@@ -113,8 +123,12 @@ def portal() -> Iterator[str]:
 
 
 def look(*portals: str, driver: str = 'iscsi', info: str = '') -> list[Any]:
-    text = info or json.dumps({'driver_volume_type': driver, 'data': {
-        'target_portals': portals, 'auth_password': 'MARKED'}})
+    text = info or json.dumps(
+        {
+            'driver_volume_type': driver,
+            'data': {'target_portals': portals, 'auth_password': 'MARKED'},
+        }
+    )
     settings = Settings(timeout=2, volumes=[attached.read(VOLUME, text).to_json()])
     assert 'MARKED' not in str(settings)
     return list(AttachmentsCheck().run(settings))
@@ -132,7 +146,11 @@ def test_v2(initiator: pathlib.Path) -> None:
     with portal() as dead:
         pass
     (found,) = look(dead)
-    assert (found.outcome, found.code, found.subject) == (Outcome.FAILURE, 'attachments-unreachable', VOLUME)
+    assert (found.outcome, found.code, found.subject) == (
+        Outcome.FAILURE,
+        'attachments-unreachable',
+        VOLUME,
+    )
     assert VOLUME in found.detail and dead in found.detail and 'connection refused' in found.detail
 
 
@@ -151,7 +169,9 @@ def test_v2_all_answer(initiator: pathlib.Path) -> None:
     assert found.outcome is Outcome.OK
 
 
-@pytest.mark.parametrize('info', ['not JSON MARKED', '{"driver_volume_type": "scaleio", "data": {"x": "MARKED"}}'])
+@pytest.mark.parametrize(
+    'info', ['not JSON MARKED', '{"driver_volume_type": "scaleio", "data": {"x": "MARKED"}}']
+)
 def test_v2_what_cannot_be_read_is_unknown(info: str) -> None:
     (found,) = look(info=info)
     assert (found.outcome, found.code) == (Outcome.UNKNOWN, 'attachments-unknown')
@@ -163,5 +183,8 @@ def test_v3(initiator: pathlib.Path) -> None:
         assert [found.code for found in look(alive)] == ['']
         initiator.unlink()
         lack, found = look(alive)
-    assert (lack.outcome, lack.code) == (Outcome.FAILURE, 'attachments-connector') and found.outcome is Outcome.OK
+    assert (lack.outcome, lack.code) == (
+        Outcome.FAILURE,
+        'attachments-connector',
+    ) and found.outcome is Outcome.OK
     assert str(initiator) in lack.detail + lack.subject and VOLUME in lack.detail

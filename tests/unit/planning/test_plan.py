@@ -42,8 +42,11 @@ def test_rates_are_what_the_targets_saw():
 
 def test_largest_first_in_waves_and_what_stays_last():
     small, large, stays, unknown = (
-        Move(resident('b', 512), 'compute2'), Move(resident('a', 4096), 'compute3'),
-        Move(resident('c', 9999), None), Move(resident('d', 9998), None, known=False))
+        Move(resident('b', 512), 'compute2'),
+        Move(resident('a', 4096), 'compute3'),
+        Move(resident('c', 9999), None),
+        Move(resident('d', 9998), None, known=False),
+    )
     equal = Move(resident('a2', 512), 'compute2')
     moves = plans.waves([unknown, small, stays, equal, large], 2, {})
     assert [move.server.name for move in moves] == ['a', 'a2', 'b', 'c', 'd']
@@ -52,8 +55,10 @@ def test_largest_first_in_waves_and_what_stays_last():
 
 
 def test_a_wave_takes_as_long_as_its_longest():
-    moves = [Move(resident(name, memory), 'compute2') for name, memory in
-             (('a', 6144), ('b', 3072), ('c', 3072))]
+    moves = [
+        Move(resident(name, memory), 'compute2')
+        for name, memory in (('a', 6144), ('b', 3072), ('c', 3072))
+    ]
     plan = Plan(('compute1',), tuple(plans.waves(moves, 2, {'compute1': GIB / 10})))
     assert plan.minutes == pytest.approx(1.0 + 0.5)
     assert plan.to_dict()['minutes'] == 1.5 and plan.to_dict()['moves'][1]['minutes'] == 0.5
@@ -67,17 +72,22 @@ def test_the_time_is_unknown_where_a_rate_is():
 
 
 def test_the_sum():
-    moves = [Move(resident('a'), 'compute2', order=1, wave=1, minutes=3.0),
-             *(Move(resident(f's{n}'), None, (Reason('nova', 'no'),)) for n in range(7)),
-             Move(resident('u'), None, known=False)]
+    moves = [
+        Move(resident('a'), 'compute2', order=1, wave=1, minutes=3.0),
+        *(Move(resident(f's{n}'), None, (Reason('nova', 'no'),)) for n in range(7)),
+        Move(resident('u'), None, known=False),
+    ]
     plan = Plan(('compute1',), tuple(moves))
-    assert plan.sentence() == ('1 of 9 servers can go; 7 cannot: s0, s1, s2, s3, s4 and 2 more; '
-                               '1 unknown: u; 1 wave, about 3 min.')
+    assert plan.sentence() == (
+        '1 of 9 servers can go; 7 cannot: s0, s1, s2, s3, s4 and 2 more; '
+        '1 unknown: u; 1 wave, about 3 min.'
+    )
     document = plan.to_dict()
     assert (document['can'], document['cannot'], document['unknown']) == (1, 7, 1)
     assert document['moves'][0]['to'] == 'compute2' and document['moves'][1]['to'] is None
     assert document['moves'][1]['reasons'] == [
-        {'by': 'nova', 'text': 'no', 'code': '', 'hosts': []}]
+        {'by': 'nova', 'text': 'no', 'code': '', 'hosts': []}
+    ]
 
 
 def test_an_empty_host():

@@ -14,7 +14,9 @@ from nova_migcheck.planning.search import place
 
 
 class Rooms:
-    """Hosts with room, and servers that need some of it and may go to some hosts; no two of a group to one."""
+    """Hosts with room, and servers that need some of it and may go to some hosts; no two of a group
+    to one.
+    """
 
     def __init__(self, rooms, servers):
         self.rooms = list(rooms)
@@ -25,8 +27,11 @@ class Rooms:
     def options(self, name):
         self.asked += 1
         size, hosts, group = self.servers[name]
-        fit = [host for host in hosts
-               if self.rooms[host] >= size and (group is None or group not in self.groups[host])]
+        fit = [
+            host
+            for host in hosts
+            if self.rooms[host] >= size and (group is None or group not in self.groups[host])
+        ]
         return SimpleNamespace(ranked=sorted(fit, key=lambda host: (-self.rooms[host], host)))
 
     def take(self, name, options, host):
@@ -80,8 +85,11 @@ def test_no_way_is_overlooked_and_none_is_invented(fleet):
     assert again.rooms == world.rooms and min(again.rooms, default=0) >= 0
     for name in servers:
         assert (name in found.stuck) <= (name not in found.targets)
-        assert name in found.targets or (name in found.stuck) == (
-            not Rooms(rooms, servers).options(name).ranked) or found.stuck == frozenset()
+        assert (
+            name in found.targets
+            or (name in found.stuck) == (not Rooms(rooms, servers).options(name).ranked)
+            or found.stuck == frozenset()
+        )
 
 
 def test_each_goes_where_it_is_preferred_when_all_can():

@@ -16,14 +16,17 @@ REFUSED = Finding('endpoint', Outcome.FAILURE, 'http://a', 'refused', code='endp
 CPU = Finding('cpu', Outcome.FAILURE, 'target', 'lacks avx', code='cpu-features-missing')
 
 
-@pytest.mark.parametrize(('assumed', 'left'), [
-    ({}, [REFUSED, CPU]),
-    ({'checks': frozenset({'endpoint'})}, [CPU]),
-    ({'report_only': True}, []),
-    ({'repaired': frozenset({'cpu-features-missing'})}, [REFUSED]),
-    ({'repaired': frozenset({'compute2:endpoint-refused'})}, [CPU]),
-    ({'repaired': frozenset({'compute3:endpoint-refused'})}, [REFUSED, CPU]),
-])
+@pytest.mark.parametrize(
+    ('assumed', 'left'),
+    [
+        ({}, [REFUSED, CPU]),
+        ({'checks': frozenset({'endpoint'})}, [CPU]),
+        ({'report_only': True}, []),
+        ({'repaired': frozenset({'cpu-features-missing'})}, [REFUSED]),
+        ({'repaired': frozenset({'compute2:endpoint-refused'})}, [CPU]),
+        ({'repaired': frozenset({'compute3:endpoint-refused'})}, [REFUSED, CPU]),
+    ],
+)
 def test_assumptions(assumed, left):
     assert world.Assumptions(**assumed).left('compute2', [REFUSED, CPU]) == left
 
@@ -38,8 +41,11 @@ class Nova:
     def decide(self, request, barred, refused):
         ours = [host for host in self.free if refused(SimpleNamespace(host=host, stats=host))]
         ranked = [host for host in self.free if host not in ours and host not in barred]
-        out = {**self.out, **{host: ('plan', text) for host, text in barred.items()},
-               **dict.fromkeys(ours, (world.OURS, ''))}
+        out = {
+            **self.out,
+            **{host: ('plan', text) for host, text in barred.items()},
+            **dict.fromkeys(ours, (world.OURS, '')),
+        }
         return SimpleNamespace(ranked=ranked, out=out)
 
     def take(self, request, decision, host):
@@ -63,8 +69,10 @@ class Judge:
 
 
 def moves(nova, *sizes, barred=None, assumed=None):
-    cases = [world.Case(Resident(f'u{size}', f's{size}', 'compute1', 'cell1', size, 1, 1), None, Judge())
-             for size in sizes]
+    cases = [
+        world.Case(Resident(f'u{size}', f's{size}', 'compute1', 'cell1', size, 1, 1), None, Judge())
+        for size in sizes
+    ]
     by_uuid = {case.server.uuid: case for case in cases}
     made = world.World(nova, by_uuid, barred or {}, assumed or world.Assumptions())
     stats = {f'compute{number}': f'compute{number}' for number in range(9)}
@@ -78,13 +86,19 @@ def test_the_largest_first_and_who_has_no_room_says_why():
     assert small.verdict == 'cannot' and small.reasons[0].text.startswith('it could go alone, but')
     assert set(small.reasons[1:]) == {
         Reason('endpoint', 'http://a: refused', 'endpoint-refused', ('compute2',)),
-        Reason('placement', 'taken', '', ('compute3',)), Reason('ComputeFilter', '', '', ('compute5',)),
-        Reason('plan', 'down', '', ('compute6',))}
+        Reason('placement', 'taken', '', ('compute3',)),
+        Reason('ComputeFilter', '', '', ('compute5',)),
+        Reason('plan', 'down', '', ('compute6',)),
+    }
 
 
 def test_what_is_assumed_repaired_is_a_target():
-    both = moves(Nova('compute2', 'compute3'), 1, 2,
-                 assumed=world.Assumptions(repaired=frozenset({'endpoint-refused'})))
+    both = moves(
+        Nova('compute2', 'compute3'),
+        1,
+        2,
+        assumed=world.Assumptions(repaired=frozenset({'endpoint-refused'})),
+    )
     assert [move.target for move in both] == ['compute2', 'compute3']
 
 

@@ -12,8 +12,10 @@ from nova_migcheck.checksettings import Settings
 from nova_migcheck.volumes import connector
 from nova_migcheck.volumes.attached import Attached
 
-MULTIPATH = Settings(options={'libvirt': {'volume_use_multipath': True}},
-                     files={'libvirt.volume_use_multipath': '/etc/nova/nova.conf'})
+MULTIPATH = Settings(
+    options={'libvirt': {'volume_use_multipath': True}},
+    files={'libvirt.volume_use_multipath': '/etc/nova/nova.conf'},
+)
 SOCKETS = """Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000002 00000000 00010000 0001 01 12345 {path}
 """
@@ -28,7 +30,10 @@ def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
 
 
 def lacks(driver: str, settings: Optional[Settings] = None) -> list[str]:
-    return [lack.subject for lack in connector.lacks(settings or Settings(), [Attached('volume1', driver)])]
+    return [
+        lack.subject
+        for lack in connector.lacks(settings or Settings(), [Attached('volume1', driver)])
+    ]
 
 
 def test_iscsi(host: pathlib.Path) -> None:
@@ -46,11 +51,16 @@ def test_fibre_channel(host: pathlib.Path) -> None:
     assert lacks('fibre_channel') == []
 
 
-@pytest.mark.parametrize('path', ['@/org/kernel/linux/storage/multipathd', '/run/multipathd.socket'])
+@pytest.mark.parametrize(
+    'path', ['@/org/kernel/linux/storage/multipathd', '/run/multipathd.socket']
+)
 def test_multipath(host: pathlib.Path, path: str) -> None:
     (host / 'INITIATOR').touch()
     (found,) = connector.lacks(MULTIPATH, [Attached('volume1', 'iscsi')])
-    assert found.subject == 'multipathd' and found.origin == '/etc/nova/nova.conf [libvirt] volume_use_multipath'
+    assert (
+        found.subject == 'multipathd'
+        and found.origin == '/etc/nova/nova.conf [libvirt] volume_use_multipath'
+    )
     assert lacks('iscsi') == []
     (host / 'SOCKETS').write_text(SOCKETS.format(path=path))
     assert lacks('iscsi', MULTIPATH) == []
@@ -67,8 +77,11 @@ def test_no_such_volume(driver: str) -> None:
     assert lacks(driver, MULTIPATH) == []
 
 
-def test_what_may_not_be_looked_at_is_no_lack(host: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_looked_at_is_no_lack(
+    host: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def listdir(path: str) -> list[str]:
         raise PermissionError(path)
+
     monkeypatch.setattr(connector.os, 'listdir', listdir)
     assert lacks('fibre_channel') == []

@@ -10,7 +10,11 @@ import pytest
 from nova_migcheck.storage import mounts
 from nova_migcheck.volumes import leftovers
 
-UUID, OTHER, NAME = 'aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000001', 'instance-0000002a'
+UUID, OTHER, NAME = (
+    'aaaaaaaa-0000-4000-8000-000000000001',
+    'bbbbbbbb-0000-4000-8000-000000000001',
+    'instance-0000002a',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,13 +40,17 @@ def test_none_and_that_of_a_resize(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize('kind', ['nfs4', 'ceph', 'fuse.somebodys', 'virtiofs'])
-def test_a_directory_that_may_be_the_servers_own(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_directory_that_may_be_the_servers_own(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     (tmp_path / UUID).mkdir()
     mount(monkeypatch, kind)
     assert list(leftovers.directory(str(tmp_path / UUID))) == []
 
 
-def test_the_host_that_serves_the_share(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_that_serves_the_share(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / UUID).mkdir()
     monkeypatch.setattr(mounts, 'serves_nfs', lambda: True)
     assert list(leftovers.directory(str(tmp_path / UUID))) == []
@@ -91,15 +99,22 @@ class Connection:
         raise libvirtError('Domain not found')
 
 
-@pytest.mark.parametrize('domains, expected', [
-    ([], []),
-    ([Domain(UUID, NAME, False)], []),  # libvirt overwrites it (facts measured: the migration arrives)
-    ([Domain(OTHER, 'another', True)], []),
-    ([Domain(UUID, NAME, True)], [('running', NAME)]),
-    ([Domain(UUID, 'another', False)], [('other', 'another')]),
-    ([Domain(UUID, 'another', True)], [('other', 'another')]),
-    ([Domain(OTHER, NAME, False)], [('other', NAME)]),
-    ([Domain(OTHER, NAME, True)], [('other', NAME)])])
+@pytest.mark.parametrize(
+    'domains, expected',
+    [
+        ([], []),
+        (
+            [Domain(UUID, NAME, False)],
+            [],
+        ),  # libvirt overwrites it (facts measured: the migration arrives)
+        ([Domain(OTHER, 'another', True)], []),
+        ([Domain(UUID, NAME, True)], [('running', NAME)]),
+        ([Domain(UUID, 'another', False)], [('other', 'another')]),
+        ([Domain(UUID, 'another', True)], [('other', 'another')]),
+        ([Domain(OTHER, NAME, False)], [('other', NAME)]),
+        ([Domain(OTHER, NAME, True)], [('other', NAME)]),
+    ],
+)
 def test_domains(domains: list[Domain], expected: list[tuple[str, str]]) -> None:
     found = list(leftovers.domains(Connection(*domains), UUID, NAME))
     assert [one[:2] for one in found] == expected

@@ -44,8 +44,11 @@ def test_ipv6() -> None:
 
 def test_a_name_with_two_addresses_of_which_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     both = tuple(map(ipaddress.ip_address, ('127.0.0.1', '::1')))
-    monkeypatch.setattr(reach.resolver, 'resolve', lambda names, _timeout: {
-        name: resolver.Answer(name, both) for name in names})
+    monkeypatch.setattr(
+        reach.resolver,
+        'resolve',
+        lambda names, _timeout: {name: resolver.Answer(name, both) for name in names},
+    )
     with listening() as portal:
         name = Portal('storage1', portal.port)
         assert reach.tried([name], 5) == {name: ''}

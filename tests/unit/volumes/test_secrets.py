@@ -23,25 +23,42 @@ def domain(*disks: str) -> ElementTree.Element:
 
 
 @pytest.mark.parametrize('where', ['before', 'inside'])
-@pytest.mark.parametrize('name, expected', [
-    (f"uuid='{UUID.upper()}'", f'UUID {UUID}'),
-    ("usage='client.cinder secret'", 'usage client.cinder secret')])
+@pytest.mark.parametrize(
+    'name, expected',
+    [
+        (f"uuid='{UUID.upper()}'", f'UUID {UUID}'),
+        ("usage='client.cinder secret'", 'usage client.cinder secret'),
+    ],
+)
 def test_needs(where: str, name: str, expected: str) -> None:
     words = {'before': '', 'inside': '', where: AUTH.format(name=name), 'device': 'vdb'}
     disk = RBD.format(**words)
     assert secrets.needs(domain(disk, disk.replace('vdb', 'vdc'))) == {expected: 'vdb'}
 
 
-@pytest.mark.parametrize('disk', [
-    pytest.param(RBD.format(before='', inside='', device='vda'), id='rbd without a login'),
-    pytest.param("<disk type='block'><source dev='/dev/sda'/><target dev='vda'/>"
-                 f"<encryption format='luks'><secret type='passphrase' uuid='{UUID}'/></encryption></disk>",
-                 id='an encryption secret, which Nova makes there'),
-    pytest.param("<disk type='block'><source dev='/dev/sda'><encryption format='luks'>"
-                 f"<secret type='passphrase' uuid='{UUID}'/></encryption></source><target dev='vda'/></disk>",
-                 id='the same in the source'),
-    pytest.param(RBD.format(before="<auth><secret uuid='\x85'/></auth>", inside='', device='vda'), id='not a name'),
-    pytest.param("<disk type='file'><source file='/x'/><target dev='vda'/></disk>", id='a file')])
+@pytest.mark.parametrize(
+    'disk',
+    [
+        pytest.param(RBD.format(before='', inside='', device='vda'), id='rbd without a login'),
+        pytest.param(
+            "<disk type='block'><source dev='/dev/sda'/><target dev='vda'/>"
+            f"<encryption format='luks'><secret type='passphrase' uuid='{UUID}'/></encryption></disk>",
+            id='an encryption secret, which Nova makes there',
+        ),
+        pytest.param(
+            "<disk type='block'><source dev='/dev/sda'><encryption format='luks'>"
+            f"<secret type='passphrase' uuid='{UUID}'/></encryption></source><target dev='vda'/></disk>",
+            id='the same in the source',
+        ),
+        pytest.param(
+            RBD.format(before="<auth><secret uuid='\x85'/></auth>", inside='', device='vda'),
+            id='not a name',
+        ),
+        pytest.param(
+            "<disk type='file'><source file='/x'/><target dev='vda'/></disk>", id='a file'
+        ),
+    ],
+)
 def test_needs_nothing(disk: str) -> None:
     assert secrets.needs(domain(disk)) == {}
 
@@ -93,11 +110,25 @@ def libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_offered() -> None:
-    found = secrets.offered(Connection(
-        Secret(UUID, 'client.cinder secret'), Secret(OTHER, kind=0, error=66),
-        Secret(OTHER.replace('2', '3'), 'private', error=65), Secret(OTHER.replace('2', '4'), 'vtpm', kind=5)))
-    assert found == {'set': sorted([f'UUID {UUID}', 'usage client.cinder secret', f'UUID {OTHER.replace("2", "3")}',
-                                    'usage private']), 'empty': [f'UUID {OTHER}']}
+    found = secrets.offered(
+        Connection(
+            Secret(UUID, 'client.cinder secret'),
+            Secret(OTHER, kind=0, error=66),
+            Secret(OTHER.replace('2', '3'), 'private', error=65),
+            Secret(OTHER.replace('2', '4'), 'vtpm', kind=5),
+        )
+    )
+    assert found == {
+        'set': sorted(
+            [
+                f'UUID {UUID}',
+                'usage client.cinder secret',
+                f'UUID {OTHER.replace("2", "3")}',
+                'usage private',
+            ]
+        ),
+        'empty': [f'UUID {OTHER}'],
+    }
     assert 'MARKED' not in str(found)
 
 
@@ -108,7 +139,10 @@ def test_a_libvirt_without_secrets_offers_nothing() -> None:
 
 
 def test_what_is_too_much_for_a_report_is_left_out_as_a_whole() -> None:
-    many = [Secret(f'{number:08}-0000-4000-8000-000000000001') for number in range(secrets.MAX_SECRETS + 1)]
+    many = [
+        Secret(f'{number:08}-0000-4000-8000-000000000001')
+        for number in range(secrets.MAX_SECRETS + 1)
+    ]
     assert secrets.offered(Connection(*many)) is None
     assert len((secrets.offered(Connection(*many[1:])) or {})['set']) == secrets.MAX_SECRETS
 
@@ -116,10 +150,15 @@ def test_what_is_too_much_for_a_report_is_left_out_as_a_whole() -> None:
 NEEDS: dict[str, str] = {f'UUID {UUID}': 'vda'}
 
 
-@pytest.mark.parametrize('there, expected', [
-    ({'set': [], 'empty': []}, [('vda', f'UUID {UUID}', False)]),
-    ({'set': [f'UUID {OTHER}'], 'empty': [f'UUID {UUID}']}, [('vda', f'UUID {UUID}', True)]),
-    ({'set': [f'UUID {UUID}'], 'empty': []}, []),
-    ({}, []), (None, [])])
+@pytest.mark.parametrize(
+    'there, expected',
+    [
+        ({'set': [], 'empty': []}, [('vda', f'UUID {UUID}', False)]),
+        ({'set': [f'UUID {OTHER}'], 'empty': [f'UUID {UUID}']}, [('vda', f'UUID {UUID}', True)]),
+        ({'set': [f'UUID {UUID}'], 'empty': []}, []),
+        ({}, []),
+        (None, []),
+    ],
+)
 def test_missing(there: Any, expected: list[Any]) -> None:
     assert list(secrets.missing(NEEDS, there)) == expected
