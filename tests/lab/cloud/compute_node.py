@@ -15,7 +15,7 @@ import fixtures
 from tests.lab.cloud import STATE, configuration
 from tests.lab.cloud.configuration import CONTROL, NOVA, VIP
 from tests.lab.cloud.service import Service, until
-from tests.lab.libvirtd import QEMU, Libvirtd
+from tests.lab.libvirtd import MOUNTS, QEMU, Libvirtd
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
@@ -31,14 +31,7 @@ auth_tcp = "none"
 """
 
 
-_MOUNTS = """
-set -eu
-mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
-mount --bind {root}/etc /etc/libvirt
-for directory in run/libvirt:run var/lib/libvirt:lib var/cache/libvirt:cache var/log/libvirt:log; do
-    mount --bind {root}/${{directory#*:}} /${{directory%:*}}
-done
-for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+_MOUNTS = MOUNTS + """
 mount --bind /usr/bin/qemu-system-x86_64 {root}/qemu-real
 """
 
