@@ -25,6 +25,7 @@ class AttachmentsCheck(Check):
 
     NAME = 'attachments'
     WHEN = 'server'
+    READS_VOLUMES = True
     TRANSIENT = ('attachments',)
     CODES: ClassVar[Mapping[str, str]] = {
         'attachments-unreachable': 'None of the portals of a volume answers the target.',

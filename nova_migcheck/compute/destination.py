@@ -81,7 +81,8 @@ class Destination:
         begun = time.monotonic()
         disks = Disks(context, instance)
         # They are looked at while a round may run, and anew at each decision.
-        arrival = self._arrivals.begin(instance, disks, self._requirements(instance, source))
+        arrival = self._arrivals.begin(instance, disks, self._requirements(instance, source),
+                                       source, self._reporter.report)
         target = self._reporter.fresh(self._conf.migcheck.recheck_after)
         verdict, found = self._judge(context, instance, source, target, disks)
         transient = loading.of(self._policies.checks).transient

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova knows of a server that is about to come, and does for it on its target."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any, Optional
+
+from nova.virt.libvirt import driver
+
+from nova_migcheck.checks.base import Arrival
+from nova_migcheck.report.report import Report
+from nova_migcheck.volumes import attached
+
+
+def of_instance(conf: Any, instance: Any, source: Optional[Report], here: Optional[Report]
+                ) -> Arrival:
+    """Return a server as the checks of this host, its target, see it.
+
+    :param conf: ``nova.conf.CONF``
+    :param source: the report of the host that it is on
+    :param here: the report of this host
+    """
+    return Arrival(
+        instance.uuid, instance.name, posixpath.join(conf.instances_path, instance.uuid),
+        instance.host or '', _copies(conf), source.common if source else {},
+        here.common if here else {})
+
+
+def _copies(conf: Any) -> bool:
+    """Return whether Nova copies a config drive itself, by ssh or rsync, from the source.
+
+    It does until 2024.1, in ``pre_live_migration`` (LP#1246201).
+    """
+    code = getattr(driver.LibvirtDriver.pre_live_migration, '__code__', None)
+    return '_remotefs' in getattr(code, 'co_names', ()) and conf.config_drive_format == 'iso9660'
+
+
+def of_mappings(mappings: Any) -> list[attached.Attached]:
+    """Return where the volumes of a server are reached, without their credentials.
+
+    :param mappings: Nova's BlockDeviceMappingList
+    """
+    return [attached.read(one.volume_id, one.connection_info) for one in mappings
+            if one.is_volume]
