@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import posixpath
+import time
 from typing import Any, Optional
 
 from nova.virt.libvirt import driver
@@ -43,3 +44,35 @@ def of_mappings(mappings: Any) -> list[attached.Attached]:
     """
     return [attached.read(one.volume_id, one.connection_info) for one in mappings
             if one.is_volume]
+
+
+def requirements(instance: Any, source: Optional[Report], migcheck: Any) -> str:
+    """Return what the guest needs besides its CPU, '' when that is not known.
+
+    :param source: the report of the host that it is on
+    :param migcheck: ``CONF.migcheck``
+    """
+    known = source is not None and source.knows(0, time.time(), migcheck)
+    return source.needs.of(instance.uuid) if source is not None and known else ''
+
+
+def scopes(instance: Any, mappings: Any) -> frozenset[str]:
+    """Return which of the findings with a scope concern a server.
+
+    :param mappings: Nova's BlockDeviceMappingList
+    """
+    found = set()
+    if any(bdm.is_volume for bdm in mappings):
+        found.add('volumes')
+    if any('encrypted' in bdm and bdm.encrypted for bdm in mappings) or _has_vtpm(instance):
+        found.add('encryption')
+    if any(bdm.is_local for bdm in mappings) or instance.config_drive:
+        found.add('local-disk')
+    return frozenset(found)
+
+
+def _has_vtpm(instance: Any) -> bool:
+    flavor = instance.flavor
+    specs = flavor.extra_specs if flavor and 'extra_specs' in flavor else {}
+    properties = instance.image_meta.properties
+    return bool(specs.get('hw:tpm_version') or properties.get('hw_tpm_version'))
