@@ -18,7 +18,7 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.libvirtd import configfiles, connection
 from nova_migcheck.storage import looking, mounts, place
 from nova_migcheck.storage.comparison import SCOPE
-from nova_migcheck.volumes import leftovers, opening, qemu, secrets
+from nova_migcheck.volumes import connector, leftovers, opening, qemu, secrets
 
 # Share of the timeout for the file system. That it is silent is for the check of storage to say.
 _SHARE = 0.8
@@ -56,14 +56,21 @@ class VolumesCheck(Check):
         'volumes-qemu-directory': "QEMU's user may not enter the instances directory.",
         'volumes-qemu-numbers': "QEMU's user has other numbers on the source and on the target.",
         'volumes-selinux': 'SELinux keeps QEMU from the share with the disks.'}
-    OFFERS = (Offer('secrets', keep=3), Offer('qemu', keep=3, between=_between))
+    OFFERS = (Offer('secrets', keep=3), Offer('qemu', keep=3, between=_between),
+              Offer('connector', keep=1))
     OPTIONS = {'DEFAULT': place.OPTIONS['DEFAULT'],
-               'libvirt': (*place.OPTIONS['libvirt'], 'virt_type', 'connection_uri')}
+               'libvirt': (*place.OPTIONS['libvirt'], 'virt_type', 'connection_uri',
+                           'volume_use_multipath')}
 
     def run(self, settings: Settings) -> Iterator[Result]:
-        """Ask libvirt for its secrets and for QEMU's user, and what that user may open."""
+        """Ask libvirt for its secrets and for QEMU's user, and what that user may open.
+
+        What os-brick lacks is published for ``explain``; a server that needs it is looked at when
+        its migration is decided.
+        """
         if connection.uri(settings) is None:
             return
+        yield Fact('connector', connector.lacking(settings))
         who = None
         for result in connection.ask(self, settings, self._answers):
             if isinstance(result, qemu.Who):
@@ -83,7 +90,8 @@ class VolumesCheck(Check):
         yield Keep(stuck or (found or {}).get('stuck'))
         if found is None or 'denied' not in found:
             return
-        why = qemu.cannot_give(found['squashed']) if shared else ''
+        # Of root it is not known what QEMU keeps of its rights.
+        why = qemu.cannot_give(found['squashed']) if shared and who.user.number else ''
         yield Fact('qemu', {**who.user._asdict(), **({'cannot_give': why} if why else {})})
         boolean = qemu.selinux_forbids(mount) if mount is not None and who.selinux else ''
         if boolean:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import Any, Callable, Mapping, Optional
 
@@ -70,22 +71,28 @@ class Arrivals:
         self._turns = threading.BoundedSemaphore(SERVERS)
 
     def begin(self, instance: Any, disks: Disks, requirements: str, source: Optional[Report],
-              here: Optional[Report]) -> Callable[[], list[Finding]]:
+              here: Optional[Report]) -> Callable[[Optional[Report]], list[Finding]]:
         """Begin to look.
 
         :param requirements: what the guest needs besides its CPU, '' when that is not known
         :param source: the report of the host that it is on
         :param here: the last report of this host
-        :returns: a function that waits for what was found
+        :returns: a function that waits for what was found. It is given the report of this host as it
+            is now, and looks at what concerns the server by that one only
         """
         registry = loading.of(self._policies.checks)
         server = arriving.of_instance(self._conf, instance, source, here)
         needs = registry.concerned(server, requirements)
         running = Call(self._run, server, needs, instance, disks) if needs else None
 
-        def found() -> list[Finding]:
-            here = self._in_the_way(server, instance) if registry.arriving else []
-            return here + (running.wait(self._longest()) if running is not None else [])
+        def found(now: Optional[Report]) -> list[Finding]:
+            findings = self._in_the_way(server, instance) if registry.arriving else []
+            if now is not None and now is not here:
+                later = dataclasses.replace(server, here=now.common)
+                more = {name: need for name, need in registry.concerned(
+                    later, requirements).items() if name not in needs}
+                findings += self._run(later, more, instance, disks)
+            return findings + (running.wait(self._longest()) if running is not None else [])
         return found
 
     def _longest(self) -> float:
@@ -132,7 +139,7 @@ class Arrivals:
 
     def _volumes(self, instance: Any, disks: Disks) -> list[attached.Attached]:
         try:
-            return arriving.of_mappings(disks.mappings())
+            return attached.of_mappings(disks.mappings())
         except Exception as e:  # of the conductor, or of the database behind it: any class
             LOG.warning('The volumes of this server cannot be read from nova-conductor, they are '
                         'not looked at: %s: %s', type(e).__name__, e, instance=instance)

@@ -90,7 +90,7 @@ class Destination:
             # A fault that was seen before this decision may have been repaired since.
             target = self._reporter.fresh(time.monotonic() - begun)
             verdict, found = self._judge(context, instance, source, target, disks)
-        verdict += settle(arrival(), self._policies)
+        verdict += settle(arrival(target), self._policies)
         self._refusals.enforce(context, instance, self._conf.host, verdict, source,
                                ledger.of_guest(source, instance.uuid))
         self._watch.remember_findings(instance.uuid, self._conf.host,

@@ -11,7 +11,6 @@ from nova.virt.libvirt import driver
 
 from nova_migcheck.checks.base import Arrival
 from nova_migcheck.report.report import Report
-from nova_migcheck.volumes import attached
 
 
 def of_instance(conf: Any, instance: Any, source: Optional[Report], here: Optional[Report]
@@ -35,15 +34,6 @@ def _copies(conf: Any) -> bool:
     """
     code = getattr(driver.LibvirtDriver.pre_live_migration, '__code__', None)
     return '_remotefs' in getattr(code, 'co_names', ()) and conf.config_drive_format == 'iso9660'
-
-
-def of_mappings(mappings: Any) -> list[attached.Attached]:
-    """Return where the volumes of a server are reached, without their credentials.
-
-    :param mappings: Nova's BlockDeviceMappingList
-    """
-    return [attached.read(one.volume_id, one.connection_info) for one in mappings
-            if one.is_volume]
 
 
 def requirements(instance: Any, source: Optional[Report], migcheck: Any) -> str:

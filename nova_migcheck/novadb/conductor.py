@@ -19,6 +19,7 @@ from nova_migcheck.novadb import arriving
 from nova_migcheck.novadb.fleet import Unavailable
 from nova_migcheck.report import published
 from nova_migcheck.report.report import Report
+from nova_migcheck.volumes import attached
 from nova_migcheck.volumes.attached import Attached
 
 # Seconds for all questions, which need 0.1 s.
@@ -84,4 +85,4 @@ def _read(conf: Any, uuid: str) -> Coming:
                   arriving.scopes(instance, mappings),
                   requirements=arriving.requirements(instance, source, conf.migcheck))
     return Coming(arriving.of_instance(conf, instance, source, None), guest, source,
-                  arriving.of_mappings(mappings))
+                  attached.of_mappings(mappings))
