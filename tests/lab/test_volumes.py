@@ -43,19 +43,6 @@ DEFINITION = """<secret ephemeral='{ephemeral}' private='{private}'><uuid>{uuid}
 
 
 @pytest.fixture(scope='module')
-def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tmp_path_factory.mktemp('libvirt') / 'cache'
-
-
-@pytest.fixture(scope='module')
-def source(cache: pathlib.Path) -> Iterator[libvirtd.Libvirtd]:
-    with libvirtd.Libvirtd('node1', cache=cache) as node:
-        node.connect().getCapabilities()
-        yield node
-        node.cache = None
-
-
-@pytest.fixture(scope='module')
 def target(
     source: libvirtd.Libvirtd, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[libvirtd.Libvirtd]:

@@ -111,14 +111,6 @@ class HostLibvirtd(Libvirtd):
         self.stop()
         self.start()
 
-    def run_qemu_as(self, user: str) -> None:
-        """Restart with QEMU as another user."""
-        conf = self.root / 'etc/qemu.conf'
-        lines = [line for line in conf.read_text().splitlines() if not line.startswith('user =')]
-        conf.write_text('\n'.join([*lines, f'user = "{user}"']) + '\n')
-        self.stop()
-        self.start()
-
     def keep_probed(self) -> None:
         """Save what libvirtd found, for the next lab."""
         if not self.probed.is_dir() and (self.root / 'cache/qemu/capabilities').is_dir():

@@ -86,7 +86,7 @@ class V5(Fault):
     names = ('user 64055', '/disk', 'Permission denied', 'dynamic_ownership = 0')
 
     def set(self) -> None:
-        self.target.libvirtd.run_qemu_as('+64055')
+        self.target.libvirtd.change_qemu_conf(user='"+64055"')
 
     def clear(self) -> None:
-        self.target.libvirtd.run_qemu_as('root')
+        self.target.libvirtd.change_qemu_conf(user='"root"')
