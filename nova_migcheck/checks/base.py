@@ -107,8 +107,8 @@ class Check(abc.ABC):
     #: ``server``: run on the target when a migration is decided, about the server that is to come
     #: there, if :meth:`concerns` says that there is something to look at.
     WHEN: ClassVar[str] = 'host'
-    #: Whether a check of a server is given ``settings.volumes``, which costs a query. It does not run
-    #: for a server that has none.
+    #: Whether a check of a server is given ``settings.volumes``, which costs a query. It does not
+    #: run for a server that has none.
     READS_VOLUMES: ClassVar[bool] = False
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}

@@ -36,8 +36,8 @@ class FilesCheck(Check):
         """Return which files a guest has: ``disks``, and ``config`` for a config drive."""
         names = {posixpath.basename(source.get('file', ''))
                  for source in domain.iterfind("devices/disk[@type='file']/source")}
-        found = ['config'] if 'disk.config' in names else []
-        return found + ['disks'] if names else None
+        kinds = {'config': 'disk.config' in names, 'disks': bool(names)}
+        return [kind for kind, has in kinds.items() if has] or None
 
     @classmethod
     def concerns(cls, server: Arrival, needs: Optional[Mapping[str, Any]]) -> bool:

@@ -36,8 +36,8 @@ def _between(source: Mapping[str, Any], target: Mapping[str, Any]) -> Iterable[F
     """Yield that QEMU is another user on the target, where that may matter."""
     for subject, detail in qemu.between(source, target):
         yield VolumesCheck().warning(
-            subject, detail, f'{_QEMU_USER} of both', 'give QEMU the same numbers on all hosts that '
-            'share disks: user and group in qemu.conf', SCOPE, 'volumes-qemu-numbers')
+            subject, detail, f'{_QEMU_USER} of both', 'give QEMU the same numbers on all hosts '
+            'that share disks: user and group in qemu.conf', SCOPE, 'volumes-qemu-numbers')
 
 
 class VolumesCheck(Check):

@@ -77,8 +77,8 @@ class Arrivals:
         :param requirements: what the guest needs besides its CPU, '' when that is not known
         :param source: the report of the host that it is on
         :param here: the last report of this host
-        :returns: a function that waits for what was found. It is given the report of this host as it
-            is now, and looks at what concerns the server by that one only
+        :returns: a function that waits for what was found. It is given the report of this host as
+            it is now, and looks at what concerns the server by that one only
         """
         registry = loading.of(self._policies.checks)
         server = arriving.of_instance(self._conf, instance, source, here)

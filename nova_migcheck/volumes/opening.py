@@ -38,8 +38,11 @@ class User(NamedTuple):
     @classmethod
     def of(cls, fact: Any) -> Optional[User]:
         """Return the user in the fact ``qemu`` of a host, which may be anything."""
-        numbers = [fact.get(name) for name in cls._fields] if isinstance(fact, Mapping) else []
-        return cls(*numbers) if numbers and all(type(one) is int for one in numbers) else None
+        if not isinstance(fact, Mapping):
+            return None
+        number, group = fact.get('number'), fact.get('group')
+        # True is an int, too.
+        return cls(number, group) if type(number) is type(group) is int else None
 
     def __str__(self) -> str:
         return f'user {self.number} (group {self.group})'

@@ -55,7 +55,7 @@ class Hypervisor(fakelibvirt.Connection):
         self.qemu = 0
         #: UUID, usage and value of each; '' for no value.
         self.secrets: list[tuple[str, str, str]] = []
-        #: As whom QEMU runs, as libvirt has it in ``<baselabel>``, e.g. ``+64055:+109``; '' if it does not say.
+        #: As whom QEMU runs, as in ``<baselabel>``: ``+64055:+109``; '' if libvirt does not say.
         self.qemu_user = ''
         self._telling = threading.Lock()
         self._path = os.path.join(directory, f'{hostname}.libvirt.json')

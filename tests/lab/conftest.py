@@ -24,7 +24,7 @@ def hosts() -> Iterator[TwoHosts]:
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[libvirtd.Libvirtd]:
-    """A libvirtd outside of namespaces, whose cache others may copy: it has asked QEMU what it can."""
+    """A libvirtd whose cache others may copy: it has asked QEMU what it can."""
     if libvirtd.missing():
         pytest.skip(libvirtd.missing())
     with libvirtd.Libvirtd('node1', cache=tmp_path_factory.mktemp('libvirt') / 'cache') as node:

@@ -168,8 +168,10 @@ class Libvirtd(fixtures.Fixture):
     def change_qemu_conf(self, **settings: str) -> None:
         """Restart with other settings in qemu.conf."""
         conf = self.root / 'etc/qemu.conf'
-        lines = [line for line in conf.read_text().splitlines() if line.partition(' ')[0] not in settings]
-        conf.write_text('\n'.join([*lines, *(f'{name} = {value}' for name, value in settings.items())]) + '\n')
+        lines = [line for line in conf.read_text().splitlines()
+                 if line.partition(' ')[0] not in settings]
+        lines += [f'{name} = {value}' for name, value in settings.items()]
+        conf.write_text('\n'.join(lines) + '\n')
         self.stop()
         self.start()
 

@@ -27,14 +27,17 @@ pytestmark = [
 
 USER, GROUP = 64055, 64056
 GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='pc'>hvm</type></os><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>
+<emulator>/usr/bin/qemu-system-x86_64</emulator>
 <controller type='usb' model='none'/><memballoon model='none'/><disk type='file' device='disk'>
-<driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"""
+<driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk>
+</devices></domain>"""
 
 
-@pytest.fixture(scope='module', params=[0, 1], ids=['dynamic_ownership=0', 'dynamic_ownership=1'])
-def node(request: pytest.FixtureRequest) -> Iterator[libvirtd.Libvirtd]:
-    with libvirtd.Libvirtd('node1') as node:
+@pytest.fixture(scope='module')
+def node(request: pytest.FixtureRequest, source: libvirtd.Libvirtd) -> Iterator[libvirtd.Libvirtd]:
+    """A libvirtd with another user for QEMU, and dynamic_ownership as the test says."""
+    with libvirtd.Libvirtd('node2', cache=source.root / 'cache') as node:
         node.change_qemu_conf(
             user=f'"+{USER}"', group=f'"+{GROUP}"', dynamic_ownership=str(request.param))
         node.gives = bool(request.param)
@@ -79,18 +82,16 @@ def theirs(conn: Any, instances: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize(
-    'directory, disk, owner',
+    'node, directory, disk, owner',
     [
-        (0o755, 0o600, (0, 0)),
-        (0o755, 0o644, (0, 0)),
-        (0o755, 0o666, (0, 0)),
-        (0o755, 0o600, (USER, 0)),
-        (0o755, 0o660, (0, GROUP)),
-        (0o755, 0o640, (0, GROUP)),
-        (0o711, 0o666, (0, 0)),
-        (0o750, 0o666, (0, 0)),
-        (0o700, 0o600, (USER, GROUP)),
+        (0, 0o755, 0o600, (0, 0)),
+        (0, 0o755, 0o640, (0, GROUP)),
+        (0, 0o755, 0o660, (0, GROUP)),
+        (1, 0o755, 0o600, (0, 0)),
+        (1, 0o711, 0o600, (0, 0)),
+        (1, 0o750, 0o600, (0, 0)),
     ],
+    indirect=['node'],
 )
 def test_v5(
     node: Any, instances: pathlib.Path, directory: int, disk: int, owner: tuple[int, int]
@@ -118,15 +119,16 @@ print(opening.directory(opening.User({user}, {group}), {instances!r}, True)['squ
 def test_a_share_that_takes_root_for_nobody(
     instances: pathlib.Path, owner: int, squashed: bool
 ) -> None:
-    """A root to whom the owner of the disk is unknown has no rights over it: so has that of a client
-    of an NFS server with root_squash. Here it is the root of a user namespace.
+    """A root to whom the owner of the disk is unknown has no rights over it, as root on a client of
+    an NFS server with root_squash. Here it is the root of a user namespace.
     """
     disk = instances / 'server/disk'
     disk.chmod(0o644)
     shutil.chown(disk, owner, owner)
     code = SQUASHED.format(path=sys.path, user=USER, group=GROUP, instances=str(instances))
     process = subprocess.Popen(
-        ['unshare', '--user', 'sh', '-c', 'echo; read _; exec "$@"', '-', sys.executable, '-c', code],
+        ['unshare', '--user', 'sh', '-c', 'echo; read _; exec "$@"', '-',
+         sys.executable, '-c', code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     process.stdout.readline()

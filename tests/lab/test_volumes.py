@@ -5,7 +5,6 @@ and their neighbours.
 
 from __future__ import annotations
 
-import pathlib
 import shutil
 import uuid
 from typing import Any, Iterator

@@ -29,7 +29,8 @@ QEMU = {'number': 64055, 'group': 109, 'cannot_give': 'it may not'}
 
 
 def needs(*disks: str) -> str:
-    return REGISTRY.needs(ElementTree.fromstring(f'<domain><devices>{"".join(disks)}</devices></domain>'))
+    text = f'<domain><devices>{"".join(disks)}</devices></domain>'
+    return REGISTRY.needs(ElementTree.fromstring(text))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,8 @@ def ssh(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv('PATH', f'{tmp_path}')
         for name in ('ssh', 'scp', 'rsync'):
             if name not in without:
-                (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n{script}\n')
+                (tmp_path / name).write_text(
+                    f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n{script}\n')
                 (tmp_path / name).chmod(0o755)
         return tmp_path / 'asked'
 

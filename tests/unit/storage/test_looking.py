@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that looks at a file system: what it tells, and that nobody waits for one that hangs."""
+"""A process that looks at a file system: what it tells; nobody waits for one that hangs."""
 
 import os
 import signal

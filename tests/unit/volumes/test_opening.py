@@ -142,5 +142,6 @@ def test_the_disks_of_a_server(
 def test_what_a_host_tells_of_its_user() -> None:
     assert User.of({'user': 1, 'group': 2}) is None
     assert User.of({'number': 1, 'group': 2, 'cannot_give': 'x'}) == User(1, 2)
-    for hostile in (None, 7, {'number': 1}, {'number': '1', 'group': 2}, {'number': True, 'group': 2}):
+    for hostile in (
+        None, 7, {'number': 1}, {'number': '1', 'group': 2}, {'number': True, 'group': 2}):
         assert User.of(hostile) is None

@@ -13,7 +13,8 @@ from nova_migcheck.libvirtd import configfiles
 from nova_migcheck.storage.mounts import Mount
 from nova_migcheck.volumes import qemu
 
-HOST = """<capabilities><host><secmodel><model>{model}</model><doi>0</doi></secmodel><secmodel><model>dac</model>
+HOST = """<capabilities><host><secmodel><model>{model}</model><doi>0</doi></secmodel>
+<secmodel><model>dac</model>
 <baselabel type='kvm'>{label}</baselabel></secmodel></host></capabilities>"""
 
 

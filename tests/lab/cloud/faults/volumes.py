@@ -17,20 +17,22 @@ _VOLUME = '0a6de5b2-0000-4000-8000-00000000000a'
 _PORT = 3260
 _DISK = f"""<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{{path}}'/>
 <target dev='vdz' bus='virtio'/><serial>{_VOLUME}</serial></disk>"""
-_OTHER = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>16</memory>
+_OTHER = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>
+<memory unit='MiB'>16</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"""
 
 
 def _virsh(node: ComputeNode, *words: str) -> str:
-    ran = subprocess.run(['virsh', '-c', node.libvirtd.uri, *words], check=True, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(['virsh', '-c', node.libvirtd.uri, *words], check=True,
+                         capture_output=True, text=True, timeout=60)
     return ran.stdout.strip()
 
 
 class V2(Fault):
     """The target cannot reach the iSCSI portal of a volume.
 
-    There is no Cinder here: the volume is a row in Nova's database, the portal a plain listener, and the disk a file. So no host can take
-    the server, and the user names the target.
+    There is no Cinder here: the volume is a row in Nova's database, the portal a plain listener,
+    and the disk a file. So no host can take the server, and the user names the target.
     """
 
     names = (_VOLUME, f'{CONTROL}:{_PORT}', r'\d s')
@@ -48,16 +50,19 @@ class V2(Fault):
         xml.write_text(_DISK.format(path=f'{NOVA}/instances/volume'))
         _virsh(self.source, 'attach-device', self._server, str(xml), '--live')
         info = json.dumps({'driver_volume_type': 'iscsi', 'data': {
-            'target_portal': f'{CONTROL}:{_PORT}', 'target_iqn': 'iqn.2010-10.org.openstack:volume', 'target_lun': 1}})
+            'target_portal': f'{CONTROL}:{_PORT}', 'target_lun': 1,
+            'target_iqn': 'iqn.2010-10.org.openstack:volume'}})
         self.cloud.control.database.query(f"""insert into nova_cell1.block_device_mapping
-            (created_at, uuid, instance_uuid, device_name, source_type, destination_type, device_type, volume_id, connection_info, deleted,
-             delete_on_termination) values (utc_timestamp(), '{uuid.uuid4()}', '{self._server}', '/dev/vdz', 'volume', 'volume', 'disk',
-             '{_VOLUME}', '{info}', 0, 0)""")
+            (created_at, uuid, instance_uuid, device_name, source_type, destination_type,
+             device_type, volume_id, connection_info, deleted, delete_on_termination)
+            values (utc_timestamp(), '{uuid.uuid4()}', '{self._server}', '/dev/vdz', 'volume',
+             'volume', 'disk', '{_VOLUME}', '{info}', 0, 0)""")
         # nova-compute learns of a volume when it attaches it, or when it starts.
         self.cloud.restart_computes(self.source.name)
 
     def clear(self) -> None:
-        self.cloud.control.database.query(f"delete from nova_cell1.block_device_mapping where volume_id='{_VOLUME}'")
+        self.cloud.control.database.query(
+            f"delete from nova_cell1.block_device_mapping where volume_id='{_VOLUME}'")
         open_firewall(self.target.host)
         self._listener.close()
         (SHARE / 'volume').unlink(missing_ok=True)
@@ -73,7 +78,8 @@ class V4(Fault):
         server, = self.source.libvirtd.domains()
         xml = STATE / 'tmp/other.xml'
         self._other = str(uuid.uuid4())
-        xml.write_text(_OTHER.format(name=_virsh(self.source, 'domname', server), uuid=self._other))
+        name = _virsh(self.source, 'domname', server)
+        xml.write_text(_OTHER.format(name=name, uuid=self._other))
         _virsh(self.target, 'define', str(xml))
 
     def clear(self) -> None:
