@@ -29,7 +29,7 @@ from nova_migcheck.compute.source import Source
 MIGRATIONS = 12
 VOLUME = '0a6de5b2-0000-4000-8000-00000000000a'
 PORTALS = 4
-_CHECKS = {'checks': 'cpu,attachments,files,volumes,scripted,scripted_path',
+_CHECKS = {'checks': 'cpu,attachments,files,scripted,scripted_path',
            'recheck_after': '3600'}
 _SERIAL = f"""<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/sdz'/>
 <target dev='vdz' bus='virtio'/><serial>{VOLUME}</serial></disk>"""
