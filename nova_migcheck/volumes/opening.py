@@ -100,9 +100,7 @@ class Rights:
         except KeyError:  # libvirtd is in another container, with another list of users
             self._groups_known = False
         own = os.geteuid()
-        self._tries = own in (0, user.number)
-        if own == 0 and user.number:
-            _become(user, self.groups)
+        self._tries = own == user.number or (own == 0 and _become(user, self.groups))
         if self._tries:
             self._groups_known &= self.groups <= {os.getegid(), *os.getgroups()}
 
@@ -143,13 +141,17 @@ class Rights:
         return None
 
 
-def _become(user: User, groups: set[int]) -> None:
-    """Give up all rights but those of a user."""
+def _become(user: User, groups: set[int]) -> bool:
+    """Give up all rights but those of a user. Root in a container may not have the right to it."""
     # Others of that user may not look into this process.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    os.setgroups(list(groups))
-    os.setresgid(user.group, user.group, user.group)
-    os.setresuid(user.number, user.number, user.number)
+    try:
+        os.setgroups(list(groups))
+        os.setresgid(user.group, user.group, user.group)
+        os.setresuid(user.number, user.number, user.number)
+    except OSError:
+        return False
+    return True
 
 
 def _open(path: str, bits: int) -> int:

@@ -35,9 +35,9 @@ GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><
 
 
 @pytest.fixture(scope='module')
-def node(request: pytest.FixtureRequest, source: libvirtd.Libvirtd) -> Iterator[libvirtd.Libvirtd]:
+def node(request: pytest.FixtureRequest) -> Iterator[libvirtd.Libvirtd]:
     """A libvirtd with another user for QEMU, and dynamic_ownership as the test says."""
-    with libvirtd.Libvirtd('node2', cache=source.root / 'cache') as node:
+    with libvirtd.Libvirtd('node2', kvm=False) as node:
         node.change_qemu_conf(
             user=f'"+{USER}"', group=f'"+{GROUP}"', dynamic_ownership=str(request.param))
         node.gives = bool(request.param)
