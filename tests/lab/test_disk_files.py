@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -25,7 +26,8 @@ pytestmark = [
     pytest.mark.skipif(bool(libvirtd.missing()), reason=libvirtd.missing() or '-'),
 ]
 
-USER, GROUP = 64055, 64056
+# libvirt probes QEMU again for each question while QEMU's user may not open /dev/kvm.
+USER, GROUP = 64055, os.stat('/dev/kvm').st_gid if os.path.exists('/dev/kvm') else 64056
 GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>
 <emulator>/usr/bin/qemu-system-x86_64</emulator>
@@ -37,7 +39,7 @@ GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><
 @pytest.fixture(scope='module')
 def node(request: pytest.FixtureRequest) -> Iterator[libvirtd.Libvirtd]:
     """A libvirtd with another user for QEMU, and dynamic_ownership as the test says."""
-    with libvirtd.Libvirtd('node2', kvm=False) as node:
+    with libvirtd.Libvirtd('node2') as node:
         node.change_qemu_conf(
             user=f'"+{USER}"', group=f'"+{GROUP}"', dynamic_ownership=str(request.param))
         node.gives = bool(request.param)
