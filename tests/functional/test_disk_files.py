@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 import time
 from typing import Any, Callable, Iterator
 
+import nova.conf
 import pytest
 from nova import objects
 from nova.objects import base
@@ -123,9 +125,13 @@ class TestFiles:
         disk.chmod(mode)
         cloud.hosts['compute2'].hypervisor.qemu_user = ''
         cloud.hosts['compute2'].hypervisor.tell()
-        cloud.say('compute2', facts={'qemu': {'number': QEMU[0], 'group': QEMU[1], **fact}})
+        self.tell(cloud, **fact)
         cloud.check('compute2')
         return disk
+
+    def tell(self, cloud: Any, **fact: Any) -> None:
+        """What compute2's next round finds of QEMU's user."""
+        cloud.say('compute2', facts={'qemu': {'number': QEMU[0], 'group': QEMU[1], **fact}})
 
     @pytest.fixture
     def not_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +154,16 @@ class TestFiles:
         os.chown(disk, *QEMU)
         self.decide(cloud, server)
 
+    def test_v5_a_disk_by_the_round_of_the_decision(
+        self, cloud: Any, server: str, qemu: Any, not_left: None
+    ) -> None:
+        """What the target had reported before did not tell it."""
+        qemu(0o755)
+        self.shared(cloud, server, 0o600)
+        self.tell(cloud, cannot_give='the share lets root write to none')
+        cloud.hosts['compute2'].set('migcheck', 'recheck_after', '0')
+        assert 'files-denied' in self.refused(cloud, server)
+
     def test_v5_libvirt_gives_it_the_disk(
         self, cloud: Any, server: str, qemu: Any, not_left: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -160,6 +176,11 @@ class TestFiles:
         self.decide(cloud, server)
 
     # V6
+
+    def test_v6_which_releases_copy(self) -> None:
+        """As the source of each release has it."""
+        release = int(importlib.metadata.version('nova').partition('.')[0])
+        assert arriving._copies(nova.conf.CONF) is (release < 30)
 
     @pytest.fixture
     def sshd(self, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
