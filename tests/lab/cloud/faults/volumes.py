@@ -59,6 +59,10 @@ class V2(Fault):
              'volume', 'disk', '{_VOLUME}', '{info}', 0, 0)""")
         # nova-compute learns of a volume when it attaches it, or when it starts.
         self.cloud.restart_computes(self.source.name)
+        if self.cloud.plugin:
+            from tests.lab.cloud import story  # which plays rows itself
+            story.sees(self.target, ['check', '--only', 'attachments', '--server', self._server],
+                       f'{CONTROL}:{_PORT}', _VOLUME)
 
     def clear(self) -> None:
         self.cloud.control.database.query(
