@@ -116,15 +116,15 @@ class VolumesCheck(Check):
             'qemu.conf', SCOPE, 'volumes-qemu-directory')
 
     def _answers(self, conn: Any) -> Iterator[Any]:
+        found = secrets.offered(conn)
+        if found is not None:
+            yield Fact('secrets', found)
+            yield self.ok('libvirt secrets',
+                          f'{len(found["set"])} with a value, {len(found["empty"])} without')
+        # Last, since libvirt may have to probe QEMU for it.
         who = qemu.of_libvirt(cpuxml.parse(conn.getCapabilities()))
         if who is not None:
             yield who
-        found = secrets.offered(conn)
-        if found is None:
-            return
-        yield Fact('secrets', found)
-        yield self.ok('libvirt secrets',
-                      f'{len(found["set"])} with a value, {len(found["empty"])} without')
 
     @staticmethod
     def needs(domain: ElementTree.Element) -> Optional[dict[str, str]]:

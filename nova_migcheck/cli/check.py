@@ -88,7 +88,8 @@ class Check(Listing):
             from nova_migcheck.novadb import conductor
             coming = conductor.coming(rounds.conf, str(parsed_args.server))
             outcome = rounds.run()
-            outcome.findings += arriving.findings(rounds.conf, self._chosen, coming, outcome)
+            outcome.findings += list(
+                arriving.findings(rounds.conf, self._chosen, coming, outcome))
         else:
             outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
