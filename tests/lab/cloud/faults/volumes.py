@@ -31,15 +31,19 @@ def _virsh(node: ComputeNode, *words: str) -> str:
 class V2(Fault):
     """The target cannot reach the iSCSI portal of a volume.
 
-    There is no Cinder here: the volume is a row in Nova's database, the portal a plain listener,
-    and the disk a file. So no host can take the server, and the user names the target.
+    There is no Cinder here, a fault of its own for a server with volumes: the target is told
+    to ignore that. The volume is a row in Nova's database, the portal a plain listener, and the
+    disk a file. So no host can take the server, and the user names the target.
     """
 
     names = (_VOLUME, f'{CONTROL}:{_PORT}', r'\d s')
     born_after = named = True
     noticed = ('source', 'target')
+    restarted = ('target',)
 
     def set(self) -> None:
+        if self.cloud.plugin:
+            self.configure(self.target, {'migcheck': {'on_failure': 'reject,endpoint:ignore'}})
         self._listener = socket.create_server((CONTROL, _PORT), backlog=64)
         firewall(self.target.host, 'out', f'tcp dport {_PORT}')
 
@@ -68,6 +72,7 @@ class V2(Fault):
         self.cloud.control.database.query(
             f"delete from nova_cell1.block_device_mapping where volume_id='{_VOLUME}'")
         open_firewall(self.target.host)
+        self.configure(self.target, {})
         self._listener.close()
         (SHARE / 'volume').unlink(missing_ok=True)
 
