@@ -23,7 +23,8 @@ class Settings:
         address at which Nova will ``connect`` to it
     :param server: for a check of the path or of a server: the UUID of the server that is about to
         go; '' if the path is checked without one
-    :param volumes: for a check of a server: where its volumes are reached, as
+    :param arrival: for a check of a server: the fields of its ``Arrival``, and its ``needs``
+    :param volumes: for a check that reads the volumes of a server: where they are reached, as
         ``nova_migcheck.volumes.attached`` has it: without credentials
     :param changed: for the check that reads the guests: UUIDs of those whose disks have changed
     """
@@ -37,6 +38,7 @@ class Settings:
     guests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     thorough: bool = True
     server: str = ''
+    arrival: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     volumes: Sequence[Any] = ()
     changed: Sequence[str] = ()
 

@@ -27,7 +27,7 @@ COMMON = {
 
 # What the codes of our own checks begin with. Each has a page in doc/source/runbooks/.
 _OURS = re.compile(
-    '(address|attachments|clock|cpu|endpoint|machine|storage|tls|transport|volumes)-')
+    '(address|attachments|clock|cpu|endpoint|files|machine|storage|tls|transport|volumes)-')
 
 
 def page(code: str) -> str:

@@ -33,7 +33,7 @@ nova.conf: set the same value for all of them.
 """),
     cfg.ListOpt(
         'checks',
-        default=['address', 'attachments', 'cpu', 'endpoint', 'machine', 'storage', 'tls',
+        default=['address', 'attachments', 'cpu', 'endpoint', 'files', 'machine', 'storage', 'tls',
                  'transport', 'volumes'],
         help="""
 The checks to run, by the names of their ``nova_migcheck.checks`` entry points. A check that

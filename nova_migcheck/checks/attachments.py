@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import ClassVar, Iterator, Mapping, Optional
+from typing import Any, ClassVar, Collection, Iterator, Mapping, Optional
 
 from nova_migcheck.checks.base import Check, Result, Settings
+from nova_migcheck.finding import Finding
 from nova_migcheck.volumes import connector
 from nova_migcheck.volumes.attached import Attached, Portal
 
@@ -25,6 +26,7 @@ class AttachmentsCheck(Check):
 
     NAME = 'attachments'
     WHEN = 'server'
+    READS_VOLUMES = True
     TRANSIENT = ('attachments',)
     CODES: ClassVar[Mapping[str, str]] = {
         'attachments-unreachable': 'None of the portals of a volume answers the target.',
@@ -43,13 +45,22 @@ class AttachmentsCheck(Check):
         """Look at all volumes at the same time."""
         from nova_migcheck.volumes import reach
         volumes = [Attached.from_json(one) for one in settings.volumes]
-        for lack in connector.lacks(settings, volumes):
-            yield self.failure(lack.subject, lack.detail, lack.origin, lack.remedy,
-                               code='attachments-connector')
+        yield from self.lacks(connector.lacking(settings), volumes)
         tried = reach.tried(dict.fromkeys(portal for one in volumes for portal in one.portals),
                             settings.timeout)
         for one in volumes:
             yield self._volume(one, tried)
+
+    @staticmethod
+    def lacks(fact: Mapping[str, Any], volumes: Collection[Attached]) -> Iterator[Finding]:
+        """Yield what a host lacks to attach some volumes.
+
+        :param fact: the fact ``connector`` of the host, which may be another
+        """
+        for lack in connector.lacks(fact, volumes):
+            yield AttachmentsCheck().failure(
+                lack.subject, lack.detail, 'what os-brick needs on the target', lack.remedy,
+                code='attachments-connector')
 
     def _volume(self, one: Attached, tried: Mapping[Portal, str]) -> Result:
         if one.unknown:

@@ -57,11 +57,19 @@ class Arrival:
     :param uuid: its UUID, which is that of its domain, too
     :param name: of its domain in libvirt, e.g. ``instance-0000002a``; '' if it is not known
     :param directory: where its files will be, on this host
+    :param host: where it is now
+    :param copies: whether this host's Nova copies a config drive from there before the migration
+    :param source: the facts of that host, without those that differ on every host
+    :param here: the same of this host
     """
 
     uuid: str
     name: str
     directory: str
+    host: str = ''
+    copies: bool = False
+    source: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    here: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +105,11 @@ class Check(abc.ABC):
     #: ``host``: run each ``[migcheck] check_interval`` on every compute host, about that host.
     #: ``path``: run on the source when a migration is decided, about the path to the target.
     #: ``server``: run on the target when a migration is decided, about the server that is to come
-    #: there, if its :meth:`needs` says that it has something to look at, or if that is not known.
+    #: there, if :meth:`concerns` says that there is something to look at.
     WHEN: ClassVar[str] = 'host'
+    #: Whether a check of a server is given ``settings.volumes``, which costs a query. It does not
+    #: run for a server that has none.
+    READS_VOLUMES: ClassVar[bool] = False
     #: The options of nova.conf that it reads, by group. Nothing else is handed to it.
     OPTIONS: ClassVar[Mapping[str, Sequence[str]]] = {}
     #: Whether its rounds read the running guests; the one that does is given ``settings.guests``.
@@ -159,6 +170,17 @@ class Check(abc.ABC):
         :param target: fact -> what of it is alike on many hosts
         """
         return ()
+
+    @classmethod
+    def concerns(cls, server: Arrival, needs: Optional[Mapping[str, Any]]) -> bool:
+        """Return whether a check of a server has something to look at on its target.
+
+        It is pure, and runs in nova-compute. By default it has, unless its :meth:`needs` returned
+        None for the guest.
+
+        :param needs: check -> what its :meth:`needs` returned; None when they are not known
+        """
+        return needs is None or cls.NAME in needs or cls.needs is Check.needs
 
     @staticmethod
     def arrives(server: Arrival, connection: Any) -> Iterable[Finding]:

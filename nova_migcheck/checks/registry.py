@@ -36,6 +36,7 @@ class Registry:
     :ivar needing: name of a check that reads the needs of guests -> the check
     :ivar leaving: name of a check that looks at a guest which leaves -> the check
     :ivar arriving: name of a check that looks for what is in the way of a server -> the check
+    :ivar of_servers: name of a check of ``WHEN = 'server'`` -> the check
     :ivar of_services: check names of findings about a service that many hosts use
     :ivar transient: check names of findings whose cause may be gone a moment later
     """
@@ -47,9 +48,9 @@ class Registry:
         self.transient = frozenset(name for check in checks for name in check.TRANSIENT)
         self._check_of = {offer.name: check.NAME for check in checks for offer in check.OFFERS}
         self.offers = {offer.name: offer for check in checks for offer in check.OFFERS}
-
         self.arriving = {
             check.NAME: check for check in checks if check.arrives is not Check.arrives}
+        self.of_servers = {check.NAME: check for check in checks if check.WHEN == 'server'}
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -108,6 +109,22 @@ class Registry:
         """Return what is in the way of a server on this host, its target."""
         return [finding for name, check in self.arriving.items()
                 for finding in _compared(name, check.arrives, server, connection)]
+
+    def concerned(self, server: Arrival, needs: str) -> dict[str, Any]:
+        """Return the checks of a server that have something to look at, with its needs of them.
+
+        :param needs: what :meth:`needs` returned on the source; '' when they are not known
+        """
+        known = json.loads(needs) if needs else None
+        found = {}
+        for name, check in self.of_servers.items():
+            try:
+                if check.concerns(server, known):
+                    found[name] = (known or {}).get(name)
+            except Exception as e:  # a boundary to a plugin
+                LOG.warning('The check %s does not say whether a server concerns it: %s: %s', name,
+                            type(e).__name__, e)
+        return found
 
     def distinct(self, own: Facts) -> list[str]:
         """Return the texts that no other host may share.

@@ -8,28 +8,20 @@ not return.
 from __future__ import annotations
 
 import errno
-import json
+import functools
 import os
 import posixpath
-import select
-import signal
 import stat
-import time
 from typing import Any, ClassVar, Iterator, Mapping, Optional
 
 from nova_migcheck.checks.base import Check, Fact, Keep, Offer, Result, Settings
-from nova_migcheck.processes import start_time
-from nova_migcheck.storage import comparison, mounts
+from nova_migcheck.storage import comparison, looking, mounts, place
 
-# [libvirt] images_type -> where the disks are. All others are files in the instances directory.
-_ELSEWHERE = {'rbd': 'rbd', 'lvm': 'lvm'}
 # Nova's image cache records here which computes use a directory (nova.virt.storage_users): every
 # host that shares the directory sees the same file.
 _MARKER = 'compute_nodes'
 # Share of the timeout for the file system. The rest is for reporting that it did not answer.
 _SHARE = 0.8
-# Seconds that a killed process is given to end. One in uninterruptible sleep never does.
-_REAP = 0.3
 # Errors of a share whose server is gone or has restarted.
 _SERVER_GONE = (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EHOSTDOWN)
 
@@ -58,16 +50,15 @@ class StorageCheck(Check):
     }
 
     def run(self, settings: Settings) -> Iterator[Result]:
-        state = settings.get('DEFAULT', 'state_path', '/var/lib/nova')
-        path = posixpath.normpath(settings.get('DEFAULT', 'instances_path')
-                                  or posixpath.join(state, 'instances'))
+        path = place.instances(settings)
         origin = settings.origin('DEFAULT', 'instances_path')
         expect = settings.get('migcheck', 'instances_shared', 'auto')
-        images = _ELSEWHERE.get(settings.get('libvirt', 'images_type', 'default'), 'path')
+        images = place.images(settings)
         # Read before anything is touched, to name it in the finding if it does not answer.
         mount = mounts.covering(path, mounts.read())
-        stuck = _stuck(settings.memory)
-        found = None if stuck else _Look(path).wait(settings.timeout * _SHARE)
+        stuck = looking.stuck(settings.memory)
+        found = None if stuck else looking.Look(functools.partial(_look, path)).wait(
+            settings.timeout * _SHARE)
         if found is None or 'stuck' in found:
             stuck = stuck or (found or {}).get('stuck')
             yield self._silent(_place(path, mount), path, origin, settings.timeout * _SHARE, stuck)
@@ -129,53 +120,7 @@ class StorageCheck(Check):
         return None
 
 
-class _Look:
-    """A process that looks at a path. Nothing here waits longer than asked for."""
-
-    def __init__(self, path: str) -> None:
-        self._answer, end = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_DFL)
-                _look(path, end)
-            finally:
-                os._exit(0)
-        os.close(end)
-
-    def wait(self, seconds: float) -> Optional[dict[str, Any]]:
-        """Return what it found; None if it did not answer, ``stuck`` if it cannot be killed."""
-        end = time.monotonic() + seconds
-        text = b''
-        poll = select.poll()
-        poll.register(self._answer, select.POLLIN)
-        try:
-            while poll.poll(max(0.0, end - time.monotonic()) * 1000):
-                data = os.read(self._answer, 65536)
-                if not data:
-                    break
-                text += data
-        finally:
-            os.close(self._answer)
-        gone = self._end()
-        try:
-            found = json.loads(text)
-        except ValueError:
-            return None if gone else {'stuck': {'pid': self._pid, 'since': start_time(self._pid)}}
-        return found if isinstance(found, dict) else None
-
-    def _end(self) -> bool:
-        os.kill(self._pid, signal.SIGKILL)
-        end = time.monotonic() + _REAP
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.005)
-        return True
-
-
-def _look(path: str, answer: int) -> None:
+def _look(path: str) -> dict[str, Any]:
     """Examine the path, in the process that may hang."""
     found: dict[str, Any] = {}
     try:
@@ -198,14 +143,7 @@ def _look(path: str, answer: int) -> None:
         found['errno'] = errno.ENOENT if e.errno is None else e.errno
         if e.errno == errno.ENOTDIR and os.path.lexists(path):
             found = {'directory': False}
-    os.write(answer, json.dumps(found).encode())
-
-
-def _stuck(memory: Any) -> Optional[dict[str, Any]]:
-    """Return the process of an earlier round if the kernel still holds it."""
-    if not isinstance(memory, dict) or not memory.get('since'):
-        return None
-    return memory if start_time(memory.get('pid', 0)) == memory['since'] else None
+    return found
 
 
 def _fact(path: str, images: str, expect: str, mount: Optional[mounts.Mount],

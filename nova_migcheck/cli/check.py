@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``nova-migcheck check``: run the checks of nova-compute on this host now.
 
-It needs only nova.conf.
+It needs only nova.conf, and nova-conductor for ``--server``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import socket
 import time
 from typing import Any, Optional, Sequence
+from uuid import UUID
 
 from oslo_config import cfg
 
@@ -31,6 +32,8 @@ class Check(Listing):
         ('check', 'all checks that run each minute'),
         ('check --only address,transport --target compute2',
          'also the path from this host to a target'),
+        ('check --server 2f0f1c4e-8a4b-4d0e-9b5e-0c6f5d3d2a11',
+         'also what this host would find as the destination of a server'),
         ('check -f json', 'for a program'),
         ('check --watch 10', 'while you repair the host; Ctrl-C ends it'),
         ('check --prometheus /var/lib/node_exporter/nova_migcheck.prom',
@@ -47,6 +50,9 @@ class Check(Listing):
         parser.add_argument('--connect', metavar='ADDRESS',
                             help="the target's [libvirt] live_migration_inbound_addr; "
                                  'default: its name')
+        parser.add_argument('--server', metavar='UUID', type=UUID,
+                            help='also find what this host would find as the destination of this '
+                                 'server, which is asked for from nova-conductor')
         parser.add_argument('--watch', metavar='SECONDS', type=seconds,
                             help='repeat every SECONDS seconds')
         parser.add_argument('--prometheus', metavar='FILE',
@@ -59,7 +65,10 @@ class Check(Listing):
         conf = configuration(parsed_args, self.say)
         if parsed_args.connect and not parsed_args.target:
             raise ValueError('--connect is the address of a target: give the target with --target')
-        checks = _chosen(list(conf.migcheck.checks), parsed_args)
+        self._chosen = _chosen(list(conf.migcheck.checks), parsed_args)
+        checks = {name: each for name, each in self._chosen.items() if _when(each) != 'server'}
+        if parsed_args.server:
+            _connect(conf)
         drawn = self.drawn(parsed_args)
         rounds = Rounds(conf, checks, parsed_args.target, parsed_args.connect, self.app.stderr,
                         drawn and bool(parsed_args.watch))
@@ -69,16 +78,24 @@ class Check(Listing):
         outcome = self._round(parsed_args, rounds)
         if drawn:
             from nova_migcheck.cli import roundview
-            roundview.show(self.app.stdout, rounds.host, outcome, rounds.names)
+            roundview.show(self.app.stdout, rounds.host, outcome, list(self._chosen))
             return self.done()
         return self._list(parsed_args, outcome)
 
     def _round(self, parsed_args: argparse.Namespace, rounds: Rounds) -> runner.Round:
-        outcome = rounds.run()
+        if parsed_args.server:
+            from nova_migcheck.cli import arriving
+            from nova_migcheck.novadb import conductor
+            coming = conductor.coming(rounds.conf, str(parsed_args.server))
+            outcome = rounds.run()
+            outcome.findings += list(
+                arriving.findings(rounds.conf, self._chosen, coming, outcome))
+        else:
+            outcome = rounds.run()
         self.code = EXIT[worst(finding.outcome for finding in outcome.findings)]
         if parsed_args.prometheus is not None:
             from nova_migcheck.cli import prometheus
-            prometheus.write(parsed_args.prometheus, outcome, rounds.names,
+            prometheus.write(parsed_args.prometheus, outcome, list(self._chosen),
                              tally.read(rounds.state_path))
         return outcome
 
@@ -94,7 +111,7 @@ class Check(Listing):
                 outcome = self._round(parsed_args, rounds)
                 if drawn:
                     from nova_migcheck.cli import roundview
-                    roundview.again(self.app.stdout, rounds.host, outcome, rounds.names,
+                    roundview.again(self.app.stdout, rounds.host, outcome, list(self._chosen),
                                     before)
                 else:
                     self.produce_output(parsed_args, *self._list(parsed_args, outcome))
@@ -141,22 +158,32 @@ def _chosen(enabled: list[str], parsed_args: argparse.Namespace) -> dict[str, ru
         wrong = [f'{name}: {each.error}' for name, each in loaded.items() if each.check is None]
         if wrong:
             raise ValueError(f'{"; ".join(wrong)}. Enabled are: {", ".join(enabled)}')
-    if not parsed_args.target:
-        paths = [name for name, each in loaded.items()
-                 if each.check is not None and each.check.WHEN == 'path']
-        if paths and parsed_args.only:
-            raise ValueError(f'{", ".join(paths)} checks the path to a target: give it with '
-                             '--target')
-        loaded = {name: each for name, each in loaded.items() if name not in paths}
-    servers = [name for name, each in loaded.items()
-               if each.check is not None and each.check.WHEN == 'server']
-    if servers and parsed_args.only:
-        raise ValueError(f'{", ".join(servers)} looks at one server, on the target, when its '
-                         'migration is decided')
-    loaded = {name: each for name, each in loaded.items() if name not in servers}
+    for when, option, what in (
+            ('path', 'target', 'the path to a target: give it'),
+            ('server', 'server', 'one server, on its target: give its UUID')):
+        names = [name for name, each in loaded.items() if _when(each) == when]
+        if not getattr(parsed_args, option):
+            if names and parsed_args.only:
+                raise ValueError(f'{", ".join(names)} checks {what} with --{option}')
+            loaded = {name: each for name, each in loaded.items() if name not in names}
     if not loaded:
         raise ValueError('there is no check to run: see [migcheck] checks')
     return loaded
+
+
+def _when(loaded: runner.Loaded) -> str:
+    return loaded.check.WHEN if loaded.check is not None else ''
+
+
+def _connect(conf: Any) -> None:
+    """Let Nova's objects be read from nova-conductor.
+
+    :raises ModuleNotFoundError: without Nova
+    """
+    if not nova_is_installed():
+        raise ModuleNotFoundError('Nova is not installed here, which --server needs')
+    from nova_migcheck.novadb import conductor
+    conductor.connect(conf)
 
 
 def configuration(parsed_args: argparse.Namespace, say: Any) -> Any:

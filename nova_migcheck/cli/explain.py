@@ -7,13 +7,14 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
+from nova_migcheck.checks.attachments import AttachmentsCheck
 from nova_migcheck.cli.columns import objects
 from nova_migcheck.cli.fleetlisting import EXIT_OF_STATE, FleetListing
 from nova_migcheck.cli.shown import Candidate
 from nova_migcheck.finding import printable
 from nova_migcheck.judging import common, targets
 from nova_migcheck.judging.matrix import Host, alike, state
-from nova_migcheck.judging.verdict import Verdict
+from nova_migcheck.judging.verdict import Verdict, settle
 from nova_migcheck.policies import Policies
 
 if TYPE_CHECKING:
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
     from nova_migcheck.novadb import fleet
     from nova_migcheck.report.report import Report
 
+# Only the source and the target themselves know it.
+DECIDED = ("the current CPU, the path from the source, whether the target reaches the server's "
+           "volumes, whether QEMU's user there may open its disks, and what is left of the server "
+           'there; on the target, nova-migcheck check --server asks that')
 BEYOND = ("Judged by the hosts' published reports, as in the scheduler's filter. Not considered: "
           "Nova's other filters and weights, free resources and placement, aggregates, server "
           "groups, Nova's own CPU comparison, and what nova-compute checks again when the "
-          'migration is decided (the current CPU, the path from the source, whether the target '
-          "reaches the server's volumes, and what is left of the server there).")
+          f'migration is decided ({DECIDED}).')
 WITH_NOVA = ("Judged as Nova's scheduler would now: by placement, by the filters and weighers that "
              "this nova.conf enables, and by the hosts' published reports. Not considered: what "
-             'nova-compute checks again when the migration is decided (the current CPU, the path '
-             "from the source, whether the target reaches the server's volumes, and what is left "
-             'of the server there).')
+             f'nova-compute checks again when the migration is decided ({DECIDED}).')
 
 
 class Explain(FleetListing):
@@ -148,13 +150,24 @@ def _nested_row(each: Candidate) -> tuple[Any, ...]:
 
 def judge(server: fleet.Server, found: fleet.Fleet, hosts: Sequence[Host], migcheck: Any,
           now: float) -> list[tuple[Host, Verdict]]:
-    """Return the verdict of the scheduler's filter for each host. The source's is empty.
+    """Return the verdict of the scheduler's filter for each host, and what it lacks for volumes.
+
+    The source's is empty.
 
     :param migcheck: ``CONF.migcheck``
     :param now: seconds since the epoch
     """
     source = _source(server, found)
     guest = targets.guest(server.uuid, source, server.arrived, now, migcheck, server.needs)
-    judge_one = targets.Judge(Policies.from_conf(migcheck), guest, source, now)
-    return [(host, Verdict() if host.name == server.host else judge_one.in_full(host.stats))
-            for host in hosts]
+    policies = Policies.from_conf(migcheck)
+    judge_one = targets.Judge(policies, guest, source, now)
+    return [(host, Verdict() if host.name == server.host else (
+        judge_one.in_full(host.stats) + _attaching(server, host, policies))) for host in hosts]
+
+
+def _attaching(server: fleet.Server, host: Host, policies: Policies) -> Verdict:
+    """Return what a target lacks for the volumes, which the filter does not ask."""
+    fact = host.report.fact('connector') if host.report else {}
+    if 'attachments' not in policies.checks:
+        return Verdict()
+    return settle(list(AttachmentsCheck.lacks(fact, server.volumes)), policies)

@@ -15,7 +15,7 @@ from nova_migcheck.rounds.reader import Reader
 class Rounds:
     """The rounds of one call of the command.
 
-    :param conf: with ``[migcheck]``
+    :ivar conf: with ``[migcheck]``
     :param checks: the checks to run
     :param target: the host to check the path to
     :param connect: the address of the target; default: its name
@@ -25,7 +25,7 @@ class Rounds:
 
     def __init__(self, conf: Any, checks: dict[str, runner.Loaded], target: Optional[str],
                  connect: Optional[str], stderr: Any, brief: bool = False) -> None:
-        self._conf, self._reader, self._checks = conf, Reader(conf), checks
+        self.conf, self._reader, self._checks = conf, Reader(conf), checks
         self._stderr, self._brief = stderr, brief
         self._target = {
             'host': target, 'connect': connect or target, 'migration': {}} if target else None
@@ -35,13 +35,13 @@ class Rounds:
     @property
     def host(self) -> str:
         """Return the name of this host in Nova."""
-        return str(self._conf.host)
+        return str(self.conf.host)
 
     @property
     def state_path(self) -> str:
         """Return the directory of nova-compute's state, '' if the option is not registered."""
         try:
-            return str(self._conf.state_path)
+            return str(self.conf.state_path)
         except cfg.NoSuchOptError:  # Nova is not installed here
             return ''
 
@@ -65,6 +65,6 @@ class Rounds:
             from nova_migcheck.cli import progress
             live = progress.Live(self._stderr, self.names, self._brief)
         with live as shown:
-            outcome = self._runner.run(settings, self._conf.migcheck.round_deadline, shown)
+            outcome = self._runner.run(settings, self.conf.migcheck.round_deadline, shown)
         self._memory.update(outcome.memory)
         return outcome

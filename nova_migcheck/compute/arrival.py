@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import posixpath
 import threading
 from typing import Any, Callable, Mapping, Optional
 
@@ -16,7 +14,9 @@ from nova_migcheck.checks import loading
 from nova_migcheck.checks.base import Arrival
 from nova_migcheck.deadline import Bounded, Call
 from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.novadb import arriving
 from nova_migcheck.policies import Policies
+from nova_migcheck.report.report import Report
 from nova_migcheck.rounds import process, runner
 from nova_migcheck.rounds.reader import Reader
 from nova_migcheck.volumes import attached
@@ -70,31 +70,37 @@ class Arrivals:
         self._bounded = Bounded()
         self._turns = threading.BoundedSemaphore(SERVERS)
 
-    def begin(self, instance: Any, disks: Disks, requirements: str) -> Callable[[], list[Finding]]:
+    def begin(self, instance: Any, disks: Disks, requirements: str, source: Optional[Report],
+              here: Optional[Report]) -> Callable[[Optional[Report]], list[Finding]]:
         """Begin to look.
 
         :param requirements: what the guest needs besides its CPU, '' when that is not known
-        :returns: a function that waits for what was found
+        :param source: the report of the host that it is on
+        :param here: the last report of this host
+        :returns: a function that waits for what was found. It is given the report of this host as
+            it is now, and looks at what concerns the server by that one only
         """
         registry = loading.of(self._policies.checks)
-        needs = json.loads(requirements) if requirements else None
-        checks = {name: one for name, one in self._checks.items()
-                  if needs is None or name in needs or name not in registry.needing}
-        running = Call(self._run, checks, instance, disks) if checks else None
+        server = arriving.of_instance(self._conf, instance, source, here)
+        needs = registry.concerned(server, requirements)
+        running = Call(self._run, server, needs, instance, disks) if needs else None
 
-        def found() -> list[Finding]:
-            here = self._in_the_way(instance) if registry.arriving else []
-            return here + (running.wait(self._longest()) if running is not None else [])
+        def found(now: Optional[Report]) -> list[Finding]:
+            findings = self._in_the_way(server, instance) if registry.arriving else []
+            if now is not None and now is not here:
+                later = dataclasses.replace(server, here=now.common)
+                more = {name: need for name, need in registry.concerned(
+                    later, requirements).items() if name not in needs}
+                findings += self._run(later, more, instance, disks)
+            return findings + (running.wait(self._longest()) if running is not None else [])
         return found
 
     def _longest(self) -> float:
         """Return the seconds after which the checks have ended."""
         return float(2 * (self._conf.migcheck.round_deadline + process.GRACE) + CONDUCTOR + 1)
 
-    def _in_the_way(self, instance: Any) -> list[Finding]:
+    def _in_the_way(self, server: Arrival, instance: Any) -> list[Finding]:
         """Return what is on this host already."""
-        server = Arrival(instance.uuid, instance.name,
-                         posixpath.join(self._conf.instances_path, instance.uuid))
         try:
             return self._bounded.call(LIBVIRT, lambda: loading.of(self._policies.checks).arrives(
                 server, self._libvirt.get_connection()))
@@ -103,11 +109,19 @@ class Arrivals:
                         '%s', e, instance=instance)
             return []
 
-    def _run(self, checks: Mapping[str, runner.Loaded], instance: Any, disks: Disks
+    def _run(self, server: Arrival, needs: Mapping[str, Any], instance: Any, disks: Disks
              ) -> list[Finding]:
-        """Return what the checks find about the volumes of a server, in a process of their own."""
-        volumes = self._volumes(instance, disks)
-        if not volumes:
+        """Return what the checks of a server find, in a process of their own.
+
+        :param needs: check -> what the guest needs of it
+        """
+        checks = {name: self._checks[name] for name in needs if name in self._checks}
+        volumes: list[attached.Attached] = []
+        if any(one.check is not None and one.check.READS_VOLUMES for one in checks.values()):
+            volumes = self._volumes(instance, disks)
+        checks = {name: one for name, one in checks.items()
+                  if volumes or not (one.check and one.check.READS_VOLUMES)}
+        if not checks:
             return []
         deadline = self._conf.migcheck.round_deadline
         if not self._turns.acquire(timeout=deadline):
@@ -116,8 +130,7 @@ class Arrivals:
                     for name in checks]
         try:
             settings = {
-                name: dataclasses.replace(self._reader.read(one.check), server=instance.uuid,
-                                          volumes=[volume.to_json() for volume in volumes])
+                name: self._reader.of_server(one.check, server, needs[name], volumes)
                 for name, one in checks.items() if one.check is not None}
             found = runner.Runner(checks).run(settings, deadline).findings
             return [finding for finding in found if finding.outcome is not Outcome.OK]
@@ -126,17 +139,8 @@ class Arrivals:
 
     def _volumes(self, instance: Any, disks: Disks) -> list[attached.Attached]:
         try:
-            return of_mappings(disks.mappings())
+            return attached.of_mappings(disks.mappings())
         except Exception as e:  # of the conductor, or of the database behind it: any class
             LOG.warning('The volumes of this server cannot be read from nova-conductor, they are '
                         'not looked at: %s: %s', type(e).__name__, e, instance=instance)
             return []
-
-
-def of_mappings(mappings: Any) -> list[attached.Attached]:
-    """Return where the volumes of a server are reached, without their credentials.
-
-    :param mappings: Nova's BlockDeviceMappingList
-    """
-    return [attached.read(one.volume_id, one.connection_info) for one in mappings
-            if one.is_volume]

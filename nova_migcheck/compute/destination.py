@@ -21,7 +21,7 @@ from nova_migcheck.cpu import hypervisor
 from nova_migcheck.cpu.population import fingerprint
 from nova_migcheck.deadline import Bounded, Call
 from nova_migcheck.judging.verdict import Guest, Verdict, between, judge, settle
-from nova_migcheck.novadb import moves
+from nova_migcheck.novadb import arriving, moves
 from nova_migcheck.policies import Policies
 from nova_migcheck.report import published
 from nova_migcheck.report.report import Report
@@ -81,7 +81,8 @@ class Destination:
         begun = time.monotonic()
         disks = Disks(context, instance)
         # They are looked at while a round may run, and anew at each decision.
-        arrival = self._arrivals.begin(instance, disks, self._requirements(instance, source))
+        arrival = self._arrivals.begin(instance, disks, self._requirements(instance, source),
+                                       source, self._reporter.report)
         target = self._reporter.fresh(self._conf.migcheck.recheck_after)
         verdict, found = self._judge(context, instance, source, target, disks)
         transient = loading.of(self._policies.checks).transient
@@ -89,7 +90,7 @@ class Destination:
             # A fault that was seen before this decision may have been repaired since.
             target = self._reporter.fresh(time.monotonic() - begun)
             verdict, found = self._judge(context, instance, source, target, disks)
-        verdict += settle(arrival(), self._policies)
+        verdict += settle(arrival(target), self._policies)
         self._refusals.enforce(context, instance, self._conf.host, verdict, source,
                                ledger.of_guest(source, instance.uuid))
         self._watch.remember_findings(instance.uuid, self._conf.host,
@@ -98,8 +99,7 @@ class Destination:
 
     def _requirements(self, instance: Any, source: Optional[Report]) -> str:
         """Return what the guest needs besides its CPU, '' when that is not known."""
-        known = source is not None and source.knows(0, time.time(), self._conf.migcheck)
-        return source.needs.of(instance.uuid) if source is not None and known else ''
+        return arriving.requirements(instance, source, self._conf.migcheck)
 
     def _judge(self, context: Any, instance: Any, source: Optional[Report],
                target: Optional[Report], disks: Disks) -> tuple[Verdict, Optional[Compared]]:
@@ -185,20 +185,12 @@ class Destination:
         findings = (*target.findings, *(between(source, target, self._policies) if source else ()))
         if not any(finding.scope for finding in findings):
             return frozenset()
-        needs = set()
         try:
-            bdms = disks.mappings()
+            return arriving.scopes(instance, disks.mappings())
         except Exception as e:  # of the conductor, or of the database behind it: any class
             LOG.warning('The disks of this server cannot be read from nova-conductor; they count '
                         'as local ones: %s: %s', type(e).__name__, e, instance=instance)
             return frozenset({'local-disk'})
-        if any(bdm.is_volume for bdm in bdms):
-            needs.add('volumes')
-        if any('encrypted' in bdm and bdm.encrypted for bdm in bdms) or _has_vtpm(instance):
-            needs.add('encryption')
-        if any(bdm.is_local for bdm in bdms) or instance.config_drive:
-            needs.add('local-disk')
-        return frozenset(needs)
 
     def tell_source(self, migrate_data: Any, compared: Optional[Compared] = None) -> None:
         """Tell the source which address to contact. ``pre_live_migration`` overwrites it."""
@@ -238,10 +230,3 @@ def read_report(stats: Any, whose: str, instance: Any) -> Optional[Report]:
         LOG.warning('The report of %s cannot be read, it counts as missing: %s', whose, e,
                     instance=instance)
         return None
-
-
-def _has_vtpm(instance: Any) -> bool:
-    flavor = instance.flavor
-    specs = flavor.extra_specs if flavor and 'extra_specs' in flavor else {}
-    properties = instance.image_meta.properties
-    return bool(specs.get('hw:tpm_version') or properties.get('hw_tpm_version'))

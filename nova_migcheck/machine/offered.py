@@ -76,12 +76,12 @@ def _lists(document: ElementTree.Element) -> Iterator[tuple[str, list[str]]]:
             yield 'secure', [value.text or '' for value in secure.iterfind('value')]
 
 
-def qemu_user(capabilities: ElementTree.Element) -> Optional[int]:
-    """Return the number of the user as which libvirt starts QEMU, None if it is not known."""
+def qemu_user(capabilities: ElementTree.Element) -> Optional[tuple[int, int]]:
+    """Return the numbers of the user and the group as which libvirt starts QEMU, if it says so."""
     for model in capabilities.iterfind('host/secmodel'):
         if model.findtext('model') == 'dac':
-            match = re.match(r'\+(\d+):', model.findtext('baselabel') or '')
-            return int(match[1]) if match else None
+            match = re.match(r'\+(\d+):\+(\d+)$', model.findtext('baselabel') or '')
+            return (int(match[1]), int(match[2])) if match else None
     return None
 
 
@@ -127,7 +127,8 @@ def fact(capabilities: ElementTree.Element, devices: Mapping[str, Any],
     :param emulators: path -> whether libvirt can use it
     :param post_copy: whether nova.conf permits migrations from here to switch to post-copy
     """
-    cannot = no_userfaultfd(qemu_user(capabilities))
+    user = qemu_user(capabilities)
+    cannot = no_userfaultfd(user[0] if user else None)
     return {
         **versions, 'devices': devices, 'machine_types': {
             arch: guest.fold(names) for arch, names in types(capabilities).items()},

@@ -25,6 +25,8 @@ from nova_migcheck.deadline import Call
 from nova_migcheck.judging import targets
 from nova_migcheck.judging.matrix import Host
 from nova_migcheck.novadb import moves
+from nova_migcheck.volumes import attached
+from nova_migcheck.volumes.attached import Attached
 
 CONF = nova.conf.CONF
 T = TypeVar('T')
@@ -81,6 +83,7 @@ class Server:
     :param state: its ``vm_state``
     :param arrived: when it came there by a migration, in seconds since the epoch; 0 if it never did
     :param needs: the scopes of the findings that concern it
+    :param volumes: those that are attached to it
     """
 
     uuid: str
@@ -90,6 +93,7 @@ class Server:
     state: str
     arrived: float = 0.0
     needs: frozenset[str] = frozenset()
+    volumes: tuple[Attached, ...] = ()
 
 
 def configure(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Any:
@@ -219,8 +223,9 @@ def _instance(context: Any, uuid: str) -> Optional[Server]:
     except exception.InstanceNotFound:
         return None
     arrived = moves.arrived(context, uuid, instance.host) if instance.host else 0.0
+    mappings = objects.BlockDeviceMappingList.get_by_instance_uuid(context, uuid)
     return Server(uuid, instance.display_name or '', instance.host or '', '',
-                  instance.vm_state or '', arrived)
+                  instance.vm_state or '', arrived, volumes=tuple(attached.of_mappings(mappings)))
 
 
 # How the databases are queried.

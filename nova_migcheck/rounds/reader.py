@@ -9,11 +9,13 @@ own configuration that another library may register in another way.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Optional
+import dataclasses
+from typing import Any, Iterable, Optional, Sequence
 
 from oslo_config import cfg
 
-from nova_migcheck.checks.base import Check, Settings
+from nova_migcheck.checks.base import Arrival, Check, Settings
+from nova_migcheck.volumes.attached import Attached
 
 # The options of a keystoneauth1 session and adapter. Those of the auth_type's plugin are added.
 _SESSION = ('cafile', 'certfile', 'keyfile', 'insecure', 'timeout', 'split_loggers',
@@ -61,6 +63,18 @@ class Reader:
         return Settings(host=self._value('DEFAULT', 'host')[0] or '', options=options, files=files,
                         timeout=5.0 if timeout is None else timeout, memory=memory,
                         target=target or {})
+
+    def of_server(self, check: type[Check], server: Arrival, needs: Any,
+                  volumes: Sequence[Attached]) -> Settings:
+        """Return the settings of a check of a server.
+
+        :param needs: what the guest needs of this check
+        :param volumes: of the server; only a check that reads them is given them
+        """
+        return dataclasses.replace(
+            self.read(check), server=server.uuid,
+            arrival={**dataclasses.asdict(server), 'needs': needs},
+            volumes=[one.to_json() for one in volumes] if check.READS_VOLUMES else ())
 
     def nothing(self) -> Settings:
         """Return the settings of a check that could not be loaded."""

@@ -23,6 +23,8 @@ SHARED = {
     'fuse.glusterfs': 'glusterfs', 'ocfs2': 'ocfs2', 'gfs2': 'gfs2', 'gpfs': 'gpfs', 'afs': 'afs',
     'lustre': 'lustre', 'beegfs': 'beegfs', 'fuse.quobyte': 'quobyte', 'acfs': 'acfs',
 }
+# Types that one host has for itself. Any other, whether known here or not, may be a share.
+LOCAL = ('ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'overlay', 'tmpfs')
 # Those whose source is a block device, whose name means nothing on another host.
 _ON_DEVICES = ('ocfs2', 'gfs2', 'gpfs', 'acfs')
 # Those whose clients all see the server's own inode numbers. An SMB client may make up its own.

@@ -86,6 +86,14 @@ def read(volume: Optional[str], connection_info: Any) -> Attached:
     return Attached(name, driver, portals)
 
 
+def of_mappings(mappings: Iterable[Any]) -> list[Attached]:
+    """Return where the volumes of a server are reached, without their credentials.
+
+    :param mappings: Nova's BlockDeviceMappingList
+    """
+    return [read(one.volume_id, one.connection_info) for one in mappings if one.is_volume]
+
+
 def _portal(host: Any, port: Any) -> Optional[Portal]:
     """Return a portal, None if it is none."""
     host = host.strip().strip('[]') if isinstance(host, str) else ''

@@ -12,10 +12,6 @@ from typing import Any, Iterator, NamedTuple, Optional
 
 from nova_migcheck.storage import mounts
 
-# Types of file systems that one host has for itself. Of any other the directory may be the
-# server's own, on a share.
-_LOCAL = ('ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'overlay', 'tmpfs')
-
 
 class Leftover(NamedTuple):
     """Something that is in the way.
@@ -42,7 +38,7 @@ def directory(path: str) -> Iterator[Leftover]:
             return  # it may lead to a share, whose server may be gone: nothing is touched there
         above = posixpath.dirname(above)
     mount = mounts.covering(path, mounts.read())
-    if mount is None or mount.type not in _LOCAL or mounts.serves_nfs():
+    if mount is None or mount.type not in mounts.LOCAL or mounts.serves_nfs():
         return
     if os.path.lexists(path):
         yield Leftover('directory', path, f'{path} is there already, on a local file system '

@@ -51,7 +51,7 @@ def each(tmp_path, argvs, *more, **how):
     (['baseline', '/no/such.xml'], '/no/such.xml cannot be read: No such file or directory'),
     (['check', '--only', 'nonsense'], 'nonsense'),
     (['check', '--only', 'transport'], '--target'),
-    (['check', '--only', 'attachments'], 'when its migration is decided'),
+    (['check', '--only', 'attachments'], 'give its UUID with --server'),
     (['check', '--connect', '10.0.0.1'], '--target'),
     (['check', '--only', 'storage', '--prometheus', '/no/such/directory/x.prom'],
      '/no/such/directory/x.prom cannot be written: No such file or directory'),
@@ -67,6 +67,7 @@ def test_what_does_not_exist(three, tmp_path, argv, said):
 
 @pytest.mark.parametrize('argv, said', [
     (['nonsense'], 'nonsense'), (['hosts', '--no-such-option'], 'no-such-option'),
+    (['check', '--server', 'web1'], "invalid UUID value: 'web1'"),
     (['check', '--watch', 'often'], 'often'), (['check', '--watch', '0'], "'0'"),
     (['matrix', '--cell-timeout', '-1'], "'-1'"), (['explain'], 'SERVER'),
     (['compare'], '--guest')])

@@ -41,6 +41,8 @@ SAYS = {'baseline': (0, 'cpu_mode = custom'), 'check': (1, 'endpoint'), 'codes':
 # Those that ask about hosts that are well, and the real checks.
 SAYS_OF = {'check --only address,transport --target compute2': (1, 'compute2'),
            'check --only transport --target compute2 --connect compute2-mig': (1, 'compute2-mig'),
+           # There is no nova-conductor here: tests/functional/test_disk_files.py has one.
+           'check --server web1': (255, 'nova-conductor cannot be asked about the server'),
            'check --only endpoint': (1, 'http://127.0.0.1:9 refuses connections'), 'check --only storage': (1, 'instances'),
            'drain compute1 --commands': (2, ''),  # nothing can go where placement cannot be asked
            'explain web1 --host compute2': (1, 'avx512f'), 'hosts compute1': (0, 'compute1'), 'hosts -f json compute1': (0, 'compute1')}

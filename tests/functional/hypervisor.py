@@ -55,6 +55,8 @@ class Hypervisor(fakelibvirt.Connection):
         self.qemu = 0
         #: UUID, usage and value of each; '' for no value.
         self.secrets: list[tuple[str, str, str]] = []
+        #: As whom QEMU runs, as in ``<baselabel>``: ``+64055:+109``; '' if libvirt does not say.
+        self.qemu_user = ''
         self._telling = threading.Lock()
         self._path = os.path.join(directory, f'{hostname}.libvirt.json')
 
@@ -137,6 +139,10 @@ class Hypervisor(fakelibvirt.Connection):
     def getCapabilities(self) -> str:
         tree = ElementTree.fromstring(super().getCapabilities())
         tree.find('./host/uuid').text = self.uuid
+        if self.qemu_user:
+            model = ElementTree.SubElement(tree.find('./host'), 'secmodel')
+            ElementTree.SubElement(model, 'model').text = 'dac'
+            ElementTree.SubElement(model, 'baselabel', type='kvm').text = self.qemu_user
         cpu = tree.find('./host/cpu')
         for tag in ('model', 'vendor'):
             cpu.find(tag).text = getattr(self._cpu, tag)

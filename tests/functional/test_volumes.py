@@ -6,16 +6,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
+import time
 from typing import Any, Iterator
 
+import nova.conf
 import pytest
 from nova import objects
 from nova.objects import base
 from nova.tests.fixtures import cinder
 from nova.virt.libvirt.volume import volume as volumes
 
+from nova_migcheck.cli import explain
+from nova_migcheck.novadb import fleet
 from nova_migcheck.rounds import runner
 from tests.functional import per_host
 from tests.functional.hypervisor import Cpu
@@ -59,7 +64,16 @@ class TestVolumes:
     }
 
     @pytest.fixture
-    def server(self, cloud, monkeypatch):
+    def nvme(self, tmp_path, monkeypatch):
+        """What os-brick connects such volumes with, wherever this machine has it."""
+        path = tmp_path / 'bin/nvme'
+        path.parent.mkdir()
+        path.touch(0o755)
+        monkeypatch.setenv('PATH', f'{path.parent}:{os.environ["PATH"]}')
+        return path
+
+    @pytest.fixture
+    def server(self, cloud, nvme, monkeypatch):
         for host in cloud.hosts.values():
             host.driver.volume_drivers['nvmeof'] = volumes.LibvirtFakeVolumeDriver(
                 host.driver._host
@@ -219,6 +233,39 @@ class TestVolumes:
             'WARNING', 'nova_migcheck', 'compute2', 'attachments-some-unreachable', str(port)
         )
         self.nothing_leaves(cloud, [], migration.texts)
+
+    @pytest.mark.skipif(bool(shutil.which('nvme')), reason='this machine has nvme-cli')
+    def test_v3_nvme(self, cloud, server, nvme, monkeypatch):
+        with listening() as port:
+            self.attach(cloud, server, monkeypatch, port)
+            cloud.check('compute1')
+            nvme.unlink()
+            migration = cloud.live_migrate(server, 'compute2')
+            assert (migration.host, migration.state) == ('compute1', 'ACTIVE'), migration.texts
+            for word in ('nvme', VOLUME, 'attachments-connector'):
+                assert word in migration.refusals['compute2']
+            nvme.touch(0o755)
+            self.decide(cloud, server, monkeypatch)
+
+    def test_explain_tells_what_a_host_lacks(self, cloud, server, nvme, monkeypatch):
+        """By its report, without a look at the host."""
+        with listening() as port:
+            self.attach(cloud, server, monkeypatch, port)
+        nvme.unlink()
+        cloud.check('compute2')
+        nvme.touch(0o755)
+        cloud.check('compute1', 'compute3')
+        found = fleet.read()
+        told = fleet.server(server)
+        assert [one.driver for one in told.volumes] == ['nvmeof']
+        verdicts = {
+            host.name: [one.code for one in verdict.rejections]
+            for host, verdict in explain.judge(
+                told, found, found.hosts, nova.conf.CONF.migcheck, time.time()
+            )
+        }
+        lacking = [] if shutil.which('nvme', path='/usr/sbin:/sbin') else ['attachments-connector']
+        assert verdicts == {'compute1': [], 'compute2': lacking, 'compute3': []}
 
     def decide(self, cloud, server, monkeypatch) -> tuple[int, int]:
         """Ask compute2's hook; the queries for disks, and the processes with a check of the server.

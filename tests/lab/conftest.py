@@ -22,6 +22,17 @@ def hosts() -> Iterator[TwoHosts]:
         yield two
 
 
+@pytest.fixture(scope='module')
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[libvirtd.Libvirtd]:
+    """A libvirtd whose cache others may copy: it has asked QEMU what it can."""
+    if libvirtd.missing():
+        pytest.skip(libvirtd.missing())
+    with libvirtd.Libvirtd('node1', cache=tmp_path_factory.mktemp('libvirt') / 'cache') as node:
+        node.connect().getCapabilities()
+        yield node
+        node.cache = None
+
+
 @pytest.fixture
 def pair(hosts: TwoHosts) -> Iterator[tuple[LibvirtHost, LibvirtHost]]:
     """A libvirtd on each of the two hosts."""

@@ -187,6 +187,16 @@ class Libvirtd(fixtures.Fixture):
                 shutil.copytree(self.root / 'cache', self.cache)
             self.process = None
 
+    def change_qemu_conf(self, **settings: str) -> None:
+        """Restart with other settings in qemu.conf."""
+        conf = self.root / 'etc/qemu.conf'
+        lines = [line for line in conf.read_text().splitlines()
+                 if line.partition(' ')[0] not in settings]
+        lines += [f'{name} = {value}' for name, value in settings.items()]
+        conf.write_text('\n'.join(lines) + '\n')
+        self.stop()
+        self.start()
+
     def connect(self) -> Any:
         """A connection, closed with the fixture.
 

@@ -29,19 +29,6 @@ GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><
 <video><model type='{video}'/></video><graphics type='vnc' listen='127.0.0.1'/><memballoon model='none'/></devices></domain>"""
 
 
-@pytest.fixture(scope='module')
-def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tmp_path_factory.mktemp('libvirt') / 'cache'
-
-
-@pytest.fixture(scope='module')
-def source(cache: pathlib.Path) -> Iterator[libvirtd.Libvirtd]:
-    with libvirtd.Libvirtd('node1', cache=cache) as node:
-        facts(node)  # libvirt looks at each emulator once
-        yield node
-        node.cache = None
-
-
 @pytest.fixture
 def target(source: libvirtd.Libvirtd, tmp_path: pathlib.Path) -> Iterator[Callable[..., libvirtd.Libvirtd]]:
     """Start another libvirtd, with changes to what it believes its QEMU to be."""

@@ -16,6 +16,7 @@ import pytest
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.libvirtd import dryrun
 from tests.lab import libvirtd
+from tests.lab import sshd as sshds
 from tests.lab.libvirt_host import LibvirtHost
 from tests.lab.two_hosts import TwoHosts
 
@@ -354,34 +355,19 @@ def test_sasl_of_libvirtd_that_another_user_cannot_read(cloud: Cloud) -> None:
 # L2: ssh.
 
 
-class Sshd:
+class Sshd(sshds.Sshd):
     """An sshd beside the target's libvirtd, for root with the source's key."""
 
-    def __init__(self, cloud: Cloud, target: LibvirtHost, cleanup: contextlib.ExitStack) -> None:
-        self.cloud, root = cloud, target.root
-        for name in ('host', 'user', 'other'):
-            subprocess.run(
-                ['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', f'{root}/{name}'], check=True
-            )
-        self.keys = {
-            name: (root / f'{name}.pub').read_text().strip() for name in ('host', 'user', 'other')
-        }
-        (root / 'allowed').write_text(self.keys['user'] + '\n')
-        (root / 'sshd.conf').write_text(
-            f'ListenAddress 10.66.0.12\nHostKey {root}/host\nAuthorizedKeysFile {root}/allowed\nStrictModes no\nUsePAM no\n'
-            f'PermitRootLogin yes\nPidFile none\nPasswordAuthentication no\n'
-        )
-        pid = (root / 'libvirtd.pid').read_text().strip()
+    def __init__(self, cloud: Cloud, target: LibvirtHost) -> None:
+        pid = (target.root / 'libvirtd.pid').read_text().strip()
         inside = ['nsenter', '--target', pid, '--net', '--mount', '--uts', '--']
-        subprocess.run([*inside, 'mkdir', '-p', '/run/sshd'], check=True)
-        process = subprocess.Popen(
-            [*inside, '/usr/sbin/sshd', '-D', '-e', '-f', str(root / 'sshd.conf')],
-            stderr=subprocess.DEVNULL,
-        )
-        cleanup.callback(process.wait, 10)
-        cleanup.callback(process.terminate)
+        super().__init__(target.root, '10.66.0.12', inside=inside)
+        self.cloud = cloud
+
+    def _setUp(self) -> None:
+        super()._setUp()
         self.trust('host')
-        cloud.hosts.source.write('/root/.ssh/id_ed25519', (root / 'user').read_text(), '600')
+        self.use('user')
 
     def trust(self, name: str = '', hashed: bool = False) -> None:
         """Put a host key for the target into known_hosts; none if it has no name."""
@@ -400,8 +386,8 @@ class Sshd:
 
 @pytest.fixture
 def sshd(cloud: Cloud) -> Iterator[Sshd]:
-    with contextlib.ExitStack() as cleanup:
-        yield Sshd(cloud, cloud.listen(), cleanup)
+    with Sshd(cloud, cloud.listen()) as started:
+        yield started
 
 
 SSH: Any = {'live_migration_scheme': 'ssh'}

@@ -5,7 +5,6 @@ and their neighbours.
 
 from __future__ import annotations
 
-import pathlib
 import shutil
 import uuid
 from typing import Any, Iterator
@@ -40,19 +39,6 @@ RBD = f"""<disk type='network' device='disk'><driver name='qemu' type='raw'/>
 <source protocol='rbd' name='volumes/x'><host name='127.0.0.1' port='1'/></source><target dev='vdb' bus='virtio'/></disk>"""
 DEFINITION = """<secret ephemeral='{ephemeral}' private='{private}'><uuid>{uuid}</uuid>
 <usage type='ceph'><name>client.cinder secret</name></usage></secret>"""
-
-
-@pytest.fixture(scope='module')
-def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tmp_path_factory.mktemp('libvirt') / 'cache'
-
-
-@pytest.fixture(scope='module')
-def source(cache: pathlib.Path) -> Iterator[libvirtd.Libvirtd]:
-    with libvirtd.Libvirtd('node1', cache=cache) as node:
-        node.connect().getCapabilities()
-        yield node
-        node.cache = None
 
 
 @pytest.fixture(scope='module')

@@ -49,12 +49,12 @@ def play(cloud: Cloud) -> list[str]:
 
     tell('the virtual address dies')
     cloud.ip(f'address delete {VIP}/32 dev mgmt')
-    tell(_sees(two, ['check'], VIP))
+    tell(sees(two, ['check'], VIP))
     cloud.ip(f'address add {VIP}/32 dev mgmt')
 
     tell('compute2 comes back from a reboot without its share')
     two.unmount_share()
-    tell(_sees(two, ['check', '--only', 'storage'], f'{NOVA}/instances'))
+    tell(sees(two, ['check', '--only', 'storage'], f'{NOVA}/instances'))
     cloud.wait_checked(two.name, since=time.time())
     refused = server.migrate(two.name)
     assert not refused.begun and refused.host == one.name and refused.running == {one.name: 'running'}, refused
@@ -64,7 +64,7 @@ def play(cloud: Cloud) -> list[str]:
     tell('a second line for compute2 appears in the hosts file of compute1')
     one.host.hosts.write(f'{two.management} {two.name}-mig', *one.host.hosts.path.read_text().splitlines())
     to_two = ['check', '--only', 'transport', '--target', two.name, '--connect', f'{two.name}-mig']
-    tell(_sees(one, to_two, two.management, two.migration, '/etc/hosts', 'line 1'))
+    tell(sees(one, to_two, two.management, two.migration, '/etc/hosts', 'line 1'))
     refused = server.migrate(two.name)
     assert not refused.begun and refused.running == {one.name: 'running'}, refused
     one.hosts_file()
@@ -101,7 +101,7 @@ def _failures(node: ComputeNode, arguments: Sequence[str]) -> list[dict[str, Any
     return [found for found in json.loads(done.stdout) if found['outcome'] == 'failure' and found['scope'] != 'volumes']
 
 
-def _sees(node: ComputeNode, arguments: Sequence[str], *names: str) -> str:
+def sees(node: ComputeNode, arguments: Sequence[str], *names: str) -> str:
     """One command on a host, whose failures name these things; what it says of the first."""
     began = time.monotonic()
     failures = _failures(node, arguments)

@@ -22,7 +22,8 @@ ROOMS = ('checks', 'cpu', 'endpoints', 'libvirtd', 'network', 'storage', 'volume
 CHECKS = [
     one.check
     for one in loading.load(
-        ['address', 'attachments', 'cpu', 'endpoint', 'machine', 'storage', 'tls', 'transport', 'volumes']
+        ['address', 'attachments', 'cpu', 'endpoint', 'files', 'machine', 'storage', 'tls',
+         'transport', 'volumes']
     ).values()
 ]
 DECLARED = {

@@ -3,10 +3,8 @@
 
 import dataclasses
 import errno
-import json
 import os
 import pathlib
-import signal
 import types
 
 import pytest
@@ -254,11 +252,7 @@ def test_a_directory_that_should_be_shared(tmp_path, expect, outcome):
 
 
 def look(path):
-    answer, end = os.pipe()
-    storage._look(str(path), end)
-    os.close(end)
-    with open(answer, 'rb') as file:
-        return json.loads(file.read())
+    return storage._look(str(path))
 
 
 def test_what_is_seen_of_a_directory(tmp_path):
@@ -301,51 +295,18 @@ def test_a_directory_that_cannot_be_written(tmp_path, monkeypatch, flag, number)
     assert look(tmp_path)['access'] == number
 
 
-@pytest.mark.parametrize(
-    'memory',
-    [
-        None,
-        7,
-        {},
-        {'pid': os.getpid()},
-        {'pid': os.getpid(), 'since': ''},
-        {'pid': 2**30, 'since': '1'},
-        {'since': '1'},
-    ],
-)
-def test_what_is_not_stuck(memory):
-    assert storage._stuck(memory) is None
-
-
-class Hangs(storage._Look):
-    """A look at a file system that does not answer."""
-
-    def __init__(self, monkeypatch, gone):
-        monkeypatch.setattr(storage, '_look', lambda path, end: signal.pause())
-        super().__init__('/i')
-        if not gone:
-            monkeypatch.setattr(self, '_end', lambda: storage._Look._end(self) and False)
-
-
-@pytest.mark.parametrize('gone', [True, False])
-def test_a_look_that_hangs(monkeypatch, gone):
-    hanging = Hangs(monkeypatch, gone)
-    answer = hanging.wait(0.05)
-    assert answer is None if gone else answer['stuck']['pid'] == hanging._pid
-
-
 def test_a_silent_directory(tmp_path, monkeypatch):
     seconds = []
 
     class Silent:
-        def __init__(self, path):
-            assert path == str(tmp_path)
+        def __init__(self, look):
+            assert look.args == (str(tmp_path),)
 
         def wait(self, given):
             seconds.append(given)
             return {'stuck': {'pid': 5, 'since': '1'}}
 
-    monkeypatch.setattr(storage, '_Look', Silent)
+    monkeypatch.setattr(storage.looking, 'Look', Silent)
     (one,), facts, (kept,) = run(tmp_path)
     assert (one.outcome, one.code) == (
         Outcome.FAILURE,

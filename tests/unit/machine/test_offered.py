@@ -57,7 +57,7 @@ def test_devices() -> None:
 
 
 def test_qemu_user() -> None:
-    assert offered.qemu_user(CAPABILITIES) == 64055
+    assert offered.qemu_user(CAPABILITIES) == (64055, 108)
     for text in (
         "<capabilities/>",
         "<capabilities><host><secmodel><model>dac</model></secmodel></host></capabilities>",

@@ -21,6 +21,8 @@ ELSEWHERE = {
     'C7': 'one machine has one TSC: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py, tests/lab/test_libvirt_cpu.py '
           'with the frequency that libvirt tells',
     'K11': 'one machine has one TSC: the same tests as C7',
+    'V1': 'there is no Ceph here, so no guest has such a disk: tests/lab/test_volumes.py, tests/lab/test_target.py with real secrets, '
+          'tests/functional/test_volumes.py',
     'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
 }
 
@@ -57,7 +59,7 @@ class Fault:
     kvm: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        if cls.__doc__ and cls.__name__[0] in 'CAESTNK' and cls.__name__[1:].isdigit():
+        if cls.__doc__ and cls.__name__[0] in 'CAESTVNK' and cls.__name__[1:].isdigit():
             ROWS[cls.__name__] = cls
             cls.text = cls.text or cls.__doc__.splitlines()[0].rstrip('.')
 
@@ -121,7 +123,7 @@ REFUSE = 'reject with tcp reset'
 
 _NO_KVM = 'this machine has no /dev/kvm: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py'
 
-for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'policy', 'healthy'):
+for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'volumes', 'policy', 'healthy'):
     importlib.import_module(f'{__name__}.{_module}')
 
 if not has_kvm():
