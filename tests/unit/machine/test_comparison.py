@@ -58,6 +58,11 @@ def codes(needs: dict[str, Any], offers: dict[str, Any]) -> list[str]:
         ({"cores": 2}, {"qemu": "10.0.0", "libvirt": ""}),
         ({"uso": "6.8.0"}, {"kernel": "6.2.0"}),
         ({"uso": "6.8.0"}, {"kernel": ""}),
+        *(({"pku": "5.4.0-150-generic"}, {"kernel": kernel})  # M9: both before, or mended
+          for kernel in ("5.4.0-150-generic", "5.14.0-427.el9", "6.1.0-18-amd64", "6.1.64",
+                         "6.6.0", "6.8.0-31", "")),
+        ({}, {"kernel": "5.15.0-94-generic"}),
+        ({"bound": ["hostdev usb"]}, {}),  # M5, of a later version of ours
     ],
 )  # M10
 def test_healthy(needs, offers) -> None:
@@ -103,6 +108,13 @@ def test_a_host_that_tells_nothing() -> None:
             ["ht", "10.0.2", "11.3.0", "4 CPUs"],
         ),
         ({"fixed": ["interface vhu1"]}, {}, "machine-fixed", ["interface vhu1", "vhost-user"]),
+        ({"bound": ["hostdev scsi_host"]}, {}, "machine-fixed", ["hostdev scsi_host"]),
+        (
+            {"bound": ["filesystem virtiofs"]},
+            {"libvirt": "9.0.0"},
+            "machine-fixed",
+            ["filesystem virtiofs", "virtiofsd"],
+        ),
     ],
 )
 def test_refused(needs, offers, code, names) -> None:
@@ -121,6 +133,26 @@ def test_an_offload_is_a_warning() -> None:
         and "6.8.0-31" in misfit.detail
         and "6.1.0-18-amd64" in misfit.detail
     )
+
+
+@pytest.mark.parametrize("kernel", ["5.15.0-94-generic", "5.17.0", "6.2.0-39-generic", "6.5.3"])
+def test_m9_pku_is_a_warning(kernel: str) -> None:
+    """Row M9: both kernels are named. Distributions backport."""
+    needs = {**NEEDS, "pku": "5.4.0-150-generic"}
+    (misfit,) = comparison.compare(needs, {**OFFERS, "kernel": kernel})
+    assert misfit.code == "machine-pku" and misfit.warning
+    for name in ("pku", "5.4.0-150-generic", kernel):
+        assert name in misfit.detail
+
+
+@pytest.mark.parametrize(
+    "device, libvirt",
+    [("filesystem 9p", "9.0.0"), ("filesystem virtiofs", "11.3.0"), ("filesystem virtiofs", "")],
+)
+def test_m5_a_filesystem_that_may_be_migrated_is_a_warning(device: str, libvirt: str) -> None:
+    """9p only while it is mounted, virtiofs where virtiofsd can."""
+    (misfit,) = comparison.compare({**NEEDS, "bound": [device]}, {**OFFERS, "libvirt": libvirt})
+    assert misfit.code == "machine-fixed" and misfit.warning and device in misfit.detail
 
 
 def test_post_copy() -> None:
