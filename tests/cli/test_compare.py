@@ -15,12 +15,12 @@ CPU = """<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>
 <feature policy='require' name='sse2'/></cpu>"""
 GUEST = f"""<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-9.2'>hvm</type></os>{CPU}
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><video><model type='cirrus'/></video></devices></domain>"""
-OFFERS = """<domainCapabilities><domain>kvm</domain><machine>{machine}</machine><arch>x86_64</arch>
+OFFERS = """<domainCapabilities><path>/usr/bin/qemu-system-x86_64</path><domain>kvm</domain><machine>{machine}</machine><arch>x86_64</arch>
 <cpu><mode name='host-model' supported='yes'><model fallback='forbid'>486</model><feature policy='require' name='{feature}'/></mode></cpu>
 <devices><video supported='yes'><enum name='modelType'><value>vga</value><value>{video}</value></enum></video></devices>
 </domainCapabilities>"""
 TYPES = """<capabilities><host><cpu><arch>x86_64</arch></cpu></host><guest><arch name='x86_64'>
-<machine>{machine}</machine></arch></guest></capabilities>"""
+<emulator>/usr/bin/qemu-system-x86_64</emulator><machine>{machine}</machine></arch></guest></capabilities>"""
 
 
 @pytest.fixture
@@ -76,6 +76,32 @@ def test_what_the_files_do_not_tell(compare, hosts, subjects) -> None:
     assert [(f['outcome'], f['subject']) for f in found['findings']] == [('unknown', one) for one in subjects]
     assert all('virsh' in f['remedy'] for f in found['findings'])
     assert compare(GUEST, *hosts, strict=True)[0] == 2
+
+
+def test_an_emulator_of_which_no_file_tells(compare) -> None:
+    guest = GUEST.replace('/usr/bin/qemu-system-x86_64', '/usr/libexec/qemu-kvm')
+    code, found = compare(guest, offers(), types())
+    assert (code, found['outcome']) == (0, 'compatible')
+    (finding,) = found['findings']
+    assert (finding['outcome'], finding['subject']) == ('unknown', 'emulator')
+    assert '/usr/libexec/qemu-kvm' in finding['remedy']
+    assert compare(guest, offers(), types(), strict=True)[0] == 2
+
+
+@pytest.mark.parametrize('device, outcome, code, strict', [
+    ("<hostdev type='pci'/>", 'unknown', 0, 2),
+    ("<hostdev type='mdev'/>", 'unknown', 0, 2),
+    ("<hostdev type='scsi_host'/>", 'failure', 1, 1),
+    ("<filesystem type='mount'/>", 'warning', 0, 0),
+    ("<hostdev type='usb'/>", None, 0, 0),
+    ("<hostdev type='pci'><teaming type='transient'/></hostdev>", None, 0, 0)])
+def test_devices_that_are_bound_to_their_host(compare, device, outcome, code, strict) -> None:
+    """Row M5. A warning is no lack of knowledge."""
+    guest = GUEST.replace('</devices>', f'{device}</devices>')
+    status, found = compare(guest, offers(), types())
+    assert (status, [one['outcome'] for one in found['findings']]) == (
+        code, [outcome] if outcome else [])
+    assert compare(guest, offers(), types(), strict=True)[0] == strict
 
 
 def test_only_a_cpu(compare) -> None:

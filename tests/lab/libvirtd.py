@@ -58,7 +58,7 @@ exec taskset -c {core} /usr/sbin/libvirtd --pid-file {root}/libvirtd.pid
 
 # The same QEMU, every CPU of which lacks features or is another vendor's: -global changes what libvirt finds when it probes, -cpu what
 # a guest gets.
-_WRAPPER = """#!/bin/bash
+WRAPPER = """#!/bin/bash
 arguments=({global_off})
 while [ $# -gt 0 ]; do
     if [ "$1" = -cpu ]; then arguments+=(-cpu "$2{suffix}"); shift 2; else arguments+=("$1"); shift; fi
@@ -109,7 +109,8 @@ class Libvirtd(fixtures.Fixture):
             (self.root / directory).mkdir()
         if self.cache is not None and self.cache.is_dir() and not self.without:
             shutil.copytree(self.cache, self.root / 'cache', dirs_exist_ok=True)
-        (self.root / 'etc/libvirtd.conf').write_text(_LIBVIRTD_CONF.format(host_uuid=uuid.uuid4()))
+        self.host_uuid = str(uuid.uuid4())
+        (self.root / 'etc/libvirtd.conf').write_text(_LIBVIRTD_CONF.format(host_uuid=self.host_uuid))
         (self.root / 'etc/qemu.conf').write_text(_QEMU_CONF)
         self.lose(self.without)
         self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'
@@ -127,7 +128,7 @@ class Libvirtd(fixtures.Fixture):
             # libvirt knows by QEMU's time of change whether to probe it again, and that is the same.
             shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
             wrapper = self.root / 'qemu-wrapper'
-            wrapper.write_text(_WRAPPER.format(
+            wrapper.write_text(WRAPPER.format(
                 root=self.root, suffix=''.join(f',{name}=off' for name in self.without),
                 global_off=' '.join([*(f'-global x86_64-cpu.{name}=off' for name in self.without),
                                      *([f'-global x86_64-cpu.vendor={vendor}'] if vendor else [])])))

@@ -8,14 +8,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import fixtures
 
 from tests.lab.cloud import STATE, configuration
 from tests.lab.cloud.configuration import CONTROL, NOVA, VIP
 from tests.lab.cloud.service import Service, until
-from tests.lab.libvirtd import QEMU, Libvirtd
+from tests.lab.libvirtd import QEMU, WRAPPER, Libvirtd
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
@@ -29,7 +29,8 @@ listen_tcp = 1
 listen_addr = "0.0.0.0"
 auth_tcp = "none"
 """
-
+# Where RHEL has QEMU, and where libvirt looks if it is not where Debian has it.
+RHEL_QEMU = '/usr/libexec/qemu-kvm'
 
 _MOUNTS = """
 set -eu
@@ -105,10 +106,52 @@ class HostLibvirtd(Libvirtd):
 
     def listen(self, address: str) -> None:
         """Restart listening on an address, or ``0.0.0.0``, or ``::``."""
-        conf = self.root / 'etc/libvirtd.conf'
-        lines = [line for line in conf.read_text().splitlines() if not line.startswith('listen_addr')]
-        conf.write_text('\n'.join([*lines, f'listen_addr = "{address}"']) + '\n')
+        self._restart_with('libvirtd.conf', listen_addr=address)
+
+    def identify(self, host_uuid: str) -> None:
+        """Restart with another host UUID."""
+        self.host_uuid = host_uuid
+        self._restart_with('libvirtd.conf', host_uuid=host_uuid)
+
+    def run_qemu_as(self, user: str, group: str) -> None:
+        """Restart, to start QEMU as another user from now on."""
+        self.root.chmod(0o755)
+        self._restart_with('qemu.conf', user=user, group=group, dynamic_ownership=str(int(user != 'root')))
+
+    def _restart_with(self, file: str, **options: str) -> None:
+        conf = self.root / 'etc' / file
+        lines = [line for line in conf.read_text().splitlines() if line.split(' ')[0] not in options]
+        conf.write_text('\n'.join([*lines, *(
+            f'{name} = {value}' if value.isdigit() else f'{name} = "{value}"' for name, value in options.items())]) + '\n')
         self.stop()
+        self.start()
+
+    def change_qemu(self, change: Callable[[str], str] = str) -> None:
+        """Restart with another belief about what its QEMU has; without ``change`` with what it found itself."""
+        self.stop()
+        self._as_probed()
+        for found in (self.root / 'cache').glob('qemu/capabilities/*.xml'):
+            text = found.read_text()
+            changed = change(text)
+            if change is not str and changed == text:
+                raise RuntimeError(f'nothing was changed in what libvirtd of {self.name} found')
+            found.write_text(changed)
+        self.start()
+
+    def move_qemu(self, away: bool) -> None:
+        """Restart with QEMU where RHEL has it, or with the machine's own."""
+        self.stop()
+        shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
+        if away:
+            wrapper = self.root / 'qemu-kvm'
+            wrapper.write_text(WRAPPER.format(root=self.root, suffix='', global_off=''))
+            wrapper.chmod(0o755)
+            directory = os.path.dirname(RHEL_QEMU)
+            self.host.run('sh', '-c', f'mount --bind /dev/null {QEMU} && mount -t tmpfs none {directory} && '
+                                      f'cp -p {wrapper} {RHEL_QEMU}')
+        else:
+            self.host.run('umount', QEMU, os.path.dirname(RHEL_QEMU))
+            self._as_probed()
         self.start()
 
     def keep_probed(self) -> None:

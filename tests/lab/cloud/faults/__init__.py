@@ -22,6 +22,8 @@ ELSEWHERE = {
           'with the frequency that libvirt tells',
     'K11': 'one machine has one TSC: the same tests as C7',
     'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
+    **dict.fromkeys(('M5', 'M7', 'M11'), 'tests/functional/test_machine.py, tests/lab/test_machine.py'),
+    **dict.fromkeys(('M8', 'M9', 'M10'), 'one machine has one kernel, one libvirt and one QEMU: tests/functional/test_machine.py'),
 }
 
 
@@ -57,7 +59,7 @@ class Fault:
     kvm: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        if cls.__doc__ and cls.__name__[0] in 'CAESTNK' and cls.__name__[1:].isdigit():
+        if cls.__doc__ and cls.__name__[0] in 'CAESTNMK' and cls.__name__[1:].isdigit():
             ROWS[cls.__name__] = cls
             cls.text = cls.text or cls.__doc__.splitlines()[0].rstrip('.')
 
@@ -117,8 +119,13 @@ REFUSE = 'reject with tcp reset'
 
 _NO_KVM = 'this machine has no /dev/kvm: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py'
 
-for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'policy', 'healthy'):
+for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'policy', 'machine', 'healthy'):
     importlib.import_module(f'{__name__}.{_module}')
+
+if importlib.import_module(f'{__name__}.machine').may_use_userfaultfd():
+    del ROWS['M6']
+    ELSEWHERE['M6'] = ('vm.unprivileged_userfaultfd is 1 on this machine: tests/lab/test_machine.py, '
+                       'tests/functional/test_machine.py')
 
 if not has_kvm():
     for _row in [row for row, kind in ROWS.items() if kind.kvm]:
