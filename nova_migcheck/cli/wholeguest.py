@@ -49,7 +49,10 @@ def compare(domain: ElementTree.Element, hosts: Documents) -> list[Finding]:
     :param domain: the document of the guest
     :param hosts: path -> document about the host
     """
-    needs = guest.needs(domain) if domain.tag == 'domain' else None
+    try:
+        needs = guest.needs(domain) if domain.tag == 'domain' else None
+    except ValueError as error:
+        return [_unknown('guest', f'only the CPU is compared: {error}', 'see the file of the guest')]
     if needs is None:
         return [_unknown('guest', 'the file of the guest is no <domain> with a machine type: only '
                          'the CPU is compared', 'give "virsh dumpxml GUEST"')]

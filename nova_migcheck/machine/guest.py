@@ -95,10 +95,15 @@ def needs(domain: ElementTree.Element, kernel: str = '', has_pku: bool = False
         CPUs in each package, if libvirt will look for the feature ``ht``), ``uso`` and ``pku``
         (release of the kernel, if that matters), ``fixed`` and ``bound`` (what keeps it where it
         is: vhost-user devices, others). None if it names no machine type
+    :raises ValueError: if it names one that no libvirt has
     """
     kind = domain.find('os/type')
-    if kind is None or not _is_name(kind.get('arch')) or not _is_name(kind.get('machine')):
+    if kind is None or not kind.get('arch') or not kind.get('machine'):
         return None
+    for name in (kind.get('arch'), kind.get('machine')):
+        if not _is_name(name):
+            # ascii() shows what a terminal would obey.
+            raise ValueError(f'no libvirt has the machine type {ascii(name)[:80]}')
     found: dict[str, Any] = {'arch': kind.get('arch'), 'type': kind.get('machine')}
     emulator = (domain.findtext('devices/emulator') or '').strip()
     if _is_name(emulator[1:]) and emulator.startswith('/'):

@@ -110,6 +110,25 @@ def test_only_a_cpu(compare) -> None:
     assert compare(CPU, offers(), strict=True)[0] == 2
 
 
-def test_a_hostile_guest(compare) -> None:
-    code, found = compare(GUEST.replace('pc-q35-9.2', 'pc\x1b[31m'.replace('\x1b', '&#x7f;')), offers(), types())
-    assert code == 0 and found['findings'][0]['subject'] == 'guest'
+@pytest.mark.parametrize('name', ['pc&#x7f;', 'pc&#x9b;31m'])
+def test_a_hostile_guest(compare, name) -> None:
+    """A machine type with control characters of a terminal is unknown, in one line that shows them."""
+    code, found = compare(GUEST.replace('pc-q35-9.2', name), offers(), types())
+    (finding,) = found['findings']
+    assert (code, finding['outcome'], finding['subject']) == (0, 'unknown', 'guest')
+    assert finding['detail'].isascii() and finding['detail'].isprintable() and '\\x' in finding['detail']
+    assert compare(GUEST.replace('pc-q35-9.2', name), offers(), types(), strict=True)[0] == 2
+
+
+@pytest.mark.parametrize('guest', [
+    GUEST.replace('</devices>', f'<!--{"x" * 2 ** 23}--></devices>'),
+    f'<!DOCTYPE d [<!ENTITY a "{"b" * 99}">]>' + GUEST.replace('cirrus', '&a;'),
+    GUEST.replace('pc-q35-9.2', 'pc\x1b[31m'), GUEST[:200]])
+def test_a_guest_that_no_libvirt_prints(tmp_path, guest) -> None:
+    """Megabytes, entities, an escape that XML forbids, half a document: one line, and no result."""
+    for name, text in (('guest', guest), ('host', offers())):
+        (tmp_path / f'{name}.xml').write_text(text)
+    ran = piped(tmp_path, 'compare', '--guest', str(tmp_path / 'guest.xml'), '--host',
+                str(tmp_path / 'host.xml'), '-f', 'json')
+    (line,) = ran.err.strip().splitlines()
+    assert ran.code == 255 and 'guest.xml' in line and line.isprintable() and len(line) < 300

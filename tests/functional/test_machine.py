@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest whose machine does not fit on one target goes to another (rows M1 to M11)."""
+"""A guest whose machine does not fit on one target goes to another (rows M1 to M11), and what fits is not refused (W1 to W9)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from nova_migcheck.checks.base import Server
 from nova_migcheck.checks.needs import Needs
 from nova_migcheck.compute.destination import Destination
+from nova_migcheck.finding import Outcome
 from tests.functional.hypervisor import Cpu
 
 
@@ -92,7 +93,9 @@ ROWS = [
 ]
 
 
-class TestMachine:
+class Machines:
+    """A source and two targets, the first of which the scheduler prefers."""
+
     CLOUD = {'cpus': dict.fromkeys(('compute1', 'compute2', 'compute3'), Cpu()),
              'memory_used': {'compute2': 1024, 'compute3': 2048},
              'conf': {'migcheck': {'checks': 'cpu,machine,scripted,scripted_path'}}}
@@ -114,6 +117,60 @@ class TestMachine:
         cloud.hosts['compute2'].driver._migcheck.reporter._memory.pop('machine', None)
         cloud.check('compute2')
 
+    def publish(self, cloud, host, **machine):
+        """What a host's kernel says is the test machine's, so it is put into the report."""
+        reporter = cloud.hosts[host].driver._migcheck.reporter
+        common = {name: dict(fact) for name, fact in reporter.report.common.items()}
+        common['machine'].update(machine)
+        reporter._publish(dataclasses.replace(reporter._checked, common=common))
+        cloud.publish(host)
+
+    def publish_needs(self, cloud, **machine):
+        """As if the source had another kernel, or another CPU, when the guest started there."""
+        reporter = cloud.hosts['compute1'].driver._migcheck.reporter
+        usual = json.loads(reporter.report.needs.usual)
+        usual['machine'].update(machine)
+        reporter._publish(dataclasses.replace(reporter._checked, needs=Needs(json.dumps(usual))))
+        cloud.publish('compute1')
+
+    def change(self, cloud, server, monkeypatch, *changes):
+        """Let the guest's live XML be another one, also for the process of the checks."""
+        hypervisor = cloud.hosts['compute1'].hypervisor
+        kind = type(hypervisor.lookupByUUIDString(server))
+        real = kind.XMLDesc
+
+        def changed(domain, flags):
+            text = real(domain, flags)
+            for old, new in changes if domain.UUIDString() == server else ():
+                text = text.replace(old, new, 1)
+            return text
+        monkeypatch.setattr(kind, 'XMLDesc', changed)
+        text = hypervisor.lookupByUUIDString(server).XMLDesc(0)
+        assert all(new in text for _old, new in changes), text
+        hypervisor.tell()
+        # It is as if the guest had just started.
+        cloud.hosts['compute1'].driver._migcheck.reporter._memory.pop('cpu', None)
+        cloud.check('compute1')
+
+    def leaves(self, cloud, server, monkeypatch):
+        """What the source says to a migration to compute2 that the target has accepted."""
+        monkeypatch.setattr(Destination, 'decide', lambda *_args: None)
+        migration = cloud.live_migrate(server, 'compute2', force=True)
+        if migration.status == 'completed':
+            return ''
+        assert (migration.host, migration.state) == ('compute1', 'ACTIVE'), migration.texts
+        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
+        return migration.refusals['compute2']
+
+    def found(self, cloud, server):
+        """What the source finds about the guest as it is now, with compute2 as the target."""
+        migcheck = cloud.hosts['compute1'].driver._migcheck
+        target = cloud.hosts['compute2'].driver._migcheck.reporter.report
+        return [finding.code for finding in migcheck.source._needs_fit(
+            cloud.instance(server), target)]
+
+
+class TestMachine(Machines):
     @pytest.mark.parametrize('broken, names', ROWS)
     def test_refused_in_the_filter_and_by_the_destination(self, cloud, server, monkeypatch, broken,
                                                           names):
@@ -143,22 +200,6 @@ class TestMachine:
         migration = cloud.live_migrate(server, 'compute2')
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
 
-    def publish(self, cloud, host, **machine):
-        """What a host's kernel says is the test machine's, so it is put into the report."""
-        reporter = cloud.hosts[host].driver._migcheck.reporter
-        common = {name: dict(fact) for name, fact in reporter.report.common.items()}
-        common['machine'].update(machine)
-        reporter._publish(dataclasses.replace(reporter._checked, common=common))
-        cloud.publish(host)
-
-    def publish_needs(self, cloud, **machine):
-        """As if the source had another kernel, or another CPU, when the guest started there."""
-        reporter = cloud.hosts['compute1'].driver._migcheck.reporter
-        usual = json.loads(reporter.report.needs.usual)
-        usual['machine'].update(machine)
-        reporter._publish(dataclasses.replace(reporter._checked, needs=Needs(json.dumps(usual))))
-        cloud.publish('compute1')
-
     NO_USERFAULTFD = 'vm.unprivileged_userfaultfd = 0, and QEMU runs as user 64055'
 
     def test_post_copy_without_userfaultfd(self, cloud, server):
@@ -185,25 +226,6 @@ class TestMachine:
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
 
-    def change(self, cloud, server, monkeypatch, *changes):
-        """Let the guest's live XML be another one, also for the process of the checks."""
-        hypervisor = cloud.hosts['compute1'].hypervisor
-        kind = type(hypervisor.lookupByUUIDString(server))
-        real = kind.XMLDesc
-
-        def changed(domain, flags):
-            text = real(domain, flags)
-            for old, new in changes if domain.UUIDString() == server else ():
-                text = text.replace(old, new, 1)
-            return text
-        monkeypatch.setattr(kind, 'XMLDesc', changed)
-        text = hypervisor.lookupByUUIDString(server).XMLDesc(0)
-        assert all(new in text for _old, new in changes), text
-        hypervisor.tell()
-        # It is as if the guest had just started.
-        cloud.hosts['compute1'].driver._migcheck.reporter._memory.pop('cpu', None)
-        cloud.check('compute1')
-
     def test_a_device_that_cannot_be_migrated(self, cloud, server, monkeypatch):
         """M5: no host is a target, and the reason says that it is the guest."""
         nic = "<interface type='vhostuser'><target dev='vhu1'/></interface>"
@@ -219,16 +241,6 @@ class TestMachine:
             '<os>', "<memoryBacking><access mode='shared'/></memoryBacking><os>"))
         assert not cloud.log.lines('machine-fixed')
         assert self.found(cloud, server) == []
-
-    def leaves(self, cloud, server, monkeypatch):
-        """What the source says to a migration to compute2 that the target has accepted."""
-        monkeypatch.setattr(Destination, 'decide', lambda *_args: None)
-        migration = cloud.live_migrate(server, 'compute2', force=True)
-        if migration.status == 'completed':
-            return ''
-        assert (migration.host, migration.state) == ('compute1', 'ACTIVE'), migration.texts
-        assert 'pre_live_migration' not in cloud.hosts['compute2'].calls
-        return migration.refusals['compute2']
 
     def test_m5_a_device_that_cannot_be_migrated_in_the_hook(self, cloud, server, monkeypatch):
         nic = "<interface type='vhostuser'><target dev='vhu1'/></interface>"
@@ -319,13 +331,6 @@ class TestMachine:
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
         assert not cloud.log.lines('machine-')
 
-    def found(self, cloud, server):
-        """What the source finds about the guest as it is now, with compute2 as the target."""
-        migcheck = cloud.hosts['compute1'].driver._migcheck
-        target = cloud.hosts['compute2'].driver._migcheck.reporter.report
-        return [finding.code for finding in migcheck.source._needs_fit(
-            cloud.instance(server), target)]
-
     def test_several_cpus_in_a_package(self, cloud, server, monkeypatch):
         """M8, and the neighbours: an older QEMU, a newer libvirt."""
         cpu = re.search('<cpu .*?>', cloud.hosts['compute1'].hypervisor.lookupByUUIDString(
@@ -381,3 +386,115 @@ class TestMachine:
             assert self.found(cloud, server) == (['machine-mtu'] if refused else [])
         refusal = self.leaves(cloud, server, monkeypatch)
         assert mac in refusal and '1450' in refusal and '1500' in refusal
+
+
+HOSTILE = [
+    pytest.param("<domain><os><type arch='x86_64' machine='pc'/></os>" + ' ' * 2 ** 23 + '</domain>',
+                 'larger', id='megabytes'),
+    pytest.param('<!DOCTYPE d [<!ENTITY a "aaaa">]><domain>&a;</domain>', 'entities', id='entities'),
+    pytest.param("<domain><os><type arch='x86_64' machine='pc\x1b[31m'/></os></domain>", 'not XML',
+                 id='an escape'),
+    pytest.param('<domain><os>', 'not XML', id='half')]
+
+
+class TestHostileGuests(Machines):
+    """The live XML of a guest is nothing that libvirt prints: unknown, and one line about it."""
+
+    @pytest.mark.parametrize('text, why', HOSTILE)
+    def test_in_the_source_hook(self, cloud, server, monkeypatch, text, why):
+        cloud.check('compute2')
+        monkeypatch.setattr('nova.virt.libvirt.guest.Guest.get_xml_desc', lambda *_args, **_kw: text)
+        migcheck = cloud.hosts['compute1'].driver._migcheck
+        target = cloud.hosts['compute2'].driver._migcheck.reporter.report
+        (finding,) = migcheck.source._needs_fit(cloud.instance(server), target)
+        assert (finding.outcome, finding.code) == (Outcome.UNKNOWN, 'guest-unknown')
+        assert why in finding.detail and finding.detail.isprintable() and len(finding.detail) < 200
+
+    def test_a_machine_type_with_control_characters(self, cloud, server, monkeypatch):
+        """Such as XML permits. The rest of the guest is compared all the same."""
+        self.change(cloud, server, monkeypatch, ("machine='pc-0.12'", "machine='pc\x9b31m'"))
+        cloud.check('compute2')
+        cloud.log.clear()
+        assert self.found(cloud, server) == []
+        (line,) = cloud.log.lines('WARNING', 'The check machine cannot read the needs of a guest')
+        assert line.isprintable() and '\\x9b31m' in line
+
+
+NFS = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances', 'type': 'nfs4',
+       'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'],
+       'export': '/export', 'inode': 128}
+SERVER = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/', 'type': 'ext4',
+          'shared': False, 'serves': ['10.0.0.5'], 'inode': 128}
+UNKNOWN_SYSTEM = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances',
+                  'type': 'wekafs', 'shared': False, 'source': 'backend1/default'}
+
+
+class TestWrongRefusals(Machines):
+    """Rows W1 to W7, each through the filter and both hooks of one migration.
+
+    W6 is a matter of addresses: ``tests/unit/network``, ``tests/lab/test_address.py``. W8 is in
+    ``tests/lab/test_transport.py``; W9 in ``test_volumes.py`` and ``tests/lab/test_endpoint.py``.
+    """
+
+    def accepted(self, cloud, server):
+        """The scheduler chooses compute2, and neither it nor a nova-compute has refused it."""
+        migration = cloud.live_migrate(server)
+        assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
+        assert migration.refusals == {} and not cloud.log.lines('rejected as target')
+
+    @pytest.mark.parametrize('source, target', [
+        pytest.param(NFS, SERVER, id='target'), pytest.param(SERVER, NFS, id='source')])
+    def test_w1_a_host_that_is_itself_the_nfs_server(self, cloud, server, source, target):
+        cloud.say('compute1', facts={'storage': source})
+        cloud.say('compute2', facts={'storage': target})
+        cloud.check('compute1', 'compute2')
+        self.accepted(cloud, server)
+
+    def test_w2_another_microcode_and_kernel(self, cloud, server, monkeypatch):
+        hypervisor = cloud.hosts['compute2'].hypervisor
+        capabilities = hypervisor.getCapabilities().replace(
+            '</vendor>', "</vendor><microcode version='43100245'/>", 1)
+        assert 'microcode' in capabilities
+        monkeypatch.setattr(hypervisor, 'getCapabilities', lambda: capabilities)
+        self.look_anew(cloud)
+        self.publish(cloud, 'compute2', kernel='6.12.1-cloud-amd64')
+        self.accepted(cloud, server)
+
+    def test_w3_a_feature_that_kvm_emulates(self, cloud, server, monkeypatch):
+        """Guests have it, although the CPUIDs of the hosts have it not (LP#1913716)."""
+        for name in ('compute1', 'compute2'):
+            hypervisor = cloud.hosts[name].hypervisor
+            hypervisor.cpu = Cpu().having('umip')
+            raw = re.sub("<feature name=.umip. ?/>", '', hypervisor.getCapabilities())
+            assert 'umip' not in raw
+            monkeypatch.setattr(hypervisor, 'getCapabilities', lambda raw=raw: raw)
+            hypervisor.tell()
+        other = cloud.boot('compute1')
+        assert 'umip' in cloud.hosts['compute1'].hypervisor.lookupByUUIDString(other).XMLDesc(0)
+        cloud.check('compute1', 'compute2')
+        self.accepted(cloud, other)
+
+    def test_w4_an_older_qemu_whose_machine_types_fit(self, cloud, server):
+        cloud.check('compute2')
+        self.publish(cloud, 'compute2', qemu='5.2.0')
+        assert '5.2.0' != cloud.hosts['compute1'].driver._migcheck.reporter.report.common[
+            'machine']['qemu']
+        self.accepted(cloud, server)
+
+    @pytest.mark.parametrize('source', ["<source file='/isos/x.iso'/>", ''])
+    def test_w5_a_cd_rom(self, cloud, server, monkeypatch, source):
+        """With a medium on shared storage, read-only, and without one."""
+        self.change(cloud, server, monkeypatch, ('</disk>', (
+            f"</disk><disk type='file' device='cdrom'>{source}<target dev='hdc' bus='ide'/>"
+            '<readonly/></disk>')))
+        cloud.check('compute2')
+        assert self.found(cloud, server) == []
+        monkeypatch.setattr('nova.virt.libvirt.driver.LibvirtDriver.'
+                            '_get_instance_disk_info_from_config', lambda *_args: [])
+        self.accepted(cloud, server)
+
+    def test_w7_a_file_system_that_nobody_knows_by_name(self, cloud, server):
+        for name in ('compute1', 'compute2'):
+            cloud.say(name, facts={'storage': UNKNOWN_SYSTEM})
+        cloud.check('compute1', 'compute2')
+        self.accepted(cloud, server)

@@ -198,10 +198,21 @@ def test_m5_filesystems_and_host_devices(device: str, bound: list) -> None:
     assert (guest.needs(domain) or {}).get("bound") == bound
 
 
-@pytest.mark.parametrize("machine", ["", "pc\x1b[31m"[:2] + "\x07", "x" * 300, "pc'onload"])
-def test_a_name_that_no_libvirt_has(machine: str) -> None:
+@pytest.mark.parametrize("machine", ["pc\x07", "pc\x9b31m", "x" * 300, "pc'onload"])
+@pytest.mark.parametrize("attribute", ["machine", "arch"])
+def test_a_name_that_no_libvirt_has(attribute: str, machine: str) -> None:
+    """Its one line can be shown on a terminal."""
     domain = parsed()
-    domain.find("os/type").set("machine", machine)
+    domain.find("os/type").set(attribute, machine)
+    with pytest.raises(ValueError, match="no libvirt has") as caught:
+        guest.needs(domain)
+    assert str(caught.value).isprintable() and str(caught.value).isascii() and len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize("attribute", ["machine", "arch"])
+def test_no_name(attribute: str) -> None:
+    domain = parsed()
+    domain.find("os/type").set(attribute, "")
     assert guest.needs(domain) is None
 
 
