@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrite ``tests/unit/machine/recorded.json``: hosts that libvirt's developers have recorded.
 
-It reads the source trees of the releases that are named (``apt-get source libvirt`` gets Debian's)::
+It reads the source trees of the releases that are named; ``apt-get source libvirt`` gets Debian's::
 
     tools/recorded_hosts.py 9.0.0=libvirt-9.0.0 11.3.0=libvirt-11.3.0
 

@@ -52,7 +52,8 @@ def compare(domain: ElementTree.Element, hosts: Documents) -> list[Finding]:
     try:
         needs = guest.needs(domain) if domain.tag == 'domain' else None
     except ValueError as error:
-        return [_unknown('guest', f'only the CPU is compared: {error}', 'see the file of the guest')]
+        return [_unknown('guest', f'only the CPU is compared: {error}',
+                         'see the file of the guest')]
     if needs is None:
         return [_unknown('guest', 'the file of the guest is no <domain> with a machine type: only '
                          'the CPU is compared', 'give "virsh dumpxml GUEST"')]
@@ -83,8 +84,8 @@ def _untold(needs: Mapping[str, Any], fact: Mapping[str, Any]) -> Iterator[Findi
     emulator = needs.get('emulator', '')
     if emulator and emulator not in fact['emulators']:
         yield _unknown('emulator', f'no file says whether the host has {emulator}, the emulator '
-                       'of the guest', f'also give "virsh domcapabilities --emulatorbin {emulator}" '
-                       'of the host')
+                       'of the guest', 'also give "virsh domcapabilities --emulatorbin '
+                       f'{emulator}" of the host')
     if needs.get('devices') and guest.family(kind) not in fact['devices']:
         yield _unknown('devices', f'no file lists the devices of the host for {kind}',
                        f'also give "virsh domcapabilities --machine {kind}" of the host')

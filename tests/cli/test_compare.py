@@ -15,7 +15,8 @@ CPU = """<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>
 <feature policy='require' name='sse2'/></cpu>"""
 GUEST = f"""<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-9.2'>hvm</type></os>{CPU}
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><video><model type='cirrus'/></video></devices></domain>"""
-OFFERS = """<domainCapabilities><path>/usr/bin/qemu-system-x86_64</path><domain>kvm</domain><machine>{machine}</machine><arch>x86_64</arch>
+OFFERS = """<domainCapabilities><path>/usr/bin/qemu-system-x86_64</path>
+<domain>kvm</domain><machine>{machine}</machine><arch>x86_64</arch>
 <cpu><mode name='host-model' supported='yes'><model fallback='forbid'>486</model><feature policy='require' name='{feature}'/></mode></cpu>
 <devices><video supported='yes'><enum name='modelType'><value>vga</value><value>{video}</value></enum></video></devices>
 </domainCapabilities>"""
@@ -112,11 +113,12 @@ def test_only_a_cpu(compare) -> None:
 
 @pytest.mark.parametrize('name', ['pc&#x7f;', 'pc&#x9b;31m'])
 def test_a_hostile_guest(compare, name) -> None:
-    """A machine type with control characters of a terminal is unknown, in one line that shows them."""
+    """A machine type with a terminal's control characters is unknown, in a line that shows them."""
     code, found = compare(GUEST.replace('pc-q35-9.2', name), offers(), types())
     (finding,) = found['findings']
     assert (code, finding['outcome'], finding['subject']) == (0, 'unknown', 'guest')
-    assert finding['detail'].isascii() and finding['detail'].isprintable() and '\\x' in finding['detail']
+    detail = finding['detail']
+    assert detail.isascii() and detail.isprintable() and '\\x' in detail
     assert compare(GUEST.replace('pc-q35-9.2', name), offers(), types(), strict=True)[0] == 2
 
 

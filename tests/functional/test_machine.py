@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest whose machine does not fit on one target goes to another (rows M1 to M11), and what fits is not refused (W1 to W9)."""
+"""A guest whose machine does not fit on one target goes to another (rows M1 to M11).
+
+What fits is not refused (rows W1 to W9).
+"""
 
 from __future__ import annotations
 
@@ -389,9 +392,10 @@ class TestMachine(Machines):
 
 
 HOSTILE = [
-    pytest.param("<domain><os><type arch='x86_64' machine='pc'/></os>" + ' ' * 2 ** 23 + '</domain>',
+    pytest.param("<domain><os><type arch='x86_64' machine='pc'/></os>" + ' ' * 2**23 + '</domain>',
                  'larger', id='megabytes'),
-    pytest.param('<!DOCTYPE d [<!ENTITY a "aaaa">]><domain>&a;</domain>', 'entities', id='entities'),
+    pytest.param('<!DOCTYPE d [<!ENTITY a "aaaa">]><domain>&a;</domain>', 'entities',
+                 id='entities'),
     pytest.param("<domain><os><type arch='x86_64' machine='pc\x1b[31m'/></os></domain>", 'not XML',
                  id='an escape'),
     pytest.param('<domain><os>', 'not XML', id='half')]
@@ -403,7 +407,8 @@ class TestHostileGuests(Machines):
     @pytest.mark.parametrize('text, why', HOSTILE)
     def test_in_the_source_hook(self, cloud, server, monkeypatch, text, why):
         cloud.check('compute2')
-        monkeypatch.setattr('nova.virt.libvirt.guest.Guest.get_xml_desc', lambda *_args, **_kw: text)
+        monkeypatch.setattr('nova.virt.libvirt.guest.Guest.get_xml_desc',
+                            lambda *_args, **_kw: text)
         migcheck = cloud.hosts['compute1'].driver._migcheck
         target = cloud.hosts['compute2'].driver._migcheck.reporter.report
         (finding,) = migcheck.source._needs_fit(cloud.instance(server), target)
@@ -420,8 +425,8 @@ class TestHostileGuests(Machines):
         assert line.isprintable() and '\\x9b31m' in line
 
 
-NFS = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances', 'type': 'nfs4',
-       'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'],
+NFS = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances',
+       'type': 'nfs4', 'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'],
        'export': '/export', 'inode': 128}
 SERVER = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/', 'type': 'ext4',
           'shared': False, 'serves': ['10.0.0.5'], 'inode': 128}
@@ -477,8 +482,8 @@ class TestWrongRefusals(Machines):
     def test_w4_an_older_qemu_whose_machine_types_fit(self, cloud, server):
         cloud.check('compute2')
         self.publish(cloud, 'compute2', qemu='5.2.0')
-        assert '5.2.0' != cloud.hosts['compute1'].driver._migcheck.reporter.report.common[
-            'machine']['qemu']
+        own = cloud.hosts['compute1'].driver._migcheck.reporter.report.common['machine']
+        assert own['qemu'] != '5.2.0'
         self.accepted(cloud, server)
 
     @pytest.mark.parametrize('source', ["<source file='/isos/x.iso'/>", ''])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we refuse is what libvirt refuses, between two real ones: rows M1 to M6, and their neighbours."""
+"""What we refuse is what libvirt refuses, between two real ones: rows M1 to M6 and neighbours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ REGISTRY = Registry([MachineCheck])
 GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
 <devices><emulator>{emulator}</emulator><controller type='usb' model='none'/>
-<video><model type='{video}'/></video><graphics type='vnc' listen='127.0.0.1'/><memballoon model='none'/>{more}</devices></domain>"""
+<video><model type='{video}'/></video><graphics type='vnc' listen='127.0.0.1'/>
+<memballoon model='none'/>{more}</devices></domain>"""
 # Where RHEL has QEMU, and Debian has nothing.
 RHEL_QEMU = '/usr/libexec/qemu-kvm'
 
@@ -48,11 +49,15 @@ def source(cache: pathlib.Path) -> Iterator[libvirtd.Libvirtd]:
 
 
 @pytest.fixture
-def target(source: libvirtd.Libvirtd, tmp_path: pathlib.Path) -> Iterator[Callable[..., libvirtd.Libvirtd]]:
+def target(
+    source: libvirtd.Libvirtd, tmp_path: pathlib.Path
+) -> Iterator[Callable[..., libvirtd.Libvirtd]]:
     """Start another libvirtd, with changes to what it believes its QEMU to be."""
     nodes = []
 
-    def start(change: Callable[[str], str] = str, qemu_user: str = '', **settings: str) -> libvirtd.Libvirtd:
+    def start(
+        change: Callable[[str], str] = str, qemu_user: str = '', **settings: str
+    ) -> libvirtd.Libvirtd:
         copy = tmp_path / 'cache'
         shutil.copytree(source.root / 'cache', copy)
         for file in copy.glob('qemu/capabilities/*.xml'):
@@ -64,15 +69,24 @@ def target(source: libvirtd.Libvirtd, tmp_path: pathlib.Path) -> Iterator[Callab
             node.stop()
             node.root.chmod(0o755)
             conf = node.root / 'etc/qemu.conf'
-            conf.write_text(conf.read_text().replace('user = "root"', f'user = "{qemu_user}"').replace(
-                'group = "root"', 'group = "kvm"').replace('dynamic_ownership = 0', 'dynamic_ownership = 1'))
+            conf.write_text(
+                conf.read_text()
+                .replace('user = "root"', f'user = "{qemu_user}"')
+                .replace('group = "root"', 'group = "kvm"')
+                .replace('dynamic_ownership = 0', 'dynamic_ownership = 1')
+            )
             node.start()
         if settings:
             node.stop()
             conf = node.root / 'etc/libvirtd.conf'
-            conf.write_text(''.join(
-                line for line in conf.read_text().splitlines(True) if line.split(' ')[0] not in settings)
-                + ''.join(f'{name} = "{value}"\n' for name, value in settings.items()))
+            conf.write_text(
+                ''.join(
+                    line
+                    for line in conf.read_text().splitlines(True)
+                    if line.split(' ')[0] not in settings
+                )
+                + ''.join(f'{name} = "{value}"\n' for name, value in settings.items())
+            )
             node.start()
         return node
 
@@ -82,15 +96,24 @@ def target(source: libvirtd.Libvirtd, tmp_path: pathlib.Path) -> Iterator[Callab
 
 
 def facts(node: libvirtd.Libvirtd, post_copy: bool = False) -> dict[str, Any]:
-    settings = Settings(options={'libvirt': {
-        'virt_type': 'qemu', 'live_migration_permit_post_copy': post_copy}})
-    (fact,) = [one for one in MachineCheck()._answers(settings, node.connect()) if isinstance(one, Fact)]
+    settings = Settings(
+        options={'libvirt': {'virt_type': 'qemu', 'live_migration_permit_post_copy': post_copy}}
+    )
+    (fact,) = [
+        one for one in MachineCheck()._answers(settings, node.connect()) if isinstance(one, Fact)
+    ]
     return {'machine': fact.value}
 
 
-def run(source: libvirtd.Libvirtd, target: libvirtd.Libvirtd, video: str = 'vga',
-        emulator: str = libvirtd.QEMU, more: str = '', post_copy: bool = False,
-        prepare: Callable[[Any], Any] = lambda domain: None) -> tuple[list[Any], str]:
+def run(
+    source: libvirtd.Libvirtd,
+    target: libvirtd.Libvirtd,
+    video: str = 'vga',
+    emulator: str = libvirtd.QEMU,
+    more: str = '',
+    post_copy: bool = False,
+    prepare: Callable[[Any], Any] = lambda domain: None,
+) -> tuple[list[Any], str]:
     """Migrate a guest; what we had said of it, and what libvirt says, '' when it arrives.
 
     :param more: devices of the guest
@@ -98,13 +121,18 @@ def run(source: libvirtd.Libvirtd, target: libvirtd.Libvirtd, video: str = 'vga'
     :param prepare: is given the running guest before we look at it
     """
     import libvirt
+
     domain = source.connect().createXML(GUEST.format(video=video, emulator=emulator, more=more))
     try:
         prepare(domain)
         there, here = facts(target), facts(source, post_copy)
         live = cpuxml.parse(domain.XMLDesc())
-        found = [*REGISTRY.compare(REGISTRY.needs(live), there), *REGISTRY.leaves(live, Server(), there),
-                 *REGISTRY.between(here, there), *REGISTRY.same(here, there)]
+        found = [
+            *REGISTRY.compare(REGISTRY.needs(live), there),
+            *REGISTRY.leaves(live, Server(), there),
+            *REGISTRY.between(here, there),
+            *REGISTRY.same(here, there),
+        ]
         # Both read the same files here, whatever libvirt believes.
         flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
         if post_copy:
@@ -124,7 +152,9 @@ def run(source: libvirtd.Libvirtd, target: libvirtd.Libvirtd, video: str = 'vga'
 
 def without_type(text: str) -> str:
     """An older or newer QEMU: it has neither the type nor the alias that led to it."""
-    name = re.search(r"alias='pc'", text) and re.search(r"name='(pc-i440fx-[\d.]+)'[^>]*alias='pc'", text)
+    name = re.search(r"alias='pc'", text) and re.search(
+        r"name='(pc-i440fx-[\d.]+)'[^>]*alias='pc'", text
+    )
     assert name, text[:2000]
     return re.sub(rf"\s*<machine [^>]*name='{re.escape(name[1])}'[^>]*/>", '', text)
 
@@ -142,9 +172,18 @@ def test_m1_machine_type(source, target) -> None:
 def as_on_rhel(node: libvirtd.Libvirtd) -> None:
     """Let QEMU be there by another name too, for this libvirtd only."""
     assert node.process is not None
-    subprocess.run(['nsenter', '-t', str(node.process.pid), '-m', 'sh', '-c',
-                    f'mount -t tmpfs none {pathlib.Path(RHEL_QEMU).parent} && ln -s {libvirtd.QEMU} {RHEL_QEMU}'],
-                   check=True)
+    subprocess.run(
+        [
+            'nsenter',
+            '-t',
+            str(node.process.pid),
+            '-m',
+            'sh',
+            '-c',
+            f'mount -t tmpfs none {pathlib.Path(RHEL_QEMU).parent} && ln -s {libvirtd.QEMU} {RHEL_QEMU}',
+        ],
+        check=True,
+    )
 
 
 @pytest.fixture
@@ -162,7 +201,9 @@ def rhel(cache: pathlib.Path, source) -> Iterator[libvirtd.Libvirtd]:
 def test_m2_emulator(rhel, target) -> None:
     node = target()
     there = facts(node)['machine']
-    assert libvirtd.QEMU in there['emulators'].split() and RHEL_QEMU in there['no_emulators'].split()
+    assert (
+        libvirtd.QEMU in there['emulators'].split() and RHEL_QEMU in there['no_emulators'].split()
+    )
     (finding,), said = run(rhel, node, emulator=RHEL_QEMU)
     assert finding.code == 'machine-emulator-missing' and RHEL_QEMU in finding.detail
     assert 'Cannot check QEMU binary' in said and RHEL_QEMU in said
@@ -201,29 +242,37 @@ def test_m4_another_device_is_missing(source, target) -> None:
 
 def test_m4_disk_bus(source, target, tmp_path) -> None:
     disk = tmp_path / 'disk'
-    disk.write_bytes(b'\0' * 2 ** 20)
+    disk.write_bytes(b'\0' * 2**20)
     more = f"<disk type='file' device='disk'><source file='{disk}'/><target dev='sda' bus='usb'/></disk>"
     node = target(lambda text: re.sub(r"\s*<flag name='usb-storage'/>", '', text))
     assert 'usb' in facts(source)['machine']['devices']['pc-i440fx']['bus'].split()
     found, said = run(source, node, more=more)
-    assert [one.code for one in found] == ['machine-device-missing'] and 'disk bus usb' in found[0].detail
+    assert [one.code for one in found] == ['machine-device-missing'] and 'disk bus usb' in found[
+        0
+    ].detail
     assert said
 
 
 @pytest.fixture
 def disk(tmp_path: pathlib.Path) -> str:
-    (tmp_path / 'disk').write_bytes(b'\0' * 2 ** 20)
-    return (f"<disk type='file' device='disk'><driver type='raw'/><source file='{tmp_path}/disk'/>"
-            "<target dev='vda' bus='virtio'/></disk>")
+    (tmp_path / 'disk').write_bytes(b'\0' * 2**20)
+    return (
+        f"<disk type='file' device='disk'><driver type='raw'/><source file='{tmp_path}/disk'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+    )
 
 
 def copy_disk(domain: Any, tmp_path: pathlib.Path) -> None:
     """Begin to mirror the disk; the job goes on until it is ended."""
-    domain.blockCopy('vda', f"<disk type='file'><driver type='raw'/><source file='{tmp_path}/copy'/></disk>")
+    domain.blockCopy(
+        'vda', f"<disk type='file'><driver type='raw'/><source file='{tmp_path}/copy'/></disk>"
+    )
 
 
 def test_m5_a_block_job(source, target, disk, tmp_path) -> None:
-    (finding,), said = run(source, target(), more=disk, prepare=lambda domain: copy_disk(domain, tmp_path))
+    (finding,), said = run(
+        source, target(), more=disk, prepare=lambda domain: copy_disk(domain, tmp_path)
+    )
     assert finding.code == 'machine-block-job' and 'vda' in finding.detail
     assert 'active block job' in said
 
@@ -232,6 +281,7 @@ def test_m5_the_block_job_was_ended(source, target, disk, tmp_path) -> None:
     def ended(domain: Any) -> None:
         copy_disk(domain, tmp_path)
         domain.blockJobAbort('vda')
+
     assert run(source, target(), more=disk, prepare=ended) == ([], '')
 
 
@@ -247,8 +297,13 @@ def sysctl(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     """The file that is read in place of the kernel's, which is left alone."""
     setting = tmp_path / 'unprivileged_userfaultfd'
     setting.write_text('0\n')
-    monkeypatch.setattr(offered, 'no_userfaultfd', functools.partial(
-        offered.no_userfaultfd, setting=str(setting), device=str(tmp_path / 'none')))
+    monkeypatch.setattr(
+        offered,
+        'no_userfaultfd',
+        functools.partial(
+            offered.no_userfaultfd, setting=str(setting), device=str(tmp_path / 'none')
+        ),
+    )
     return setting
 
 

@@ -116,26 +116,31 @@ class HostLibvirtd(Libvirtd):
     def run_qemu_as(self, user: str, group: str) -> None:
         """Restart, to start QEMU as another user from now on."""
         self.root.chmod(0o755)
-        self._restart_with('qemu.conf', user=user, group=group, dynamic_ownership=str(int(user != 'root')))
+        owns = str(int(user != 'root'))
+        self._restart_with('qemu.conf', user=user, group=group, dynamic_ownership=owns)
 
     def _restart_with(self, file: str, **options: str) -> None:
         conf = self.root / 'etc' / file
-        lines = [line for line in conf.read_text().splitlines() if line.split(' ')[0] not in options]
-        conf.write_text('\n'.join([*lines, *(
-            f'{name} = {value}' if value.isdigit() else f'{name} = "{value}"' for name, value in options.items())]) + '\n')
+        lines = [line for line in conf.read_text().splitlines()
+                 if line.split(' ')[0] not in options]
+        for name, value in options.items():
+            lines.append(f'{name} = {value}' if value.isdigit() else f'{name} = "{value}"')
+        conf.write_text('\n'.join(lines) + '\n')
         self.stop()
         self.start()
 
     def change_qemu(self, change: Callable[[str], str] = str) -> None:
-        """Restart with another belief about what its QEMU has; without ``change`` with what it found itself."""
+        """Restart with another belief about its QEMU; without ``change`` with what it found."""
         self.stop()
-        self._as_probed()
-        for found in (self.root / 'cache').glob('qemu/capabilities/*.xml'):
-            text = found.read_text()
+        believed, found = self.root / 'cache/qemu/capabilities', self.root / 'found'
+        if not found.exists():
+            shutil.copytree(believed, found)
+        for file in found.iterdir():
+            text = file.read_text()
             changed = change(text)
             if change is not str and changed == text:
                 raise RuntimeError(f'nothing was changed in what libvirtd of {self.name} found')
-            found.write_text(changed)
+            (believed / file.name).write_text(changed)
         self.start()
 
     def move_qemu(self, away: bool) -> None:
@@ -147,8 +152,8 @@ class HostLibvirtd(Libvirtd):
             wrapper.write_text(WRAPPER.format(root=self.root, suffix='', global_off=''))
             wrapper.chmod(0o755)
             directory = os.path.dirname(RHEL_QEMU)
-            self.host.run('sh', '-c', f'mount --bind /dev/null {QEMU} && mount -t tmpfs none {directory} && '
-                                      f'cp -p {wrapper} {RHEL_QEMU}')
+            self.host.run('sh', '-c', f'mount --bind /dev/null {QEMU} && '
+                          f'mount -t tmpfs none {directory} && cp -p {wrapper} {RHEL_QEMU}')
         else:
             self.host.run('umount', QEMU, os.path.dirname(RHEL_QEMU))
             self._as_probed()

@@ -197,7 +197,7 @@ def test_a_hostile_guest_is_unknown_in_one_line(
 ) -> None:
     """Neither its CPU nor its needs are known; the other guest's are."""
     connection.domains = [Domain(1, HOST_MODEL), Domain(2, xml)]
-    facts, findings, memory = run()
+    _facts, findings, memory = run()
     (finding,) = [one for one in findings if one.outcome is not Outcome.OK]
     assert (finding.outcome, finding.code) == (Outcome.UNKNOWN, 'cpu-guest-unknown')
     assert finding.subject == connection.domains[1].uuid

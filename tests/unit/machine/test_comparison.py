@@ -50,6 +50,12 @@ def codes(needs: dict[str, Any], offers: dict[str, Any]) -> list[str]:
         ({"emulator": ""}, {}),  # M2: nobody asked
         ({}, {"devices": {}}),
         ({"devices": "tpm=tpm-crb"}, {}),  # M4: a list that is not there
+        ({"devices": "loader=/fw/CODE.fd secure=yes"}, {}),
+        (
+            {"devices": "loader=/fw/CODE.fd secure=yes tpm-version=2.0"},
+            {"devices": {"pc-i440fx": {"loader": "/fw/CODE.fd /fw/MORE.fd", "secure": "yes no",
+                                       "tpm-version": "1.2 2.0"}}},
+        ),
         ({"type": "pc-q35-7.2", "devices": "bus=virtio"}, {}),
         ({"cores": 2}, {}),
         ({"cores": 2}, {"qemu": "10.0.0", "libvirt": "11.10.0"}),
@@ -100,6 +106,17 @@ def test_a_host_that_tells_nothing() -> None:
             {"devices": {"pc-i440fx": {"tpm": ""}}},
             "machine-device-missing",
             ["TPM tpm-crb"],
+        ),
+        *(
+            ({"devices": device}, {"devices": {"pc-i440fx": offers}}, "machine-device-missing", [said])
+            for device, offers, said in (
+                ("loader=/fw/CODE.fd", {"loader": "/fw/MORE.fd"}, "loader /fw/CODE.fd"),
+                ("secure=yes", {"secure": "no"}, "secure boot yes"),
+                ("tpm-version=2.0", {"tpm-version": "1.2"}, "TPM version 2.0"),
+                ("tpm-backend=emulator", {"tpm-backend": "passthrough"}, "TPM backend emulator"),
+                ("graphics=spice", {"graphics": "vnc"}, "graphics spice"),
+                ("filesystem=virtiofs", {"filesystem": "path"}, "filesystem virtiofs"),
+            )
         ),
         (
             {"cores": 4},

@@ -206,7 +206,8 @@ def test_a_name_that_no_libvirt_has(attribute: str, machine: str) -> None:
     domain.find("os/type").set(attribute, machine)
     with pytest.raises(ValueError, match="no libvirt has") as caught:
         guest.needs(domain)
-    assert str(caught.value).isprintable() and str(caught.value).isascii() and len(str(caught.value)) < 120
+    said = str(caught.value)
+    assert said.isprintable() and said.isascii() and len(said) < 120
 
 
 @pytest.mark.parametrize("attribute", ["machine", "arch"])

@@ -129,7 +129,8 @@ def test_the_inbound_address(addresses: Any, values: Any, expected: list) -> Non
 def test_w6_an_ipv6_address_in_another_form(written: str, expected: list) -> None:
     """Row W6: as the operator has written it, and as the kernel says it."""
     (found,) = resolve([written], 1.0).values()
-    here = own(more=[address('2001:db8::5/64', 3)], intended=Intent('migration_interface', '', (LINKS[3],)))
+    intended = Intent('migration_interface', '', (LINKS[3],))
+    here = own(more=[address('2001:db8::5/64', 3)], intended=intended)
     assert codes(here.inbound(found)) == expected
 
 

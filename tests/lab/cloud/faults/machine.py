@@ -18,8 +18,11 @@ class M1(Fault):
     names = (r'pc-i440fx-[\d.]+', r'QEMU \d')
 
     def set(self) -> None:
-        self.target.libvirtd.change_qemu(lambda text: re.sub(
-            r"\s*<machine [^>]*name='pc-i440fx-[^>]*alias='pc'[^>]*/>", '', text))
+        self.target.libvirtd.change_qemu(
+            lambda text: re.sub(
+                r"\s*<machine [^>]*name='pc-i440fx-[^>]*alias='pc'[^>]*/>", '', text
+            )
+        )
 
     def clear(self) -> None:
         self.target.libvirtd.change_qemu()
@@ -63,7 +66,8 @@ class M4(Fault):
         for node in (self.source, self.target):
             self.configure(node, {'vnc': {'enabled': True}})
         self.target.libvirtd.change_qemu(
-            lambda text: re.sub(r"\s*<flag name='virtio-(gpu-pci|vga|gpu)'/>", '', text))
+            lambda text: re.sub(r"\s*<flag name='virtio-(gpu-pci|vga|gpu)'/>", '', text)
+        )
 
     def clear(self) -> None:
         self.target.libvirtd.change_qemu()
