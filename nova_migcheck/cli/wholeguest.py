@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
 
 from nova_migcheck.checks.machine import MachineCheck
+from nova_migcheck.cpu import X86
 from nova_migcheck.cpu import xml as cpuxml
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.machine import guest, offered
@@ -81,6 +82,12 @@ def _untold(needs: Mapping[str, Any], fact: Mapping[str, Any]) -> Iterator[Findi
     if needs['arch'] not in fact['machine_types']:
         yield _unknown('machine type', f'no file lists the machine types of the host for '
                        f'{needs["arch"]}', 'also give "virsh capabilities" of the host')
+    newest = max((guest.version(name.rpartition('-')[2]) for name in guest.unfold(
+        fact['machine_types'].get(needs['arch'], ''))), default=())
+    if needs.get('cores') and needs['arch'] in X86 and newest >= (10,):
+        yield _unknown('ht', 'QEMU of the host is 10.0 or later, and the guest has several CPUs in '
+                       'a package: no file tells whether libvirt of the host is 11.10 or later, '
+                       'which such a guest needs', 'see "virsh version" on the host')
     emulator = needs.get('emulator', '')
     if emulator and emulator not in fact['emulators']:
         yield _unknown('emulator', f'no file says whether the host has {emulator}, the emulator '

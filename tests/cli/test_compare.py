@@ -89,6 +89,18 @@ def test_an_emulator_of_which_no_file_tells(compare) -> None:
     assert compare(guest, offers(), types(), strict=True)[0] == 2
 
 
+@pytest.mark.parametrize('machine, topology, told', [
+    ('pc-q35-10.0', "<topology sockets='1' cores='2' threads='1'/>", False),
+    ('pc-q35-10.0', "<topology sockets='2' cores='1' threads='1'/>", True),
+    ('pc-q35-9.2', "<topology sockets='1' cores='2' threads='1'/>", True)])
+def test_m8_no_file_tells_the_release_of_libvirt(compare, machine, topology, told) -> None:
+    """Row M8: it matters for QEMU 10.0 and several CPUs in a package."""
+    guest = GUEST.replace('</model>', f'</model>{topology}').replace('pc-q35-9.2', machine)
+    code, found = compare(guest, offers(machine), types(machine))
+    assert (code, [(one['outcome'], one['subject']) for one in found['findings']]) == (
+        0, [] if told else [('unknown', 'ht')])
+
+
 @pytest.mark.parametrize('device, outcome, code, strict', [
     ("<hostdev type='pci'/>", 'unknown', 0, 2),
     ("<hostdev type='mdev'/>", 'unknown', 0, 2),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we refuse is what libvirt refuses, between two real ones: rows M1 to M6 and neighbours."""
+"""What we refuse is what libvirt refuses, between two real ones: rows M1 to M6, and W5."""
 
 from __future__ import annotations
 
@@ -330,3 +330,12 @@ def test_m6_the_sysctl_permits_it(source, target, sysctl) -> None:
     sysctl.write_text('1\n')
     found, said = run(source, target(qemu_user='libvirt-qemu'), post_copy=True)
     assert found == [] and bool(said) == (kernels_own() == '0'), said
+
+
+@pytest.mark.parametrize('medium', [False, True])
+def test_w5_a_cd_rom(source, target, tmp_path, medium) -> None:
+    """Row W5: empty, and with a medium that both hosts have."""
+    (tmp_path / 'cd.iso').write_bytes(b'\0' * 2**20)
+    told = f"<source file='{tmp_path}/cd.iso'/>" if medium else ''
+    more = f"<disk type='file' device='cdrom'>{told}<target dev='hdc' bus='ide'/><readonly/></disk>"
+    assert run(source, target(), more=more) == ([], '')
