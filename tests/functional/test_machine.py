@@ -383,10 +383,13 @@ class TestMachine(Machines):
         nic = f"<interface type='bridge'><mac address='{mac.upper()}'/><mtu size='1450'/></interface>"
         self.change(cloud, server, monkeypatch, ('</devices>', f'{nic}</devices>'))
         for size, refused in ((1450, False), (1500, True)):
-            monkeypatch.setattr(
-                'nova.objects.Instance.get_network_info',
-                lambda self: [{'address': mac, 'network': {'meta': {'mtu': size}}}])  # noqa: B023
-            assert self.found(cloud, server) == (['machine-mtu'] if refused else [])
+            with monkeypatch.context() as patched:
+                patched.setattr(
+                    'nova.objects.Instance.get_network_info',
+                    lambda self: [{'address': mac, 'network': {'meta': {'mtu': size}}}])  # noqa: B023
+                assert self.found(cloud, server) == (['machine-mtu'] if refused else [])
+        monkeypatch.setattr('nova_migcheck.compute.source._server',
+                            lambda instance: Server({}, {mac: 1500}))
         refusal = self.leaves(cloud, server, monkeypatch)
         assert mac in refusal and '1450' in refusal and '1500' in refusal
 

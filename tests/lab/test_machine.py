@@ -240,19 +240,6 @@ def test_m4_another_device_is_missing(source, target) -> None:
     assert run(source, node) == ([], '')
 
 
-def test_m4_disk_bus(source, target, tmp_path) -> None:
-    disk = tmp_path / 'disk'
-    disk.write_bytes(b'\0' * 2**20)
-    more = f"<disk type='file' device='disk'><source file='{disk}'/><target dev='sda' bus='usb'/></disk>"
-    node = target(lambda text: re.sub(r"\s*<flag name='usb-storage'/>", '', text))
-    assert 'usb' in facts(source)['machine']['devices']['pc-i440fx']['bus'].split()
-    found, said = run(source, node, more=more)
-    assert [one.code for one in found] == ['machine-device-missing'] and 'disk bus usb' in found[
-        0
-    ].detail
-    assert said
-
-
 @pytest.fixture
 def disk(tmp_path: pathlib.Path) -> str:
     (tmp_path / 'disk').write_bytes(b'\0' * 2**20)
@@ -260,6 +247,15 @@ def disk(tmp_path: pathlib.Path) -> str:
         f"<disk type='file' device='disk'><driver type='raw'/><source file='{tmp_path}/disk'/>"
         "<target dev='vda' bus='virtio'/></disk>"
     )
+
+
+def test_m4_disk_bus(source, target, disk) -> None:
+    node = target(lambda text: re.sub(r"\s*<flag name='ich9-ahci'/>", '', text))
+    more = disk.replace("dev='vda' bus='virtio'", "dev='sda' bus='sata'")
+    (finding,), said = run(source, node, more=more)
+    assert finding.code == 'machine-device-missing' and 'disk bus sata' in finding.detail
+    assert 'SATA' in said
+    assert run(source, node, more=disk) == ([], '')
 
 
 def copy_disk(domain: Any, tmp_path: pathlib.Path) -> None:
