@@ -21,6 +21,9 @@ from nova_migcheck.finding import Outcome
 from tests.functional.hypervisor import Cpu
 
 
+VIR_DOMAIN_XML_MIGRATABLE = 8
+
+
 def other_type(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """M1."""
     hypervisor = cloud.hosts['compute2'].hypervisor
@@ -144,7 +147,9 @@ class Machines:
 
         def changed(domain, flags):
             text = real(domain, flags)
-            for old, new in changes if domain.UUIDString() == server else ():
+            # What travels stays as it is: Nova's fake of libvirt does not know all devices.
+            here = domain.UUIDString() == server and not flags & VIR_DOMAIN_XML_MIGRATABLE
+            for old, new in changes if here else ():
                 text = text.replace(old, new, 1)
             return text
         monkeypatch.setattr(kind, 'XMLDesc', changed)
@@ -314,14 +319,13 @@ class TestMachine(Machines):
         pytest.param({'uso': '6.8.0-31-generic'}, {'kernel': '6.1.0-18-amd64'},
                      ('USO', '6.8.0-31-generic', '6.1.0-18-amd64'), id='M10')])
     def test_warnings_refuse_nothing(self, cloud, server, needs, offers, words):
-        """In the filter and in the hook on the target."""
+        """In the filter and in both hooks; the one on the target says it."""
         cloud.check('compute2')
         self.publish_needs(cloud, **needs)
         self.publish(cloud, 'compute2', **offers)
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
-        for name in ('nova_migcheck.scheduler', 'nova_migcheck.hook'):
-            assert cloud.log.lines(name, *words), name
+        assert cloud.log.lines('WARNING', 'nova_migcheck.hook', *words)
 
     @pytest.mark.parametrize('needs, offers', [
         pytest.param({'pku': '5.4.0'}, {'kernel': '5.4.0'}, id='M9'),
@@ -448,7 +452,8 @@ class TestWrongRefusals(Machines):
         """The scheduler chooses compute2, and neither it nor a nova-compute has refused it."""
         migration = cloud.live_migrate(server)
         assert (migration.status, migration.host) == ('completed', 'compute2'), migration.texts
-        assert migration.refusals == {} and not cloud.log.lines('rejected as target')
+        assert migration.refusals == {}
+        assert not cloud.log.lines('rejected as target', 'compute2')
 
     @pytest.mark.parametrize('source, target', [
         pytest.param(NFS, SERVER, id='target'), pytest.param(SERVER, NFS, id='source')])
@@ -493,7 +498,8 @@ class TestWrongRefusals(Machines):
     def test_w5_a_cd_rom(self, cloud, server, monkeypatch, source):
         """With a medium on shared storage, read-only, and without one."""
         self.change(cloud, server, monkeypatch, ('</disk>', (
-            f"</disk><disk type='file' device='cdrom'>{source}<target dev='hdc' bus='ide'/>"
+            "</disk><disk type='file' device='cdrom'><driver name='qemu' type='raw'/>"
+            f"{source}<target dev='hdc' bus='ide'/>"
             '<readonly/></disk>')))
         cloud.check('compute2')
         assert self.found(cloud, server) == []
