@@ -20,7 +20,6 @@ from nova_migcheck.compute.destination import Destination
 from nova_migcheck.finding import Outcome
 from tests.functional.hypervisor import Cpu
 
-
 VIR_DOMAIN_XML_MIGRATABLE = 8
 
 
