@@ -42,7 +42,7 @@ _ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 # With the devices that Nova gives to most guests.
 _DOMAIN = """
 <domain type='test'><name>instance-{number:08x}</name><uuid>2f0f1c4e-0000-4000-8000-{number:012x}</uuid><memory>65536</memory>
-<os><type arch='x86_64'>hvm</type></os><cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model>
+<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os><cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model>
 <feature policy='require' name='x2apic'/><feature policy='require' name='hypervisor'/></cpu>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
@@ -174,6 +174,7 @@ def guests(libvirtd: Libvirtd) -> Iterator[Row]:
             for registry in (Registry(()), _NEEDING):
                 known = cpu_check._Guests(None, registry)
                 assert len(known.read(Connection(), host)) == count
+                assert all('video=virtio' in one for one in known.needs.values()) or not registry.needing
                 runs += [functools.partial(_read_guests, kept, Connection(), host, registry)
                          for kept in (None, known.memory())]
             alone, known_alone, new, again = in_turns(*runs, times=9)
