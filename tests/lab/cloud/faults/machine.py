@@ -44,6 +44,8 @@ class M2(Fault):
 class M3(Fault):
     """The target's libvirtd has the source's host UUID: it was cloned."""
 
+    # A nova-compute that has lost its libvirtd takes itself out of the scheduler's choice.
+    restarted = ('target',)
     names = ('host UUID', 'host_uuid')
 
     def set(self) -> None:
