@@ -19,9 +19,8 @@ from nova_migcheck.libvirtd import configfiles as libvirtconf
 from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import hostname as libvirthost
 from nova_migcheck.libvirtd import uri as migrationuri
-from nova_migcheck.network import intent, ownaddresses
+from nova_migcheck.network import hostsfile, intent, ownaddresses
 from nova_migcheck.network import migration as networks
-from nova_migcheck.network.hostsfile import HostsFile
 from nova_migcheck.network.intent import INBOUND
 from nova_migcheck.network.interfaces import Kernel
 from nova_migcheck.network.ownaddresses import COLD, OwnAddresses
@@ -49,13 +48,7 @@ class AddressCheck(Check):
     def run(self, settings: Settings) -> Iterator[Result]:
         deadline = time.monotonic() + settings.timeout
         asked = Call(libvirthost.for_migrations, settings)
-        hosts = HostsFile()
-        try:
-            hosts = HostsFile.read()
-        except OSError as e:
-            yield self.unknown(hosts.path, f'the hosts file cannot be read: {e.strerror}',
-                               remedy='make it readable for the user that nova-compute runs as',
-                               code='hosts-file-unreadable')
+        hosts = yield from hostsfile.read_for(self.NAME)
         inbound = str(settings.get('libvirt', INBOUND, ''))
         cold = str(settings.get('libvirt', COLD, ''))
         answers = resolve(filter(None, (settings.host, inbound, '' if '%s' in cold else cold)),

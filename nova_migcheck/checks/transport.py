@@ -19,8 +19,7 @@ from nova_migcheck.libvirtd import daemon as daemons
 from nova_migcheck.libvirtd import target as targetlibvirt
 from nova_migcheck.libvirtd import tlsfiles, tlsprobe
 from nova_migcheck.libvirtd import uri as migrationuri
-from nova_migcheck.network import intent, pathmtu, probe, targetnames
-from nova_migcheck.network.hostsfile import HostsFile
+from nova_migcheck.network import hostsfile, intent, pathmtu, probe, targetnames
 from nova_migcheck.network.intent import INBOUND
 from nova_migcheck.network.interfaces import IPAddress, Kernel
 from nova_migcheck.network.migration import HostMigration
@@ -122,13 +121,7 @@ class TransportCheck(Check):
         :returns: each name with those of its addresses that may be the target's; None if this
             process cannot see the host's network
         """
-        hosts = HostsFile()
-        try:
-            hosts = HostsFile.read()
-        except OSError as e:
-            yield self.unknown(hosts.path, f'the hosts file cannot be read: {e.strerror}',
-                               remedy='make it readable for the user that nova-compute runs as',
-                               code='hosts-file-unreadable')
+        hosts = yield from hostsfile.read_for(self.NAME)
         own = str(settings.get('libvirt', INBOUND, ''))
         # The resolver waits 5 s for a dead name server before it asks the next one, so it gets a
         # second more.

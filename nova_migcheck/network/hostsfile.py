@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from typing import Iterable, Optional, Sequence
+from typing import Generator, Iterable, Optional, Sequence
 
+from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.network.interfaces import IPAddress
 
 PATH = '/etc/hosts'
@@ -75,6 +76,20 @@ class HostsFile:
             if len({line.address for line in lines}) > 1:
                 return lines
         return []
+
+
+def read_for(check: str) -> Generator[Finding, None, HostsFile]:
+    """Read the hosts file; where it cannot be read, return an empty one, and report that.
+
+    :param check: which has the finding
+    """
+    try:
+        return HostsFile.read()
+    except OSError as e:
+        yield Finding(check, Outcome.UNKNOWN, PATH, f'the hosts file cannot be read: {e.strerror}',
+                      remedy='make it readable for the user that nova-compute runs as',
+                      code='hosts-file-unreadable')
+        return HostsFile()
 
 
 def _parse(lines: Iterable[str]) -> Iterable[HostsLine]:

@@ -42,7 +42,8 @@ _ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 # With the devices that Nova gives to most guests.
 _DOMAIN = """
 <domain type='test'><name>instance-{number:08x}</name><uuid>2f0f1c4e-0000-4000-8000-{number:012x}</uuid><memory>65536</memory>
-<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os><cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model>
+<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
+<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model>
 <feature policy='require' name='x2apic'/><feature policy='require' name='hypervisor'/></cpu>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>

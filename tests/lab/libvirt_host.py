@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import Mapping, Optional
 
-from tests.lab.libvirtd import Libvirtd
+from tests.lab.libvirtd import MOUNTS, Libvirtd
 from tests.lab.namespaces import HOST_FILES, Namespace
 from tests.roots import Root
 
@@ -18,15 +18,9 @@ listen_tcp = 1
 auth_tcp = "{auth}"
 """
 
-# In a mount namespace below the host's, so that the host's hosts file is libvirtd's and QEMU's, too.
-_START = """
-set -eu
-mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
-mount --bind {root}/etc /etc/libvirt
-for directory in run/libvirt:run var/lib/libvirt:lib var/cache/libvirt:cache var/log/libvirt:log; do
-    mount --bind {root}/${{directory#*:}} /${{directory%:*}}
-done
-for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+# In a mount namespace below the host's, so that the host's hosts file is libvirtd's and
+# QEMU's, too.
+_START = MOUNTS + """
 [ ! -e {root}/sasl ] || mount --bind {root}/sasl /etc/sasl2/libvirt.conf
 exec taskset -c {core} /usr/sbin/libvirtd --listen --pid-file {root}/libvirtd.pid
 """

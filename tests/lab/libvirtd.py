@@ -15,8 +15,6 @@ from typing import Any, Optional, Sequence
 import fixtures
 
 QEMU = '/usr/bin/qemu-system-x86_64'
-# Probing each of them costs libvirtd seconds at its first getCapabilities; the tests need only one.
-_OTHER_EMULATORS = ('/usr/bin/qemu-system-i386', '/usr/bin/qemu-system-x86_64-microvm')
 
 _LIBVIRTD_CONF = """
 listen_tls = 0
@@ -25,7 +23,8 @@ auth_unix_rw = "none"
 host_uuid = "{host_uuid}"
 """
 
-_QEMU_CONF = """
+#: Of QEMU that runs as root, without what a namespace lacks.
+QEMU_CONF = """
 user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -36,17 +35,24 @@ cgroup_controllers = [ ]
 stdio_handler = "file"
 """
 
-# Runs in a mount namespace of its own and becomes libvirtd, so that the process that was started is the one to end.
-_START = """
+#: Puts the directories of libvirt below ``root``. Hides the emulators that no test needs: probing
+#: each costs libvirtd seconds at its first getCapabilities.
+MOUNTS = """
 set -eu
-hostname {name}
 mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
 mount --bind {root}/etc /etc/libvirt
 mount --bind {root}/run /run/libvirt
-mount --bind {root}/lib /var/lib/libvirt
-mount --bind {root}/cache /var/cache/libvirt
-mount --bind {root}/log /var/log/libvirt
-for other in {others}; do [ ! -e $other ] || mount --bind /dev/null $other; done
+for name in lib cache log; do mount --bind {root}/$name /var/$name/libvirt; done
+for other in i386 x86_64-microvm; do
+    other=/usr/bin/qemu-system-$other
+    [ ! -e $other ] || mount --bind /dev/null $other
+done
+"""
+
+# Runs in a mount namespace of its own and becomes libvirtd, so that the process that was started is
+# the one to end.
+_START = MOUNTS + """
+hostname {name}
 if [ {kvm} = no ] && [ -e /dev/kvm ]; then mount --bind /dev/null /dev/kvm; fi
 if [ -x {root}/qemu-wrapper ]; then
     touch {root}/qemu-real
@@ -56,16 +62,37 @@ fi
 exec taskset -c {core} /usr/sbin/libvirtd --pid-file {root}/libvirtd.pid
 """
 
-# The same QEMU, every CPU of which lacks features or is another vendor's: -global changes what libvirt finds when it probes, -cpu what
-# a guest gets.
-WRAPPER = """#!/bin/bash
-arguments=({global_off})
+_WRAPPER = """#!/bin/bash
+arguments=({globals})
 while [ $# -gt 0 ]; do
-    if [ "$1" = -cpu ]; then arguments+=(-cpu "$2{suffix}"); shift 2; else arguments+=("$1"); shift; fi
+    if [ "$1" = -cpu ]; then
+        arguments+=(-cpu "$2{suffix}")
+        shift 2
+    else
+        arguments+=("$1")
+        shift
+    fi
 done
 export QEMU_MODULE_DIR=/usr/lib/x86_64-linux-gnu/qemu
-exec {root}/qemu-real -L /usr/share/qemu -L /usr/share/seabios -L /usr/lib/ipxe/qemu "${{arguments[@]}}"
+exec {directory}/qemu-real -L /usr/share/qemu -L /usr/share/seabios -L /usr/lib/ipxe/qemu \\
+    "${{arguments[@]}}"
 """
+
+
+def wrap_qemu(directory: pathlib.Path, without: Sequence[str], vendor: str = '') -> None:
+    """Write ``qemu-wrapper``: the QEMU of ``qemu-real`` there, whose CPUs lack features.
+
+    ``-global`` changes what libvirt finds when it probes, ``-cpu`` what a guest gets.
+
+    :param vendor: as CPUID says it, e.g. ``GenuineIntel``; libvirt finds it, and no guest gets it
+    """
+    changed = [f'{name}=off' for name in without]
+    found = [*changed, *([f'vendor={vendor}'] if vendor else [])]
+    wrapper = directory / 'qemu-wrapper'
+    wrapper.write_text(_WRAPPER.format(
+        directory=directory, suffix=''.join(f',{change}' for change in changed),
+        globals=' '.join(f'-global x86_64-cpu.{change}' for change in found)))
+    wrapper.chmod(0o755)
 
 
 def missing() -> str:
@@ -111,7 +138,7 @@ class Libvirtd(fixtures.Fixture):
             shutil.copytree(self.cache, self.root / 'cache', dirs_exist_ok=True)
         self.host_uuid = str(uuid.uuid4())
         (self.root / 'etc/libvirtd.conf').write_text(_LIBVIRTD_CONF.format(host_uuid=self.host_uuid))
-        (self.root / 'etc/qemu.conf').write_text(_QEMU_CONF)
+        (self.root / 'etc/qemu.conf').write_text(QEMU_CONF)
         self.lose(self.without)
         self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'
         self.start()
@@ -127,12 +154,7 @@ class Libvirtd(fixtures.Fixture):
         if without or vendor:
             # libvirt knows by QEMU's time of change whether to probe it again, and that is the same.
             shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
-            wrapper = self.root / 'qemu-wrapper'
-            wrapper.write_text(WRAPPER.format(
-                root=self.root, suffix=''.join(f',{name}=off' for name in self.without),
-                global_off=' '.join([*(f'-global x86_64-cpu.{name}=off' for name in self.without),
-                                     *([f'-global x86_64-cpu.vendor={vendor}'] if vendor else [])])))
-            wrapper.chmod(0o755)
+            wrap_qemu(self.root, without, vendor)
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers.
@@ -140,7 +162,7 @@ class Libvirtd(fixtures.Fixture):
         :raises RuntimeError: when it does not
         """
         # libvirtd probes QEMU again whenever it wakes on another core, so it is kept on one.
-        script = _START.format(name=self.name, root=self.root, qemu=QEMU, others=' '.join(_OTHER_EMULATORS),
+        script = _START.format(name=self.name, root=self.root, qemu=QEMU,
                                core=min(os.sched_getaffinity(0)), kvm='yes' if self.kvm else 'no')
         with open(self.root / 'libvirtd.err', 'wb') as errors:
             self.process = subprocess.Popen(

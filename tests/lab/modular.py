@@ -21,6 +21,7 @@ from typing import Any, Sequence
 import fixtures
 import psutil
 
+from tests.lab.libvirtd import QEMU_CONF
 from tests.lab.namespaces import Namespace
 
 # auth_unix: without D-Bus there is no polkit. ca_file and the like are added by a test.
@@ -30,17 +31,6 @@ listen_tls = {tls}
 auth_tcp = "none"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-"""
-
-_QEMU_CONF = """
-user = "root"
-group = "root"
-dynamic_ownership = 0
-remember_owner = 0
-security_driver = "none"
-namespaces = [ ]
-cgroup_controllers = [ ]
-stdio_handler = "file"
 """
 
 _START = """
@@ -72,7 +62,7 @@ class ModularHost(fixtures.Fixture):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix='modular-'))
         self.addCleanup(shutil.rmtree, self.root, ignore_errors=True)
         self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'
-        self.host.write('/etc/libvirt/qemu.conf', _QEMU_CONF)
+        self.host.write('/etc/libvirt/qemu.conf', QEMU_CONF)
         # As packages have it: a file that nothing reads any more, and that names nothing.
         self.host.write('/etc/libvirt/libvirtd.conf', '#ca_file = "/etc/pki/CA/cacert.pem"\n')
 

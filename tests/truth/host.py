@@ -16,33 +16,17 @@ from typing import Any
 
 from nova_migcheck.machine import offered
 from tests.lab.libvirt_host import LibvirtHost
-from tests.lab.libvirtd import QEMU
+from tests.lab.libvirtd import MOUNTS, QEMU, wrap_qemu
 from tests.lab.namespaces import Namespace
 from tests.truth.plan import HostPlan
 
 # In the host's own mount namespace, so that the checks see libvirt's files as nova-compute on the
 # same host does.
-_MOUNTS = """
-set -eu
-mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
-for pair in etc:/etc/libvirt run:/run/libvirt lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log/libvirt; do
-    mount --bind {root}/${{pair%%:*}} ${{pair#*:}}
-done
-for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+_MOUNTS = MOUNTS + """
 if [ -e {probed}/qemu-wrapper ]; then
     mount --bind {qemu} {probed}/qemu-real
     mount --bind {probed}/qemu-wrapper {qemu}
 fi
-"""
-
-# What libvirt finds when it asks QEMU, and what a guest gets.
-_WRAPPER = """#!/bin/bash
-arguments=({off})
-while [ $# -gt 0 ]; do
-    if [ "$1" = -cpu ]; then arguments+=(-cpu "$2{suffix}"); shift 2; else arguments+=("$1"); shift; fi
-done
-export QEMU_MODULE_DIR=/usr/lib/x86_64-linux-gnu/qemu
-exec {probed}/qemu-real -L /usr/share/qemu -L /usr/share/seabios -L /usr/lib/ipxe/qemu "${{arguments[@]}}"
 """
 
 
@@ -69,15 +53,7 @@ class Probes:
                     directory.chmod(0o755)  # QEMU may run as another user
                 if plan.lacks:
                     (probed / 'qemu-real').touch()
-                    wrapper = probed / 'qemu-wrapper'
-                    wrapper.write_text(
-                        _WRAPPER.format(
-                            probed=probed,
-                            suffix=''.join(f',{name}=off' for name in plan.lacks),
-                            off=' '.join(f'-global x86_64-cpu.{name}=off' for name in plan.lacks),
-                        )
-                    )
-                    wrapper.chmod(0o755)
+                    wrap_qemu(probed, plan.lacks)
         return probed
 
 

@@ -15,7 +15,7 @@ import fixtures
 from tests.lab.cloud import STATE, configuration
 from tests.lab.cloud.configuration import CONTROL, NOVA, VIP
 from tests.lab.cloud.service import Service, until
-from tests.lab.libvirtd import QEMU, WRAPPER, Libvirtd
+from tests.lab.libvirtd import MOUNTS, QEMU, Libvirtd, wrap_qemu
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
@@ -32,14 +32,7 @@ auth_tcp = "none"
 # Where RHEL has QEMU, and where libvirt looks if it is not where Debian has it.
 RHEL_QEMU = '/usr/libexec/qemu-kvm'
 
-_MOUNTS = """
-set -eu
-mkdir -p /etc/libvirt /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
-mount --bind {root}/etc /etc/libvirt
-for directory in run/libvirt:run var/lib/libvirt:lib var/cache/libvirt:cache var/log/libvirt:log; do
-    mount --bind {root}/${{directory#*:}} /${{directory%:*}}
-done
-for other in /usr/bin/qemu-system-i386 /usr/bin/qemu-system-x86_64-microvm; do [ ! -e $other ] || mount --bind /dev/null $other; done
+_MOUNTS = MOUNTS + """
 mount --bind /usr/bin/qemu-system-x86_64 {root}/qemu-real
 """
 
@@ -148,12 +141,10 @@ class HostLibvirtd(Libvirtd):
         self.stop()
         shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
         if away:
-            wrapper = self.root / 'qemu-kvm'
-            wrapper.write_text(WRAPPER.format(root=self.root, suffix='', global_off=''))
-            wrapper.chmod(0o755)
+            wrap_qemu(self.root, ())
             directory = os.path.dirname(RHEL_QEMU)
             self.host.run('sh', '-c', f'mount --bind /dev/null {QEMU} && '
-                          f'mount -t tmpfs none {directory} && cp -p {wrapper} {RHEL_QEMU}')
+                          f'mount -t tmpfs none {directory} && cp -p {self.root}/qemu-wrapper {RHEL_QEMU}')
         else:
             self.host.run('umount', QEMU, os.path.dirname(RHEL_QEMU))
             self._as_probed()

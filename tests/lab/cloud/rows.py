@@ -131,7 +131,7 @@ class Players:
         if self.cloud.plugin:
             self.cloud.wait_old(TARGET)
         marks, broken = self._marks(), time.time()
-        fault.set()
+        fault.set_in_a_moment()
         took = time.time() - broken
         migration = server.migrate(TARGET if fault.named else '', force=fault.force)
         if not self.cloud.plugin:

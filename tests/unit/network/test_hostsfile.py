@@ -7,6 +7,8 @@ import pathlib
 
 import pytest
 
+from nova_migcheck.finding import Outcome
+from nova_migcheck.network import hostsfile
 from nova_migcheck.network.hostsfile import HostsFile
 
 
@@ -61,3 +63,31 @@ def test_file_that_is_missing_strange_or_unreadable(tmp_path: pathlib.Path) -> N
     assert len(written(tmp_path, b'10.0.0.1 n\xff\xfe\x00\n10.0.0.2 node\r\n').of('node')) == 1
     with pytest.raises(OSError):
         HostsFile.read(str(tmp_path))
+
+
+def read_for(check: str) -> tuple:
+    """Return the findings of ``hostsfile.read_for`` and what it returns."""
+    found, reading = [], hostsfile.read_for(check)
+    while True:
+        try:
+            found.append(next(reading))
+        except StopIteration as e:
+            return found, e.value
+
+
+def test_file_that_cannot_be_read_is_unknown_and_counts_as_empty(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = PermissionError(13, 'Permission denied')
+    monkeypatch.setattr('builtins.open', lambda *_: (_ for _ in ()).throw(refused))
+    found, hosts = read_for('address')
+    monkeypatch.undo()
+    assert [(one.check, one.code, one.outcome, one.subject) for one in found] == [
+        ('address', 'hosts-file-unreadable', Outcome.UNKNOWN, '/etc/hosts')
+    ]
+    assert 'Permission denied' in found[0].detail and not hosts.lines
+
+
+def test_file_that_can_be_read_is_no_finding() -> None:
+    found, hosts = read_for('transport')
+    assert not found and hosts.lines

@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
-from tests.lab.cloud.faults import Fault, firewall, open_firewall
+from tests.lab.cloud.faults import REFUSE, Fault, firewall, open_firewall
 
 
 class T1(Fault):
     """The target's libvirtd does not listen on the migration address."""
 
     names = (r'10\.77\.0\.12', '16509')
+    _refused = False
 
     def set(self) -> None:
         self.target.libvirtd.listen(self.target.management)
 
+    def set_in_a_moment(self) -> None:
+        # Nova disables a host whose libvirtd is started again, and chooses another one.
+        firewall(self.target.host, 'in', f'ip daddr {self.target.migration} tcp dport 16509', REFUSE)
+        self._refused = True
+
     def clear(self) -> None:
-        self.target.libvirtd.listen('0.0.0.0')
+        if self._refused:
+            open_firewall(self.target.host)
+        else:
+            self.target.libvirtd.listen('0.0.0.0')
 
 
 class T2(Fault):
