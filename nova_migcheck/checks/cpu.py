@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import xml.etree.ElementTree as ElementTree
 from typing import Any, ClassVar, Collection, Iterator, Mapping, NamedTuple, Optional, Union
 
 from nova_migcheck.checks import registry
@@ -146,28 +147,26 @@ class _Guests:
                 xml = _live_xml(domain)
                 if xml is None:
                     continue
+                root = _parsed(uuid, xml)
                 migratable = functools.partial(_live_xml, domain, _XML_MIGRATABLE)
                 try:
-                    cpu: Union[Cpu, str] = hypervisor.guest_cpu(conn, xml, host, expand, migratable)
+                    cpu: Union[Cpu, str] = hypervisor.guest_cpu(
+                        conn, xml if root is None else root, host, expand, migratable)
                 except hypervisor.CannotSay as error:
                     cpu = str(error)
-                guest = _Guest(domain_id, cpu, self._needs(uuid, xml))
+                guest = _Guest(domain_id, cpu, self._needs(root))
             elif uuid in self._changed:
                 xml = _live_xml(domain)
                 if xml is None:
                     continue
-                guest = guest._replace(needs=self._needs(uuid, xml))
+                guest = guest._replace(needs=self._needs(_parsed(uuid, xml)))
             running[uuid] = guest
         self._cached = running
         return {uuid: None if isinstance(one.cpu, str) else one.cpu
                 for uuid, one in running.items()}
 
-    def _needs(self, uuid: str, xml: str) -> str:
-        try:
-            return self._registry.needs(cpuxml.parse(xml))
-        except ValueError as e:
-            LOG.warning('The XML of the guest %s cannot be read: %s', uuid, e)
-            return ''
+    def _needs(self, domain: Optional[ElementTree.Element]) -> str:
+        return '' if domain is None else self._registry.needs(domain)
 
     def memory(self) -> Any:
         """Return the cache for the next round."""
@@ -179,6 +178,15 @@ class _Guests:
                    else cpus.setdefault(one.cpu, len(cpus)))
             guests[uuid] = [one.domain_id, cpu, needs.setdefault(one.needs, len(needs))]
         return {'cpus': [cpu.to_dict() for cpu in cpus], 'needs': list(needs), 'guests': guests}
+
+
+def _parsed(uuid: str, xml: str) -> Optional[ElementTree.Element]:
+    """Return the XML of a guest, parsed once for all that is read of it; None if it cannot be."""
+    try:
+        return cpuxml.parse(xml)
+    except ValueError as e:
+        LOG.warning('The XML of the guest %s cannot be read: %s', uuid, e)
+        return None
 
 
 def _live_xml(domain: Any, flags: int = 0) -> Optional[str]:

@@ -64,7 +64,7 @@ class MachineCheck(Check):
     @staticmethod
     def needs(domain: ElementTree.Element) -> Optional[dict[str, Any]]:
         """Return the machine of a guest."""
-        return guest.needs(domain, os.uname().release)
+        return guest.needs(domain, os.uname().release, offered.has_pku())
 
     @staticmethod
     def compare(needs: Any, target: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
@@ -80,7 +80,6 @@ class MachineCheck(Check):
         return map(_finding, comparison.leaves(
             guest.jobs(domain), guest.mtus(domain), server.mtus, shares or 0,
             target.get('machine', {})))
-
 
 
 def _ask(conn: Any, capabilities: ElementTree.Element, settings: Settings) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Compare(listing.Command, show.ShowOne):
         outcome = result.outcome
         if wholeguest.failed(findings):
             outcome = cpu.INCOMPATIBLE
-        elif parsed_args.strict and findings:
+        elif parsed_args.strict and any(one.outcome is Outcome.UNKNOWN for one in findings):
             outcome = cpu.UNKNOWN
         self.code = _EXIT[outcome]
         reason = '; '.join(filter(None, [result.reason, *(

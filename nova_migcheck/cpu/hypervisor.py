@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import xml.etree.ElementTree as ElementTree
 from typing import Any, Callable, Optional, Union
 
 from nova_migcheck.cpu import (
@@ -132,12 +133,13 @@ def expander(conn: Any) -> cpuguest.Expand:
     return expand
 
 
-def guest_cpu(conn: Any, domain_xml: str, host: Cpu, expand: Optional[cpuguest.Expand] = None,
+def guest_cpu(conn: Any, domain_xml: Union[str, ElementTree.Element], host: Cpu,
+              expand: Optional[cpuguest.Expand] = None,
               asked: Optional[Callable[[], Optional[str]]] = None) -> Cpu:
     """Return the CPU of a running guest.
 
-    :param domain_xml: its live XML, ``XMLDesc(0)``; that of ``VIR_DOMAIN_XML_MIGRATABLE`` lacks
-        what was disabled when it started
+    :param domain_xml: its live XML, ``XMLDesc(0)``, parsed or not; that of
+        ``VIR_DOMAIN_XML_MIGRATABLE`` lacks what was disabled when it started
     :param host: the host that it runs on, from :func:`host_cpu`
     :param expand: from :func:`expander`; pass one to ask for each model only once
     :param asked: returns the XML with which the guest was requested,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Iterable, NamedTuple, Optional
+from typing import Iterable, NamedTuple, Optional, Union
 from xml.sax.saxutils import quoteattr
 
 from nova_migcheck.cpu import X86, Cpu
@@ -112,13 +112,14 @@ def parse(xml: str) -> ElementTree.Element:
         raise ValueError(f'not XML: {error}') from None
 
 
-def parse_definition(xml: str) -> Definition:
+def parse_definition(xml: Union[str, ElementTree.Element]) -> Definition:
     """Read one of the four documents.
 
+    :param xml: its text, or what :func:`parse` has returned
     :raises Undefined: for domain capabilities that offer no host-model
     :raises ValueError: if it is none of the four, or not XML, or too large
     """
-    root = parse(xml)
+    root = parse(xml) if isinstance(xml, str) else xml
     read = {'cpu': _read_cpu, 'domain': _read_domain, 'capabilities': _read_capabilities,
             'domainCapabilities': _read_domain_capabilities}.get(root.tag)
     if read is None:

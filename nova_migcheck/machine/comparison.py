@@ -5,11 +5,16 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping, NamedTuple
 
-from nova_migcheck.machine.guest import USO_KERNEL, family, unfold, version
+from nova_migcheck.machine.guest import PKU_KERNEL, USO_KERNEL, family, unfold, version
 
 # QEMU since 10.0 says of a guest with several CPUs in a package that it has ``ht``, which libvirt
 # before 11.10 does not expect of a guest that comes from an older QEMU (libvirt's NEWS, 11.10.0).
 _HT_QEMU, _HT_LIBVIRT = (10,), (11, 10)
+# "Constrain guest-supported xfeatures only at KVM_GET_XSAVE" takes the state of pku again. It is
+# in 6.1.61, too, and Debian's kernel 6.1 does not name the number behind.
+_PKU_MENDED, _PKU_MENDED_TOO = (6, 6), (6, 1)
+# libvirt 9 never migrates virtiofs. Later releases do if virtiofsd can.
+_VIRTIOFS = (10,)
 # cpu.weight of cgroup v2 goes to 10,000; cpu.shares of v1 to 262,144.
 MAX_SHARES = 10_000
 
@@ -24,6 +29,7 @@ CODES: Mapping[str, str] = {
     'machine-ht': "The target's libvirt would refuse the CPU feature ht.",
     'machine-not-told': 'The files given to compare do not tell something.',
     'machine-offload': "The target's kernel lacks an offload that the guest's NIC may use.",
+    'machine-pku': "The target's kernel refuses the state of pku, which the guest does not have.",
     'machine-fixed': 'The guest has a device that cannot be migrated.',
     'machine-block-job': 'A block job is active on a disk of the guest.',
     'machine-mtu': "The MTU of the guest's NIC is not that of its network.",
@@ -67,6 +73,8 @@ def compare(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mis
     yield from _devices(needs, offers, qemu)
     yield from _ht(needs, offers)
     yield from _offload(needs, offers)
+    yield from _pku(needs, offers)
+    yield from _bound(needs, offers)
     for device in needs.get('fixed', ()):
         yield Misfit(
             'machine-fixed', 'guest', f'{device} is a vhost-user device, and the memory of the '
@@ -109,6 +117,36 @@ def _offload(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Mi
             f'{source}, which kernel {target} of the target does not have: the migration fails '
             'when all memory is copied', 'machine type and kernels', 'choose a target with kernel '
             f'{".".join(map(str, USO_KERNEL))} or later', warning=True)
+
+
+def _pku(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Misfit]:
+    source, kernel = needs.get('pku', ''), offers.get('kernel', '')
+    target = version(kernel)
+    if source and PKU_KERNEL <= target < _PKU_MENDED and target[:2] != _PKU_MENDED_TOO:
+        yield Misfit(
+            'machine-pku', 'pku', f'the guest has no CPU feature pku, but the CPU of the source '
+            f'has it, and kernel {source} there sends its state, which kernel {kernel} of the '
+            'target refuses: the guest may be damaged when all memory is copied',
+            "the guest's live XML, and the kernels", 'choose a target with the kernel of the '
+            f'source or with {".".join(map(str, _PKU_MENDED))} or later (or one that your '
+            'distribution has mended), or restart the server with pku in [libvirt] '
+            'cpu_model_extra_flags', warning=True)
+
+
+def _bound(needs: Mapping[str, Any], offers: Mapping[str, Any]) -> Iterator[Misfit]:
+    libvirt = version(offers.get('libvirt', ''))
+    for device in needs.get('bound', ()):
+        why, warning = {
+            'hostdev scsi_host': ('QEMU cannot migrate vhost-scsi', False),
+            'filesystem virtiofs': (
+                'libvirt before 10 cannot migrate virtiofs, and a later one only if virtiofsd can',
+                not libvirt or libvirt >= _VIRTIOFS),
+            'filesystem 9p': ('QEMU cannot migrate 9p while the guest has it mounted', True),
+        }.get(device, ('', True))
+        if why:
+            yield Misfit('machine-fixed', 'guest', f'the guest has the device {device}: {why}',
+                         "the guest's live XML", 'take it off the guest, or stop the server to '
+                         'move it', warning=warning)
 
 
 def between(source: Mapping[str, Any], target: Mapping[str, Any]) -> Iterator[Misfit]:

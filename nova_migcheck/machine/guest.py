@@ -12,6 +12,16 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Optional
 USO_KERNEL = (6, 2)
 _USO_TYPE = (8, 2)
 
+# Since this kernel KVM takes no state of ``pku`` for a guest without it ("Limit guest
+# user_xfeatures to supported bits of XCR0", 5.17, and in Ubuntu's 5.15). An older one sends it.
+PKU_KERNEL = (5, 15)
+# The models of libvirt that lack pku although CPUs that have it give them to guests. A later
+# model is none of these: then it is not known whether the guest has pku.
+_WITHOUT_PKU = re.compile(
+    r'((qemu|kvm)64|cpu64-rhel\d|Penryn|Conroe|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell'
+    r'|Broadwell|Skylake-(Client|Server)|Cascadelake-Server|Opteron_G\d|EPYC|EPYC-Rome|Dhyana)'
+    r'(-noTSX)?(-IBRS|-IBPB)?')
+
 # A machine type with a version.
 _NUMBERED = re.compile(r'(.+)-(\d+(?:\.\d+)+)')
 
@@ -74,25 +84,34 @@ def family(machine: str) -> str:
     return next((one for one in _FAMILIES if machine.startswith(one)), machine)
 
 
-def needs(domain: ElementTree.Element, kernel: str = '') -> Optional[dict[str, Any]]:
+def needs(domain: ElementTree.Element, kernel: str = '', has_pku: bool = False
+          ) -> Optional[dict[str, Any]]:
     """Return what a running guest needs, as JSON that is the same for guests that are alike.
 
     :param domain: its live XML
     :param kernel: release of the kernel that it runs on
+    :param has_pku: whether the CPU that it runs on has ``pku``
     :returns: ``arch``, ``type``; if there are any ``emulator``, ``devices``, ``cores`` (logical
-        CPUs in each package, if libvirt will look for the feature ``ht``), ``uso`` (release of the
-        kernel), ``fixed`` (what keeps it where it is). None if it names no machine type
+        CPUs in each package, if libvirt will look for the feature ``ht``), ``uso`` and ``pku``
+        (release of the kernel, if that matters), ``fixed`` and ``bound`` (what keeps it where it
+        is: vhost-user devices, others). None if it names no machine type
+    :raises ValueError: if it names one that no libvirt has
     """
     kind = domain.find('os/type')
-    if kind is None or not _is_name(kind.get('arch')) or not _is_name(kind.get('machine')):
+    if kind is None or not kind.get('arch') or not kind.get('machine'):
         return None
+    for name in (kind.get('arch'), kind.get('machine')):
+        if not _is_name(name):
+            # ascii() shows what a terminal would obey.
+            raise ValueError(f'no libvirt has the machine type {ascii(name)[:80]}')
     found: dict[str, Any] = {'arch': kind.get('arch'), 'type': kind.get('machine')}
     emulator = (domain.findtext('devices/emulator') or '').strip()
     if _is_name(emulator[1:]) and emulator.startswith('/'):
         found['emulator'] = emulator
     more = {'devices': ' '.join(sorted(set(_devices(domain)))), 'cores': _cores(domain),
             'uso': kernel if _has_uso(domain, found['type'], kernel) else '',
-            'fixed': sorted(set(_fixed(domain)))}
+            'pku': kernel if has_pku and _sends_pku(domain, kernel) else '',
+            'fixed': sorted(set(_fixed(domain))), 'bound': sorted(set(_bound(domain)))}
     return {**found, **{key: value for key, value in more.items() if value}}
 
 
@@ -146,6 +165,18 @@ def _has_uso(domain: ElementTree.Element, machine: str, kernel: str) -> bool:
                for model in domain.iterfind('devices/interface/model'))
 
 
+def _sends_pku(domain: ElementTree.Element, kernel: str) -> bool:
+    """Return whether the kernel sends the state of ``pku`` of a guest that surely has it not."""
+    cpu = domain.find('cpu')
+    if domain.get('type') != 'kvm' or cpu is None or cpu.get('check') != 'full':
+        return False
+    if not version(kernel) or version(kernel) >= PKU_KERNEL:
+        return False
+    for feature in cpu.iterfind("feature[@name='pku']"):
+        return feature.get('policy') in ('disable', 'forbid')
+    return _WITHOUT_PKU.fullmatch((cpu.findtext('model') or '').strip()) is not None
+
+
 def _fixed(domain: ElementTree.Element) -> Iterator[str]:
     """Yield what QEMU cannot migrate: a vhost-user device whose memory is not shared."""
     shared = domain.find("memoryBacking/access[@mode='shared']") is not None or any(
@@ -157,6 +188,19 @@ def _fixed(domain: ElementTree.Element) -> Iterator[str]:
             target = element.find('target')
             name = target.get('dev', '') if target is not None else ''
             yield f'{device} {name if _is_name(name) else "of type vhostuser"}'
+
+
+def _bound(domain: ElementTree.Element) -> Iterator[str]:
+    """Yield other devices that QEMU or libvirt cannot migrate, or not always.
+
+    Whether a PCI device or an mdev can be migrated depends on its driver, and Nova takes the VFs
+    of ports off the guest before. So these are left to Nova, and to libvirt.
+    """
+    for filesystem in domain.iterfind('devices/filesystem'):
+        virtiofs = filesystem.find("driver[@type='virtiofs']") is not None
+        yield 'filesystem virtiofs' if virtiofs else 'filesystem 9p'
+    if domain.find("devices/hostdev[@type='scsi_host']") is not None:
+        yield 'hostdev scsi_host'
 
 
 def jobs(domain: ElementTree.Element) -> dict[str, str]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -12,6 +14,7 @@ from nova_migcheck.machine import guest
 
 _USERFAULTFD = '/proc/sys/vm/unprivileged_userfaultfd'
 _DEVICE = '/dev/userfaultfd'
+_CPUINFO = '/proc/cpuinfo'
 _CGROUP_2 = '/sys/fs/cgroup/cgroup.controllers'
 
 # Where distributions have QEMU. Of these, libvirt is asked which are there: an emulator that is
@@ -110,6 +113,19 @@ def no_userfaultfd(user: Optional[int], setting: str = _USERFAULTFD, device: str
         if status.st_mode & 0o060 or status.st_mode & 0o006 or status.st_uid == user:
             return ''
     return f'vm.unprivileged_userfaultfd = 0, and QEMU runs as user {user}'
+
+
+@functools.lru_cache(maxsize=1)
+def has_pku(path: str = _CPUINFO) -> bool:
+    """Return whether the CPU of this host has ``pku``. It is read once."""
+    try:
+        with open(path, encoding='ascii', errors='replace') as file:
+            # One CPU is enough: the kernel asks each one for its frequency, which takes long.
+            flags = next((line for line in itertools.islice(file, 40)
+                          if line.startswith('flags')), '')
+    except OSError:
+        return False
+    return 'pku' in flags.split()
 
 
 def cgroup() -> int:

@@ -20,7 +20,10 @@ from oslo_config import cfg
 
 from nova_migcheck import conf as confs
 from nova_migcheck.checks import cpu as cpu_check
+from nova_migcheck.checks.attachments import AttachmentsCheck
+from nova_migcheck.checks.machine import MachineCheck
 from nova_migcheck.checks.registry import Registry
+from nova_migcheck.checks.volumes import VolumesCheck
 from nova_migcheck.cpu import Cpu, hypervisor
 from nova_migcheck.report import published
 from nova_migcheck.report import report as reports
@@ -36,11 +39,25 @@ GUESTS = (1, 50, 500)
 TAPS = 2000
 
 _ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}'
+# With the devices that Nova gives to most guests.
 _DOMAIN = """
 <domain type='test'><name>instance-{number:08x}</name><uuid>2f0f1c4e-0000-4000-8000-{number:012x}</uuid><memory>65536</memory>
-<os><type arch='x86_64'>hvm</type></os><cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model>
-<feature policy='require' name='x2apic'/><feature policy='require' name='hypervisor'/></cpu></domain>
+<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
+<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model>
+<feature policy='require' name='x2apic'/><feature policy='require' name='hypervisor'/></cpu>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+<source file='/nova/{number}/disk'/><target dev='vda' bus='virtio'/></disk>
+<interface type='bridge'><mac address='fa:16:3e:00:{high:02x}:{low:02x}'/>
+<source bridge='br-int'/><target dev='tap{number}'/><model type='virtio'/>
+<mtu size='1450'/></interface><serial type='pty'/>
+<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+<input type='tablet' bus='usb'/><graphics type='vnc' autoport='yes' listen='0.0.0.0'/>
+<video><model type='virtio'/></video><memballoon model='virtio'/>
+<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices></domain>
 """
+# The checks that read what a guest needs besides its CPU.
+_NEEDING = Registry([MachineCheck, AttachmentsCheck, VolumesCheck])
 
 
 class Round:
@@ -150,20 +167,32 @@ def guests(libvirtd: Libvirtd) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         for count in GUESTS:
             file = pathlib.Path(directory, 'node.xml')
-            file.write_text(f'<node>{"".join(_DOMAIN.format(number=number) for number in range(count))}</node>')
+            domains = (_DOMAIN.format(number=number, high=number // 256, low=number % 256)
+                       for number in range(count))
+            file.write_text(f'<node>{"".join(domains)}</node>')
             guests_of = libvirt.open(f'test://{file}')
-            known = cpu_check._Guests(None, Registry(()))
-            assert len(known.read(Connection(), host)) == count
-            runs = [functools.partial(_read_guests, kept, Connection(), host) for kept in (None, known.to_keep())]
-            begin, again = in_turns(*runs, times=5)
-            yield Row(f'{count} guests that are new: CPU', statistics.median(begin) * 1000, 'ms', None,
+            runs = []
+            for registry in (Registry(()), _NEEDING):
+                known = cpu_check._Guests(None, registry)
+                assert len(known.read(Connection(), host)) == count
+                assert all('video=virtio' in one for one in known.needs.values()) or not registry.needing
+                runs += [functools.partial(_read_guests, kept, Connection(), host, registry)
+                         for kept in (None, known.memory())]
+            alone, known_alone, new, again = in_turns(*runs, times=9)
+            yield Row(f'{count} guests that are new: CPU', statistics.median(new) * 1000, 'ms', None,
                       'once; libvirt\'s test driver instead of QEMUs')
             yield Row(f'{count} guests that are known: CPU', statistics.median(again) * 1000, 'ms', None, 'each round')
+            # One guest is over too soon to tell.
+            gates = (1.2, 1.1) if count > 1 else (None, None)
+            for what, both, one, gate in (('new', new, alone, gates[0]),
+                                          ('known', again, known_alone, gates[1])):
+                yield Row(f'{count} guests that are {what}: with their needs / their CPU alone',
+                          statistics.median(x / y for x, y in zip(both, one)), '', gate)
             guests_of.close()
 
 
-def _read_guests(kept: Any, connection: Any, host: Cpu) -> None:
-    cpu_check._Guests(kept, Registry(())).read(connection, host)
+def _read_guests(kept: Any, connection: Any, host: Cpu, registry: Registry) -> None:
+    cpu_check._Guests(kept, registry).read(connection, host)
 
 
 def taps() -> Iterator[Row]:

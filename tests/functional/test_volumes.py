@@ -222,7 +222,8 @@ class TestVolumes:
         monkeypatch.setattr(subprocess.Popen, '__init__', noted)
         return started
 
-    def test_v2_one_of_two_answers(self, cloud, server, monkeypatch):
+    def test_w9_one_of_two_portals_is_down(self, cloud, server, monkeypatch):
+        """Rows W9 and V2: one portal that answers is enough."""
         port = closed()
         with listening() as alive:
             self.attach(cloud, server, monkeypatch, alive, port)

@@ -573,7 +573,7 @@ class TestPacketLoss:
 
 
 class TestMessageQueue:
-    """E8, K7."""
+    """E8, K7, W9."""
 
     def conf(self, *hosts: str, more: str = '') -> str:
         return (
@@ -587,7 +587,7 @@ class TestMessageQueue:
         assert not seen.failures and not seen.of(Outcome.WARNING)
         assert len(seen.of(Outcome.OK)) == 3
 
-    def test_one_of_three_is_down(self, host: Host, broker: RabbitMQ) -> None:
+    def test_w9_one_of_three_is_down(self, host: Host, broker: RabbitMQ) -> None:
         seen = host.look(self.conf(f'{CONTROLLER}:5672', f'{VIP}:5673', f'{NOBODY}:5672'))
         assert not seen.failures
         assert [f.subject for f in seen.of(Outcome.WARNING)] == [

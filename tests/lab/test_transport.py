@@ -410,7 +410,10 @@ def test_address_at_which_the_targets_qemu_waits(hosts: TwoHosts, listens: str, 
 
 
 def test_ports_where_a_migration_may_be_waiting_are_left_alone(hosts: TwoHosts, fact: Mapping[str, Any]) -> None:
-    """Who connects first to a QEMU that waits for its migration is taken for the source."""
+    """Who connects first to a QEMU that waits for its migration is taken for the source.
+
+    Row W8: whatever listens on 49152, it is no fault. QEMU takes the next port that is free.
+    """
     hosts.listen()
     touched = []
     for port in range(49152, 49157):

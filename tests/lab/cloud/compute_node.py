@@ -8,14 +8,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import fixtures
 
 from tests.lab.cloud import STATE, configuration
 from tests.lab.cloud.configuration import CONTROL, NOVA, VIP
 from tests.lab.cloud.service import Service, until
-from tests.lab.libvirtd import MOUNTS, QEMU, Libvirtd
+from tests.lab.libvirtd import MOUNTS, QEMU, Libvirtd, wrap_qemu
 from tests.lab.namespaces import Namespace
 
 MANAGEMENT, MIGRATION = 'mgmt0', 'mig0'
@@ -29,7 +29,8 @@ listen_tcp = 1
 listen_addr = "0.0.0.0"
 auth_tcp = "none"
 """
-
+# Where RHEL has QEMU, and where libvirt looks if it is not where Debian has it.
+RHEL_QEMU = '/usr/libexec/qemu-kvm'
 
 _MOUNTS = MOUNTS + """
 mount --bind /usr/bin/qemu-system-x86_64 {root}/qemu-real
@@ -98,10 +99,55 @@ class HostLibvirtd(Libvirtd):
 
     def listen(self, address: str) -> None:
         """Restart listening on an address, or ``0.0.0.0``, or ``::``."""
-        conf = self.root / 'etc/libvirtd.conf'
-        lines = [line for line in conf.read_text().splitlines() if not line.startswith('listen_addr')]
-        conf.write_text('\n'.join([*lines, f'listen_addr = "{address}"']) + '\n')
+        self._restart_with('libvirtd.conf', listen_addr=address)
+
+    def identify(self, host_uuid: str) -> None:
+        """Restart with another host UUID."""
+        self.host_uuid = host_uuid
+        self._restart_with('libvirtd.conf', host_uuid=host_uuid)
+
+    def run_qemu_as(self, user: str, group: str) -> None:
+        """Restart, to start QEMU as another user from now on."""
+        self.root.chmod(0o755)
+        owns = str(int(user != 'root'))
+        self._restart_with('qemu.conf', user=user, group=group, dynamic_ownership=owns)
+
+    def _restart_with(self, file: str, **options: str) -> None:
+        conf = self.root / 'etc' / file
+        lines = [line for line in conf.read_text().splitlines()
+                 if line.split(' ')[0] not in options]
+        for name, value in options.items():
+            lines.append(f'{name} = {value}' if value.isdigit() else f'{name} = "{value}"')
+        conf.write_text('\n'.join(lines) + '\n')
         self.stop()
+        self.start()
+
+    def change_qemu(self, change: Callable[[str], str] = str) -> None:
+        """Restart with another belief about its QEMU; without ``change`` with what it found."""
+        self.stop()
+        believed, found = self.root / 'cache/qemu/capabilities', self.root / 'found'
+        if not found.exists():
+            shutil.copytree(believed, found)
+        for file in found.iterdir():
+            text = file.read_text()
+            changed = change(text)
+            if change is not str and changed == text:
+                raise RuntimeError(f'nothing was changed in what libvirtd of {self.name} found')
+            (believed / file.name).write_text(changed)
+        self.start()
+
+    def move_qemu(self, away: bool) -> None:
+        """Restart with QEMU where RHEL has it, or with the machine's own."""
+        self.stop()
+        shutil.rmtree(self.root / 'cache/qemu', ignore_errors=True)
+        if away:
+            wrap_qemu(self.root, ())
+            directory = os.path.dirname(RHEL_QEMU)
+            self.host.run('sh', '-c', f'mount --bind /dev/null {QEMU} && '
+                          f'mount -t tmpfs none {directory} && cp -p {self.root}/qemu-wrapper {RHEL_QEMU}')
+        else:
+            self.host.run('umount', QEMU, os.path.dirname(RHEL_QEMU))
+            self._as_probed()
         self.start()
 
     def keep_probed(self) -> None:

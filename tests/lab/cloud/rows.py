@@ -254,5 +254,5 @@ def chosen(names: list[str], at_once: bool = False, repaired: bool = False) -> l
 
 
 def ordered(names: object) -> list[str]:
-    """C1 … C6, A1 …, E, S, T, V, N, K."""
-    return sorted(names, key=lambda name: ('CAESTVNK'.index(name[0]), int(name[1:])))  # type: ignore[call-overload,no-any-return]
+    """C1 … C6, A1 …, E, S, T, M, V, N, K."""
+    return sorted(names, key=lambda name: ('CAESTMVNK'.index(name[0]), int(name[1:])))  # type: ignore[call-overload,no-any-return]

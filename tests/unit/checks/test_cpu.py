@@ -182,6 +182,32 @@ def test_facts(connection: Connection) -> None:
     assert connection.calls[-1] == 'close'
 
 
+@pytest.mark.parametrize(
+    'xml, why',
+    [
+        (CUSTOM + ' ' * 2**23, 'larger'),
+        (CUSTOM + '<!ENTITY a "aaaa">', 'entities'),
+        (CUSTOM + '<name>\x1b[31m</name>', 'not XML'),
+        (CUSTOM + '<devices>', 'not XML'),
+    ],
+    ids=['megabytes', 'entities', 'an escape', 'half'],
+)
+def test_a_hostile_guest_is_unknown_in_one_line(
+    connection: Connection, caplog: pytest.LogCaptureFixture, xml: str, why: str
+) -> None:
+    """Neither its CPU nor its needs are known; the other guest's are."""
+    connection.domains = [Domain(1, HOST_MODEL), Domain(2, xml)]
+    _facts, findings, memory = run()
+    (finding,) = [one for one in findings if one.outcome is not Outcome.OK]
+    assert (finding.outcome, finding.code) == (Outcome.UNKNOWN, 'cpu-guest-unknown')
+    assert finding.subject == connection.domains[1].uuid
+    assert why in finding.detail and finding.detail.isprintable() and len(finding.detail) < 200
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+    assert connection.domains[1].uuid in line and line.isprintable()
+    # It is not read again in each round.
+    assert run(memory)[2] == memory and connection.domains[1].read == 1
+
+
 def test_200_guests_are_not_felt(connection: Connection) -> None:
     connection.domains = [
         Domain(number, HOST_MODEL if number % 10 else CUSTOM) for number in range(1, 201)

@@ -50,6 +50,12 @@ def codes(needs: dict[str, Any], offers: dict[str, Any]) -> list[str]:
         ({"emulator": ""}, {}),  # M2: nobody asked
         ({}, {"devices": {}}),
         ({"devices": "tpm=tpm-crb"}, {}),  # M4: a list that is not there
+        ({"devices": "loader=/fw/CODE.fd secure=yes"}, {}),
+        (
+            {"devices": "loader=/fw/CODE.fd secure=yes tpm-version=2.0"},
+            {"devices": {"pc-i440fx": {"loader": "/fw/CODE.fd /fw/MORE.fd", "secure": "yes no",
+                                       "tpm-version": "1.2 2.0"}}},
+        ),
         ({"type": "pc-q35-7.2", "devices": "bus=virtio"}, {}),
         ({"cores": 2}, {}),
         ({"cores": 2}, {"qemu": "10.0.0", "libvirt": "11.10.0"}),
@@ -58,6 +64,11 @@ def codes(needs: dict[str, Any], offers: dict[str, Any]) -> list[str]:
         ({"cores": 2}, {"qemu": "10.0.0", "libvirt": ""}),
         ({"uso": "6.8.0"}, {"kernel": "6.2.0"}),
         ({"uso": "6.8.0"}, {"kernel": ""}),
+        *(({"pku": "5.4.0-150-generic"}, {"kernel": kernel})  # M9: both before, or mended
+          for kernel in ("5.4.0-150-generic", "5.14.0-427.el9", "6.1.0-18-amd64", "6.1.64",
+                         "6.6.0", "6.8.0-31", "")),
+        ({}, {"kernel": "5.15.0-94-generic"}),
+        ({"bound": ["hostdev usb"]}, {}),  # M5, of a later version of ours
     ],
 )  # M10
 def test_healthy(needs, offers) -> None:
@@ -96,6 +107,17 @@ def test_a_host_that_tells_nothing() -> None:
             "machine-device-missing",
             ["TPM tpm-crb"],
         ),
+        *(
+            ({"devices": device}, {"devices": {"pc-i440fx": offers}}, "machine-device-missing", [said])
+            for device, offers, said in (
+                ("loader=/fw/CODE.fd", {"loader": "/fw/MORE.fd"}, "loader /fw/CODE.fd"),
+                ("secure=yes", {"secure": "no"}, "secure boot yes"),
+                ("tpm-version=2.0", {"tpm-version": "1.2"}, "TPM version 2.0"),
+                ("tpm-backend=emulator", {"tpm-backend": "passthrough"}, "TPM backend emulator"),
+                ("graphics=spice", {"graphics": "vnc"}, "graphics spice"),
+                ("filesystem=virtiofs", {"filesystem": "path"}, "filesystem virtiofs"),
+            )
+        ),
         (
             {"cores": 4},
             {"qemu": "10.0.2", "libvirt": "11.3.0"},
@@ -103,6 +125,13 @@ def test_a_host_that_tells_nothing() -> None:
             ["ht", "10.0.2", "11.3.0", "4 CPUs"],
         ),
         ({"fixed": ["interface vhu1"]}, {}, "machine-fixed", ["interface vhu1", "vhost-user"]),
+        ({"bound": ["hostdev scsi_host"]}, {}, "machine-fixed", ["hostdev scsi_host"]),
+        (
+            {"bound": ["filesystem virtiofs"]},
+            {"libvirt": "9.0.0"},
+            "machine-fixed",
+            ["filesystem virtiofs", "virtiofsd"],
+        ),
     ],
 )
 def test_refused(needs, offers, code, names) -> None:
@@ -121,6 +150,26 @@ def test_an_offload_is_a_warning() -> None:
         and "6.8.0-31" in misfit.detail
         and "6.1.0-18-amd64" in misfit.detail
     )
+
+
+@pytest.mark.parametrize("kernel", ["5.15.0-94-generic", "5.17.0", "6.2.0-39-generic", "6.5.3"])
+def test_m9_pku_is_a_warning(kernel: str) -> None:
+    """Row M9: both kernels are named. Distributions backport."""
+    needs = {**NEEDS, "pku": "5.4.0-150-generic"}
+    (misfit,) = comparison.compare(needs, {**OFFERS, "kernel": kernel})
+    assert misfit.code == "machine-pku" and misfit.warning
+    for name in ("pku", "5.4.0-150-generic", kernel):
+        assert name in misfit.detail
+
+
+@pytest.mark.parametrize(
+    "device, libvirt",
+    [("filesystem 9p", "9.0.0"), ("filesystem virtiofs", "11.3.0"), ("filesystem virtiofs", "")],
+)
+def test_m5_a_filesystem_that_may_be_migrated_is_a_warning(device: str, libvirt: str) -> None:
+    """9p only while it is mounted, virtiofs where virtiofsd can."""
+    (misfit,) = comparison.compare({**NEEDS, "bound": [device]}, {**OFFERS, "libvirt": libvirt})
+    assert misfit.code == "machine-fixed" and misfit.warning and device in misfit.detail
 
 
 def test_post_copy() -> None:

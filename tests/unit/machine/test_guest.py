@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -133,10 +134,86 @@ def test_what_cannot_be_migrated(device: str, fixed: list) -> None:
     assert "fixed" not in (guest.needs(domain) or {})
 
 
-@pytest.mark.parametrize("machine", ["", "pc\x1b[31m"[:2] + "\x07", "x" * 300, "pc'onload"])
-def test_a_name_that_no_libvirt_has(machine: str) -> None:
+PKU = (("Skylake-Server<", "Haswell-noTSX-IBRS<"),)
+
+
+@pytest.mark.parametrize(
+    "kernel, has_pku, changes, sent",
+    [
+        ("5.4.0-150-generic", True, PKU, True),
+        ("4.18.0-513.el8", True, (("Skylake-Server<", "EPYC-Rome<"),), True),
+        ("5.4.0", True, (), True),
+        ("5.4.0", True, (("</model>\n    <topology",
+                          "</model><feature policy='disable' name='pku'/><topology"),
+                         ("Skylake-Server<", "EPYC-Turin<")), True),
+        # M9's healthy neighbours on the source's side.
+        ("5.4.0", False, PKU, False),
+        ("5.15.0-94-generic", True, PKU, False),
+        ("", True, PKU, False),
+        ("5.4.0", True, (("</model>\n    <topology",
+                          "</model><feature policy='require' name='pku'/><topology"),), False),
+        ("5.4.0", True, (("Skylake-Server<", "Skylake-Server-v4<"),), False),
+        ("5.4.0", True, (("Skylake-Server<", "Icelake-Server-noTSX<"),), False),
+        ("5.4.0", True, (("check='full'", "check='partial'"),), False),
+        ("5.4.0", True, (("<domain type='kvm'", "<domain type='qemu'"),), False),
+        ("5.4.0", True, (("<cpu mode='custom' match='exact' check='full'>",
+                          "<cpu mode='host-passthrough' check='none'>"),), False),
+    ],
+)
+def test_m9_state_of_pku(kernel: str, has_pku: bool, changes: tuple, sent: bool) -> None:
+    """Row M9: what the source sends for a guest that has no pku."""
+    needs = guest.needs(parsed(*changes), kernel, has_pku)
+    assert needs is not None and needs.get("pku") == (kernel if sent else None)
+
+
+def test_models_without_pku_are_those_of_libvirt() -> None:
+    """A model in this libvirt's own files that has pku is none of them."""
+    models = pathlib.Path("/usr/share/libvirt/cpu_map")
+    if not models.exists():
+        pytest.skip("libvirt's data files are not installed")
+    known = {path.stem[4:]: "'pku'" in path.read_text() for path in models.glob("x86_*.xml")}
+    assert known["Icelake-Server"] and not known["Haswell"]
+    taken = [name for name in known if guest._WITHOUT_PKU.fullmatch(name)]
+    assert len(taken) > 30 and not [name for name in taken if known[name]]
+
+
+@pytest.mark.parametrize(
+    "device, bound",
+    [
+        ("<filesystem type='mount'><driver type='virtiofs'/></filesystem>",
+         ["filesystem virtiofs"]),
+        ("<filesystem type='mount'><driver type='path'/></filesystem>", ["filesystem 9p"]),
+        ("<filesystem type='mount'/>", ["filesystem 9p"]),
+        ("<hostdev mode='subsystem' type='scsi_host'/>", ["hostdev scsi_host"]),
+        # libvirt can migrate these, or Nova takes them off the guest before.
+        ("<hostdev mode='subsystem' type='usb'/>", None),
+        ("<hostdev mode='subsystem' type='pci'><teaming type='transient'/></hostdev>", None),
+        ("<hostdev mode='subsystem' type='mdev'/>", None),
+        ("<interface type='hostdev'/>", None),
+    ],
+)
+def test_m5_filesystems_and_host_devices(device: str, bound: list) -> None:
+    """Row M5, with the host devices that libvirt can migrate."""
+    domain = parsed(("</devices>", f"{device}</devices>"))
+    assert (guest.needs(domain) or {}).get("bound") == bound
+
+
+@pytest.mark.parametrize("machine", ["pc\x07", "pc\x9b31m", "x" * 300, "pc'onload"])
+@pytest.mark.parametrize("attribute", ["machine", "arch"])
+def test_a_name_that_no_libvirt_has(attribute: str, machine: str) -> None:
+    """Its one line can be shown on a terminal."""
     domain = parsed()
-    domain.find("os/type").set("machine", machine)
+    domain.find("os/type").set(attribute, machine)
+    with pytest.raises(ValueError, match="no libvirt has") as caught:
+        guest.needs(domain)
+    said = str(caught.value)
+    assert said.isprintable() and said.isascii() and len(said) < 120
+
+
+@pytest.mark.parametrize("attribute", ["machine", "arch"])
+def test_no_name(attribute: str) -> None:
+    domain = parsed()
+    domain.find("os/type").set(attribute, "")
     assert guest.needs(domain) is None
 
 

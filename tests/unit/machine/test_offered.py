@@ -94,3 +94,23 @@ def test_userfaultfd(tmp_path: pathlib.Path, value, mode, user, refused) -> None
     assert bool(why) is refused
     if refused:
         assert "unprivileged_userfaultfd = 0" in why and str(user) in why
+
+
+@pytest.mark.parametrize(
+    "text, has",
+    [
+        ("processor\t: 0\nflags\t\t: fpu pku ospke\n\nprocessor\t: 1\n", True),
+        ("processor\t: 0\nflags\t\t: fpu ospke\n\nprocessor\t: 1\nflags\t\t: pku\n", False),
+        ("processor\t: 0\nflags\t\t: fpu pku2 ospke\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", False),
+        # What has none is not read to the end, which takes long with many CPUs.
+        ("processor\t: 0\n" * 50 + "flags\t\t: pku\n", False),
+        (None, False),
+    ],
+)
+def test_whether_the_cpu_has_pku(tmp_path: pathlib.Path, text, has) -> None:
+    """The first CPU counts."""
+    path = tmp_path / "cpuinfo"
+    if text is not None:
+        path.write_text(text)
+    assert offered.has_pku(str(path)) is has

@@ -49,6 +49,15 @@ def test_conflict_of_addresses_of_one_family(tmp_path: pathlib.Path) -> None:
     assert not hosts.conflict('same', ips('10.0.0.1'))
 
 
+def test_w6_an_ipv6_address_in_another_form(tmp_path: pathlib.Path) -> None:
+    """Row W6: the same address, not two."""
+    hosts = written(tmp_path, b'2001:DB8:0::5 node\n2001:db8::5 node\n')
+    (address,) = ips('2001:db8:0:0::5')
+    assert not hosts.conflict('node', [address])
+    assert hosts.origin('node', address).endswith('hosts:1')
+    assert hosts.origin('node', ipaddress.ip_address('2001:db8::6')) == 'resolver'
+
+
 def test_file_that_is_missing_strange_or_unreadable(tmp_path: pathlib.Path) -> None:
     assert not HostsFile.read(str(tmp_path / 'none')).lines
     assert len(written(tmp_path, b'10.0.0.1 n\xff\xfe\x00\n10.0.0.2 node\r\n').of('node')) == 1

@@ -13,7 +13,7 @@ from nova_migcheck.finding import Outcome
 from nova_migcheck.network import ownaddresses
 from nova_migcheck.network.intent import Intent
 from nova_migcheck.network.interfaces import Address, Route
-from nova_migcheck.network.resolver import Answer
+from nova_migcheck.network.resolver import Answer, resolve
 from tests.unit.network.made_up import LINKS, Kernel, address, answer, hosts, ip, network
 
 NET = ipaddress.ip_network('10.77.0.0/24')
@@ -116,6 +116,22 @@ def test_the_inbound_address(addresses: Any, values: Any, expected: list) -> Non
     values = dict(values)
     literal = values.pop('literal', True)
     assert codes(own(**values).inbound(answer('mig', *addresses, literal=literal))) == expected
+
+
+@pytest.mark.parametrize(
+    'written, expected',
+    [
+        ('2001:DB8:0::5', WELL),
+        ('2001:db8:0:0:0:0:0:5', WELL),
+        ('2001:DB8:0::6', [('failure', 'not-here')]),
+    ],
+)
+def test_w6_an_ipv6_address_in_another_form(written: str, expected: list) -> None:
+    """Row W6: as the operator has written it, and as the kernel says it."""
+    (found,) = resolve([written], 1.0).values()
+    intended = Intent('migration_interface', '', (LINKS[3],))
+    here = own(more=[address('2001:db8::5/64', 3)], intended=intended)
+    assert codes(here.inbound(found)) == expected
 
 
 @pytest.mark.parametrize('timed_out, outcome', [(True, 'unknown'), (False, 'warning')])

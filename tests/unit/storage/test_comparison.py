@@ -41,6 +41,9 @@ GLUSTER = {
 CEPH_FUSE = {**NFS, 'type': 'fuse.ceph-fuse', 'family': 'ceph'}
 for _key in ('source', 'servers', 'export'):
     del CEPH_FUSE[_key]
+UNKNOWN = {**NFS, 'type': 'wekafs', 'source': 'backend1/default', 'shared': False}
+for _key in ('family', 'servers', 'export', 'marker'):
+    del UNKNOWN[_key]
 RBD = {'images': 'rbd', 'expect': 'auto', 'path': PATH, 'pool': 'vms'}
 LVM = {'images': 'lvm', 'expect': 'auto', 'path': PATH}
 
@@ -94,6 +97,9 @@ def but(fact, **changes):
         (NFS, RBD, 'warning'),
         (LVM, LVM, None),
         (LVM, LOCAL, 'warning'),
+        # A file system that is in nobody's table, mounted alike on both (W7).
+        (UNKNOWN, UNKNOWN, None),
+        (UNKNOWN, LOCAL, None),
         (NFS, {}, None),
         ({}, LOCAL, None),
     ],

@@ -24,6 +24,13 @@ ELSEWHERE = {
     'V1': 'there is no Ceph here, so no guest has such a disk: tests/lab/test_volumes.py, tests/lab/test_target.py with real secrets, '
           'tests/functional/test_volumes.py',
     'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
+    'M5': 'no guest of the lab has such a device: tests/lab/test_machine.py, '
+          'tests/functional/test_machine.py',
+    'M7': 'the guests of the lab have no NIC: tests/functional/test_machine.py',
+    'M8': 'one machine has one QEMU and one libvirt: tests/functional/test_machine.py',
+    'M9': 'one machine has one kernel: tests/functional/test_machine.py',
+    'M10': 'one machine has one kernel: tests/functional/test_machine.py',
+    'M11': 'one machine has one version of cgroup: tests/functional/test_machine.py',
 }
 
 
@@ -59,7 +66,7 @@ class Fault:
     kvm: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        if cls.__doc__ and cls.__name__[0] in 'CAESTVNK' and cls.__name__[1:].isdigit():
+        if cls.__doc__ and cls.__name__[0] in 'CAESTMVNK' and cls.__name__[1:].isdigit():
             ROWS[cls.__name__] = cls
             cls.text = cls.text or cls.__doc__.splitlines()[0].rstrip('.')
 
@@ -123,8 +130,13 @@ REFUSE = 'reject with tcp reset'
 
 _NO_KVM = 'this machine has no /dev/kvm: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py'
 
-for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'volumes', 'policy', 'healthy'):
+for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'machine', 'volumes', 'policy', 'healthy'):
     importlib.import_module(f'{__name__}.{_module}')
+
+if importlib.import_module(f'{__name__}.machine').may_use_userfaultfd():
+    del ROWS['M6']
+    ELSEWHERE['M6'] = ('vm.unprivileged_userfaultfd is 1 on this machine: '
+                       'tests/lab/test_machine.py, tests/functional/test_machine.py')
 
 if not has_kvm():
     for _row in [row for row, kind in ROWS.items() if kind.kvm]:
