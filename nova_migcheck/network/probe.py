@@ -69,6 +69,11 @@ class Probe:
         return self.reach in (Reach.OPEN, Reach.REFUSED)
 
 
+# libvirt does not accept another client until one goes; the kernel has connected it already.
+_FULL = ('it hangs, or has as many clients as it may: compare ss -tn there with max_clients and '
+         'max_anonymous_clients in its libvirtd.conf, then restart it, or allow more')
+
+
 @dataclasses.dataclass(frozen=True)
 class Service:
     """Hold the result of one attempt to use the service on a port.
@@ -76,12 +81,14 @@ class Service:
     :param problem: what is wrong; empty if it answered as expected
     :param login: whether it answers, and nobody can log in
     :param unsure: whether libvirt itself may get another result
+    :param remedy: what to do about the problem, if more is known than that it does not work
     """
 
     probe: Probe
     problem: str = ''
     unsure: bool = False
     login: bool = False
+    remedy: str = ''
 
 
 @contextlib.asynccontextmanager
@@ -216,7 +223,7 @@ async def _ask(address: IPAddress, port: int, deadline: float, request: bytes,
             timeout = max(0.05, deadline - time.monotonic())
             return Service(probe), await asyncio.wait_for(_talk(sock, request, size), timeout)
         except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but does not answer'), b''
+            return Service(probe, 'it accepts connections but does not answer', remedy=_FULL), b''
         except OSError as e:
             return Service(probe, f'it closes the connection: {e.strerror or e}'), b''
 
