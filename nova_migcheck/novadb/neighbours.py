@@ -40,4 +40,8 @@ def _asked(conf: Any) -> list[Any]:
     objects.register_all()
     # As nova-compute does it, which cannot reach a database either.
     base.NovaObject.indirection_api = rpcapi.ConductorAPI()
-    return fleet.of_cell(nova_context.get_admin_context())
+    try:
+        return fleet.of_cell(nova_context.get_admin_context())
+    finally:
+        base.NovaObject.indirection_api = None
+        rpc.cleanup()

@@ -12,8 +12,8 @@ from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.rehearsal.travel import Arrival
 from nova_migcheck.report import past
 
-# Maximum characters of libvirt's words in the ledger.
-_WORDS = 500
+# Maximum characters of libvirt's words in the ledger, and interfaces.
+_WORDS, _MOST = 500, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Trial:
     :param arrival: what became of the guest
     :param back: whether it was to come back
     :param returned: what became of it on the way back; None if it did not get there
+    :param time: of its end, in seconds since the epoch
     """
 
     source: str
@@ -36,6 +37,7 @@ class Trial:
     arrival: Arrival
     back: bool = False
     returned: Optional[Arrival] = None
+    time: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
     @property
     def well(self) -> bool:
@@ -84,7 +86,7 @@ class Trial:
         bad, less = ([one for one in self.foreseen if there and one.outcome in outcomes]
                      for outcomes in ((Outcome.FAILURE,), (Outcome.WARNING, Outcome.UNKNOWN)))
         return {
-            'v': ledger.VERSION, 'kind': ledger.REHEARSAL, 'time': int(time.time()),
+            'v': ledger.VERSION, 'kind': ledger.REHEARSAL, 'time': self.time,
             'host': self.source, 'instance': arrival.guest,
             'source': self.source if there else self.target,
             'target': self.target if there else self.source, 'direction': direction,
@@ -93,8 +95,8 @@ class Trial:
                       past.STRAYED if arrival.strayed else past.COMPLETED),
             'milliseconds': round(arrival.seconds * 1000), 'downtime': arrival.downtime_ms,
             'bytes': arrival.bytes, 'rate': round(arrival.rate) if arrival.rate else None,
-            'interfaces': dict(arrival.sent), 'interface': self._interface(arrival),
-            'error': arrival.error[:_WORDS]}
+            'interfaces': dict(sorted(arrival.sent.items(), key=lambda each: -each[1])[:_MOST]),
+            'interface': self._interface(arrival), 'error': arrival.error[:_WORDS]}
 
     def _interface(self, arrival: Arrival) -> str:
         """Return the interface of this host that sent most of it, of those that are to blame."""
