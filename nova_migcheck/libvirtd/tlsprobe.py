@@ -14,7 +14,7 @@ from typing import Any, Optional
 from nova_migcheck import certificates
 from nova_migcheck.libvirtd import tlsfiles
 from nova_migcheck.network.interfaces import IPAddress
-from nova_migcheck.network.probe import Reach, Service, connected
+from nova_migcheck.network.probe import FULL, Reach, Service, connected
 
 # Errors in which OpenSSL agrees with GnuTLS, which libvirt uses: dates, names, unknown authority.
 _CERTAIN = {*certificates.DATES, *certificates.NAMES, 18, 19, 20, 21}
@@ -58,7 +58,7 @@ def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsF
     except ssl.SSLCertVerificationError as e:
         return (*_refused(e, peer, deadline, name), '')
     except socket.timeout:
-        return 'it accepts connections but does not answer the TLS handshake', False, ''
+        return 'it accepts connections but does not answer the TLS handshake', False, FULL
     except (OSError, ValueError) as e:
         return f'the TLS handshake fails: {getattr(e, "reason", None) or e}', False, ''
 

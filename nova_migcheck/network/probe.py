@@ -70,8 +70,8 @@ class Probe:
 
 
 # libvirt does not accept another client until one goes; the kernel has connected it already.
-_FULL = ('it hangs, or has as many clients as it may: compare ss -tn there with max_clients and '
-         'max_anonymous_clients in its libvirtd.conf, then restart it, or allow more')
+FULL = ('it hangs, or has as many clients as it may: compare ss -tn there with max_clients and '
+        'max_anonymous_clients in its libvirtd.conf, then restart it, or allow more')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
             problem, login = await asyncio.wait_for(_ways_to_log_in(sock), timeout)
             return Service(probe, problem, login=login)
         except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but does not answer')
+            return Service(probe, 'it accepts connections but does not answer', remedy=FULL)
         except OSError as e:
             return Service(probe, f'it closes the connection: {e.strerror or e}')
 
@@ -223,7 +223,7 @@ async def _ask(address: IPAddress, port: int, deadline: float, request: bytes,
             timeout = max(0.05, deadline - time.monotonic())
             return Service(probe), await asyncio.wait_for(_talk(sock, request, size), timeout)
         except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but does not answer', remedy=_FULL), b''
+            return Service(probe, 'it accepts connections but does not answer'), b''
         except OSError as e:
             return Service(probe, f'it closes the connection: {e.strerror or e}'), b''
 

@@ -10,7 +10,7 @@ import pytest
 from nova_migcheck.deadline import Call
 from nova_migcheck.finding import Outcome
 from tests.lab import certificates, libvirtd
-from tests.lab.asked_pair import Cloud, clients
+from tests.lab.asked_pair import SASL, Cloud, clients, password_of
 from tests.lab.namespaces import Namespace
 
 pytestmark = [
@@ -77,27 +77,28 @@ def test_an_authority_that_the_target_does_not_know(cloud: Cloud) -> None:
 
 # L4.
 
-LIMITS = [
-    # Without a login each client counts at once.
-    ('max_clients = 6\nmax_anonymous_clients = 6\n', 5),
-    ('max_clients = 20\nmax_anonymous_clients = 3\n', 2),
+LIMITS: list[tuple[dict[str, Any], int]] = [
+    ({'conf': 'max_clients = 6\nmax_anonymous_clients = 6\n'}, 5),
+    # Those who have not logged in yet count apart.
+    ({**SASL, 'conf': 'max_clients = 20\nmax_anonymous_clients = 3\n'}, 2),
 ]
 
 
-@pytest.mark.parametrize('conf, most', LIMITS)
-def test_one_place_is_left(cloud: Cloud, conf: str, most: int) -> None:
-    cloud.listen(conf=conf)
+@pytest.mark.parametrize('options, most', LIMITS)
+def test_one_place_is_left(cloud: Cloud, options: dict[str, Any], most: int) -> None:
+    password_of(cloud, 'good')
+    cloud.listen(**options)
     cloud.start()
-    # The test itself and the source's libvirt have connections of their own, at other sockets.
-    with clients(cloud, most - 1):
+    with clients(cloud, most):
         (fine,) = cloud.ask()
         assert fine.outcome is Outcome.OK and not cloud.migrate()
 
 
-@pytest.mark.parametrize('conf, most', LIMITS)
-def test_no_place_is_left(cloud: Cloud, conf: str, most: int) -> None:
+@pytest.mark.parametrize('options, most', LIMITS)
+def test_no_place_is_left(cloud: Cloud, options: dict[str, Any], most: int) -> None:
     """libvirt says nothing then, and a migration waits as long as there is none."""
-    cloud.listen(conf=conf)
+    password_of(cloud, 'good')
+    cloud.listen(**options)
     cloud.start()
     with clients(cloud, most + 1):
         (failure,) = cloud.ask()
@@ -108,5 +109,3 @@ def test_no_place_is_left(cloud: Cloud, conf: str, most: int) -> None:
         with pytest.raises(TimeoutError):
             migration.wait(3.0)
     assert migration.wait(60) == ''
-
-
