@@ -132,7 +132,7 @@ class Sshd:
         }
         (root / 'allowed').write_text(self.keys['user'] + '\n')
         (root / 'sshd.conf').write_text(
-            f'ListenAddress 10.66.0.12\nHostKey {root}/host\nAuthorizedKeysFile {root}/allowed\nStrictModes no\nUsePAM no\n'
+            f'ListenAddress 0.0.0.0\nHostKey {root}/host\nAuthorizedKeysFile {root}/allowed\nStrictModes no\nUsePAM no\n'
             f'PermitRootLogin yes\nPidFile none\nPasswordAuthentication no\n'
         )
         pid = (root / 'libvirtd.pid').read_text().strip()

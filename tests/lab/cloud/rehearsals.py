@@ -27,14 +27,17 @@ _OFTEN = {'DEFAULT': {'sync_power_state_interval': 7}}
 _DOCUMENTED = 'While synchronizing instance power states, found'
 _SERVERS = 3
 _LEVELS = re.compile(r' (WARNING|ERROR|CRITICAL) (\S+) ')
-# What is there when no server is: it must be what it was.
+# What is there when no server is: it must be what it was. The memory of the machine itself is not
+# asked for: a virtual machine may get more of it meanwhile.
 _RECORDS = {
     'servers': 'select count(*) from nova_cell1.instances where deleted = 0',
     'allocations': 'select count(*) from placement.allocations',
-    'inventories': 'select resource_provider_id, resource_class_id, total, reserved'
+    'inventories': 'select resource_provider_id, resource_class_id, reserved'
                    ' from placement.inventories order by 1, 2',
-    'hosts': 'select host, vcpus, vcpus_used, memory_mb, memory_mb_used, local_gb_used, running_vms'
+    'hosts': 'select host, vcpus, vcpus_used, memory_mb_used, local_gb_used, running_vms'
              ' from nova_cell1.compute_nodes where deleted = 0 order by 1',
+    'migrations of no server': 'select uuid from nova_cell1.migrations where instance_uuid not in'
+                               ' (select uuid from nova_cell1.instances)',
 }
 
 
