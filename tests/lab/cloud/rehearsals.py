@@ -69,6 +69,7 @@ def play(cloud: Cloud, count: int) -> list[str]:
     assert _settled(cloud, empty), (_records(cloud), empty)
     foreign = {uuid for node in cloud.nodes.values() for uuid in node.libvirtd.domains()}
     assert not foreign, foreign
+    say(f'without: {without.kinds()}; with: {day.kinds()}')
     new = {kind: count for kind, count in day.kinds().items() if kind not in without.kinds()}
     assert all(_DOCUMENTED in kind for kind in new), new
     until(180, 'the hosts publish what they have tried', lambda: all(
