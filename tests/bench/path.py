@@ -37,7 +37,7 @@ def rows() -> Iterator[Row]:
             own = _inside(hosts.target, 'round', target.uri)
     median = statistics.median(path)
     yield Row('the path to a healthy target, asked by its libvirt about the guest: wall', median,
-              's', 0.5, f'{max(path):.3f} s at most, of {TIMES}')
+              's', 0.5, f'{min(path):.3f} to {max(path):.3f} s, of {TIMES}')
     yield Row('the same, after a round of the checks on the target: wall',
               median + statistics.median(own), 's', 0.8)
 
