@@ -79,11 +79,12 @@ class Rehearse(listing.Configured, show.ShowOne):
 
         :raises ValueError: with a sentence for the operator, where there can be no rehearsal
         """
-        if bool(parsed_args.target) == parsed_args.all or parsed_args.all and parsed_args.connect:
+        everywhere = parsed_args.all
+        if bool(parsed_args.target) == everywhere or (everywhere and parsed_args.connect):
             raise ValueError('give a TARGET, with or without --connect, or --all')
         conf = configuration(parsed_args, self.say)
         stage = Stage(conf, parsed_args)
-        if parsed_args.all:
+        if everywhere:
             from nova_migcheck.cli import rehearseall
             return rehearseall.take_action(self, stage, parsed_args)
         trial = stage.rehearse(parsed_args.target, parsed_args.connect, self.app.stderr)
