@@ -36,6 +36,7 @@ def read(conf: Any) -> list[Host]:
 
 
 def _asked(conf: Any) -> list[Any]:
+    rpc.set_defaults(control_exchange='nova')  # as nova.config.parse_args() does
     rpc.init(conf)
     objects.register_all()
     # As nova-compute does it, which cannot reach a database either.
