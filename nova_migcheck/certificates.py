@@ -80,6 +80,14 @@ def outdated(certificate: x509.Certificate) -> str:
     return f'is not valid before {first:%Y-%m-%d %H:%M} UTC' if now < first else ''
 
 
+def subject(certificate: x509.Certificate) -> str:
+    """Return whose a certificate is, as libvirt writes it: ``O=lab,CN=node1``.
+
+    GnuTLS keeps the order in the certificate, which RFC 4514 and OpenSSL turn around.
+    """
+    return ','.join(rdn.rfc4514_string() for rdn in certificate.subject.rdns)
+
+
 def alternative_names(certificate: x509.Certificate) -> list[str]:
     """Return the names and addresses in its subjectAltName."""
     from cryptography import x509

@@ -111,6 +111,13 @@ PANELS = (
         '{{ended}}',
     ),
     (
+        'Ends of the last rehearsals that hosts have published',
+        'stat',
+        'short',
+        'sum by (ended) (nova_migcheck_rehearsals)',
+        '{{ended}}',
+    ),
+    (
         'Outcomes of the checks on the hosts',
         'timeseries',
         'short',

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Optional
 
-from nova_migcheck.aftermath.ledger import ACCEPTED, DECISION, REJECTED, UNKNOWN
+from nova_migcheck.aftermath.ledger import ACCEPTED, DECISION, REHEARSAL, REJECTED, UNKNOWN
+from nova_migcheck.aftermath.traffic import mebibytes
 from nova_migcheck.finding import printable, without_credentials
 from nova_migcheck.report import past
 from nova_migcheck.report.past import Past
@@ -33,6 +34,7 @@ class Move:
     :param rejections: check and code of each finding that rejects
     :param ended: as in :class:`nova_migcheck.report.past.Past`; '' if it was not tried
     :param error: libvirt's or Nova's words
+    :param rate: of the link in bytes per second, where a rehearsal has measured it
     """
 
     time: float
@@ -44,6 +46,7 @@ class Move:
     rejections: tuple[str, ...] = ()
     ended: str = ''
     error: str = ''
+    rate: Optional[int] = None
 
     @property
     def checks(self) -> set[str]:
@@ -91,11 +94,39 @@ def moves(ledgers: Iterable[Iterable[Mapping[str, Any]]]) -> list[Move]:
     return sorted((one for same in found.values() for one in same), key=lambda one: one.time)
 
 
+def rehearsals(ledgers: Iterable[Iterable[Mapping[str, Any]]]) -> list[Move]:
+    """Return the rehearsals in the ledgers of some hosts, in the order of their times.
+
+    :param ledgers: for each file, its entries
+    """
+    found = [_rehearsed(entry) for entries in ledgers for entry in entries
+             if entry.get('kind') == REHEARSAL]
+    return sorted(found, key=lambda one: one.time)
+
+
+def rates(found: Iterable[Move]) -> dict[tuple[str, str], Move]:
+    """Return for each source and target the last move of which the rate was measured."""
+    return {(one.source, one.target): one for one in found if one.rate is not None}
+
+
+def matrix(measured: Mapping[tuple[str, str], Move]) -> tuple[list[str], list[list[str]]]:
+    """Return the targets, and for each source a line: its name, and the MiB/s to each target.
+
+    :param measured: what :func:`rates` returned
+    """
+    targets = sorted({target for _source, target in measured})
+    lines = []
+    for source in sorted({source for source, _target in measured}):
+        known = (measured.get((source, target)) for target in targets)
+        lines.append([source, *(str(mebibytes(one.rate)) if one else '' for one in known)])
+    return targets, lines
+
+
 def of_past(host: str, one: Past) -> Move:
-    """Return what a host has published of a migration."""
+    """Return what a host has published of a migration or a rehearsal."""
     arrives = one.direction == past.IN
     return Move(one.time, frozenset({host}), one.instance, one.peer if arrives else host,
-                host if arrives else one.peer, ended=one.ended, error=one.text)
+                host if arrives else one.peer, ended=one.ended, error=one.text, rate=one.rate)
 
 
 @dataclasses.dataclass
@@ -143,23 +174,41 @@ def _of_file(entries: Iterable[Mapping[str, Any]]) -> list[tuple[tuple[str, ...]
     found: list[tuple[tuple[str, ...], Move]] = []
     waiting: dict[tuple[str, ...], int] = {}
     for entry in entries:
-        host, instance, source, target = (
-            _text(entry.get(word)) for word in ('host', 'instance', 'source', 'target'))
-        key = instance, source, target
-        one = Move(float(entry['time']), frozenset({host}), instance, source, target)
+        if entry.get('kind') == REHEARSAL:
+            continue
+        one = _move(entry)
+        (host,), key = one.hosts, (one.instance, one.source, one.target)
         if entry.get('kind') == DECISION:
             waiting[(*key, host)] = len(found)
             found.append((key, _decided(one, entry)))
             continue
         number = waiting.pop((*key, host), None)
         known = one if number is None else found[number][1]
-        ended = dataclasses.replace(known, ended=_text(entry.get('ended')),
-                                    error=_text(entry.get('error')))
+        ended = _ended(known, entry)
         if number is None:
             found.append((key, ended))
         else:
             found[number] = key, ended
     return found
+
+
+def _move(entry: Mapping[str, Any]) -> Move:
+    """Return a migration of which nothing is known yet but who goes where."""
+    host, instance, source, target = (
+        _text(entry.get(word)) for word in ('host', 'instance', 'source', 'target'))
+    return Move(float(entry['time']), frozenset({host}), instance, source, target)
+
+
+def _rehearsed(entry: Mapping[str, Any]) -> Move:
+    rate = entry.get('rate')
+    known = isinstance(rate, int) and not isinstance(rate, bool) and 0 < rate < 1 << 62
+    return dataclasses.replace(_ended(_decided(_move(entry), entry), entry),
+                               rate=rate if known else None)
+
+
+def _ended(one: Move, entry: Mapping[str, Any]) -> Move:
+    return dataclasses.replace(one, ended=_text(entry.get('ended')),
+                               error=_text(entry.get('error')))
 
 
 def _decided(one: Move, entry: Mapping[str, Any]) -> Move:

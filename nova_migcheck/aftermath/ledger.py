@@ -10,6 +10,7 @@ user has named.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -35,12 +36,15 @@ LOG = logging.getLogger(__name__)
 
 NAME = 'nova-migcheck-ledger.jsonl'
 VERSION = 1
-DECISION, OUTCOME = 'decision', 'outcome'
+DECISION, OUTCOME, REHEARSAL = 'decision', 'outcome', 'rehearsal'
+_KINDS = (DECISION, OUTCOME, REHEARSAL)
 # Verdicts. An accepted target about which something is not known is told apart.
 ACCEPTED, UNKNOWN, REJECTED = 'accepted', 'unknown', 'rejected'
 
 # Maximum bytes of one line, and findings in it.
 _LINE, _FINDINGS = 4096, 20
+# Bytes at the end of the file in which the last rehearsals are looked for.
+_RECENT = 256 * 1024
 # Seconds that one nova-compute waits for another to finish its line.
 _LOCK, _PAUSE = 1.0, 0.01
 _DAY = 86400.0
@@ -114,20 +118,23 @@ class Ledger:
         self._size, self._days = size, days
         self._looked = -_DAY  # when lines were last looked at for their age, as by monotonic()
         self._failed = False
+        self._seen: tuple[int, ...] = ()  # what the file was like when rehearsals were looked for
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Add a line. This never raises an error of the file."""
+    def append(self, entry: Mapping[str, Any]) -> bool:
+        """Add a line, and return whether it stands there. No error of the file is raised."""
         data = json.dumps(entry, separators=(',', ':')).encode() + b'\n'
         if not self._size or len(data) > _LINE:
-            return
+            return False
         try:
             self._append(data)
             self._failed = False
+            return True
         except OSError as e:
             log = LOG.debug if self._failed else LOG.warning
             log('What becomes of live migrations cannot be written to %s: %s', self._path,
                 e.strerror or e)
             self._failed = True
+            return False
 
     def pasts(self, host: str) -> list[Past]:
         """Return the migrations of a host that have ended, oldest first.
@@ -137,6 +144,23 @@ class Ledger:
         found = (_past(entry) for entry in read(self._path, self._size)
                  if entry.get('kind') == OUTCOME and entry.get('host') == host)
         return [one for one in found if one is not None]
+
+    def rehearsals(self, host: str) -> Optional[list[Past]]:
+        """Return the last rehearsals that a host has made, oldest first.
+
+        :returns: None if nothing was written since the last call: another process rehearses
+        """
+        try:
+            now = os.stat(self._path)
+        except OSError:
+            return None
+        seen = (now.st_ino, now.st_size, now.st_mtime_ns)
+        if not self._size or seen == self._seen:
+            return None
+        self._seen = seen
+        found = (_past(entry) for entry in read(self._path, min(self._size, _RECENT))
+                 if entry.get('kind') == REHEARSAL and entry.get('host') == host)
+        return [dataclasses.replace(one, rehearsal=True) for one in found if one is not None]
 
     def _append(self, data: bytes) -> None:
         with _locked(self._path) as fd:
@@ -203,7 +227,7 @@ def _entry(line: bytes) -> Optional[dict[str, Any]]:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entry, dict) or entry.get('kind') not in (DECISION, OUTCOME):
+    if not isinstance(entry, dict) or entry.get('kind') not in _KINDS:
         return None
     number: Union[int, float] = entry.get('time', 0)
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < 1e12:
@@ -217,7 +241,7 @@ def _past(entry: Mapping[str, Any]) -> Optional[Past]:
     return Past.from_json([int(entry['time']), entry.get('direction'), shorten(entry['instance']),
                            entry[peer], *(entry.get(name) for name in (
                                'ended', 'milliseconds', 'downtime', 'bytes', 'interface',
-                               'error'))])
+                               'error', 'rate'))])
 
 
 @contextlib.contextmanager
@@ -230,6 +254,7 @@ def _locked(path: str) -> Iterator[int]:
     while True:
         fd = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
+            _give_away(fd, path)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 yield fd
@@ -249,6 +274,14 @@ def _open(path: str, flags: int) -> int:
         os.close(fd)
         raise OSError(errno.EINVAL, 'it is not a regular file', path)
     return fd
+
+
+def _give_away(fd: int, path: str) -> None:
+    """Let the file that root begins belong to nova-compute, as its directory does."""
+    if os.geteuid() == 0 and not os.fstat(fd).st_size:
+        owner = os.stat(os.path.dirname(path) or '.')
+        with contextlib.suppress(PermissionError):  # a file system of another host's root
+            os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def _tail(fd: int, most: int) -> bytes:

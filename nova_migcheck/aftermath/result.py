@@ -6,14 +6,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
+from nova_migcheck.aftermath import traffic
 from nova_migcheck.aftermath.job import Job
 from nova_migcheck.aftermath.traffic import Carried
 from nova_migcheck.checks.needs import shorten
 from nova_migcheck.report import past
 from nova_migcheck.report.past import Past
 
-# A large part is more than this share of the bytes, and more than the other traffic of libvirtd.
-_STRAY_SHARE, _STRAY_BYTES = 0.1, 128 * 1024
 # Multiple of live_migration_downtime, which QEMU aims at and often exceeds by some.
 _DOWNTIME = 2
 # A migration is slow below this share of the link. Above 10 Gbit/s, the CPU limits a single stream
@@ -67,9 +66,7 @@ class Result:
     @property
     def strayed(self) -> bool:
         """Return whether a large part of it arrived on an interface that was not intended."""
-        carried = self.carried
-        return (carried is not None
-                and carried.strayed > max(_STRAY_BYTES, carried.total * _STRAY_SHARE))
+        return self.carried is not None and self.carried.astray
 
     @property
     def line(self) -> str:
@@ -164,7 +161,7 @@ class Result:
         parts = [f'{_share(carried.by_intended, total)} on {_names(carried.intended)} (intended)']
         if self.strayed:
             parts.append(f'{_share(carried.strayed, total)} on {other} (not intended)')
-        elif by_other > total * _STRAY_SHARE and by_other > _STRAY_BYTES:
+        elif by_other > max(traffic.OTHER, total * traffic.SHARE):
             parts.append(f'{_size(by_other)} on {other} meanwhile, of this or other traffic')
         return parts
 

@@ -19,6 +19,9 @@ import psutil
 
 _SYS = '/sys/class/net'
 
+# A large part is more than this share of the bytes, and more than the other traffic of libvirtd.
+SHARE, OTHER = 0.1, 128 * 1024
+
 
 def received() -> dict[str, int]:
     """Return the bytes that each interface has received since it was created.
@@ -132,6 +135,11 @@ class Carried:
     by_other: int = 0
     unknown: str = ''
 
+    @property
+    def astray(self) -> bool:
+        """Return whether a large part of it used an interface that was not intended."""
+        return self.strayed > max(OTHER, self.total * SHARE)
+
 
 def carried(total: int, traffic: Traffic, intended: Iterable[str]) -> Carried:
     """Return bounds on which interfaces received ``total`` bytes.
@@ -192,3 +200,8 @@ def _below(name: str, held: Mapping[str, object]) -> Iterable[str]:
                 yield lower
             else:
                 todo.append(lower)
+
+
+def mebibytes(rate: Optional[float]) -> Optional[float]:
+    """Return bytes per second as MiB per second, None if they are unknown."""
+    return round(rate / (1 << 20), 1) if rate else None

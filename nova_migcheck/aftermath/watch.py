@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import heapq
 import queue
 import threading
 import time
@@ -106,8 +107,9 @@ class Watch:
         self._reported: collections.OrderedDict[tuple[str, str], tuple[str, ...]] = \
             collections.OrderedDict()
         self._pasts: collections.deque[Past] = collections.deque(maxlen=_KEPT)
+        self._rehearsals: tuple[Past, ...] = ()
         self._lock = threading.Lock()
-        self._queue: queue.Queue[Optional[tuple[Callable[..., None], tuple[Any, ...]]]] = \
+        self._queue: queue.Queue[Optional[tuple[Callable[..., object], tuple[Any, ...]]]] = \
             queue.Queue(_WAITING)
         self._thread: Optional[threading.Thread] = None
         self.tally = Tally(time.time())
@@ -142,8 +144,8 @@ class Watch:
         self._later(self._ledger.append, entry)
 
     def pasts(self) -> tuple[Past, ...]:
-        """Return the last migrations, oldest first."""
-        return tuple(self._pasts)
+        """Return the last migrations and rehearsals, oldest first."""
+        return tuple(heapq.merge(tuple(self._pasts), self._rehearsals, key=lambda one: one.time))
 
     # The target.
 
@@ -172,7 +174,8 @@ class Watch:
                          error=f'rolled back; see the log of nova-compute on {arrival.peer}'))
 
     def look_after(self) -> None:
-        """Look up overdue arrivals. This is called once a minute."""
+        """Look up overdue arrivals, and new rehearsals. This is called once a minute."""
+        self._later(self._recall_rehearsals)
         overdue = [arrival for arrival in list(self._arrivals.values())
                    if _since(arrival.begun) > _OVERDUE]
         if overdue:
@@ -199,7 +202,7 @@ class Watch:
 
     # The thread.
 
-    def _later(self, function: Callable[..., None], *args: Any) -> None:
+    def _later(self, function: Callable[..., object], *args: Any) -> None:
         try:
             self._queue.put_nowait((function, args))
         except queue.Full:
@@ -228,6 +231,14 @@ class Watch:
         known = self._ledger.pasts(self._conf.host)[-_KEPT:]
         if known:
             self._pasts.extendleft(reversed(known))
+            self._reporter.migrated(self.pasts())
+        self._recall_rehearsals()
+
+    def _recall_rehearsals(self) -> None:
+        """Read what became of rehearsals, which another process makes."""
+        known = self._ledger.rehearsals(self._conf.host)
+        if known is not None and tuple(known[-_KEPT:]) != self._rehearsals:
+            self._rehearsals = tuple(known[-_KEPT:])
             self._reporter.migrated(self.pasts())
 
     def _complete(self, arrival: _Arrival, received: Optional[dict[str, int]], ended: float,

@@ -260,7 +260,9 @@ class TransportCheck(Check):
             waits = service.probe.reach in (probe.Reach.SILENT, probe.Reach.OPEN)
             fails = not good or (waits and position < services.index(good[0]))
             remedy = f'let {to.connect} resolve only to addresses that answer'
-            if not good:
+            if service.remedy:
+                remedy = service.remedy
+            elif not good:
                 remedy = (f'check that {listening} on the target listens there and that no '
                           'firewall blocks it')
             yield self.found(Outcome.FAILURE if fails else Outcome.WARNING, at, detail, to.uri,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
@@ -16,6 +17,8 @@ from nova_migcheck.judging import common, targets
 from nova_migcheck.judging.matrix import Host, alike, state
 from nova_migcheck.judging.verdict import Verdict, settle
 from nova_migcheck.policies import Policies
+from nova_migcheck.report import past
+from nova_migcheck.report.past import Past
 
 if TYPE_CHECKING:
     from nova_migcheck.cli import decision
@@ -66,8 +69,11 @@ class Explain(FleetListing):
         nova = decision.ask(server, {host.name: not verdict.accepted for host, verdict in judged},
                             parsed_args.cell_timeout)
         shown = {host.name for host in hosts}
+        source = _source(server, found)
         candidates = [
-            _candidate(host, verdict, server, nova, now, conf.migcheck.stale_after)
+            dataclasses.replace(
+                _candidate(host, verdict, server, nova, now, conf.migcheck.stale_after),
+                rehearsals=_rehearsals(server.host, source, host))
             for host, verdict in judged if host.name in shown]
         for each in candidates:
             if each.state is not None:
@@ -79,18 +85,23 @@ class Explain(FleetListing):
                 self.say(text)
             rejections = [each.verdict.rejections for each in candidates
                           if not each.verdict.accepted]
-            service = common.shared(rejections, _source(server, found),
+            service = common.shared(rejections, source,
                                     Policies.from_conf(conf.migcheck))
             if service:
                 self.say(f'{service}.')
+            rehearsals = sorted({one for each in candidates for one in each.rehearsals},
+                                key=lambda one: one.time)
+            if rehearsals:
+                self.say(f'What was tried: {"; ".join(map(str, rehearsals))}.')
         if self.drawn(parsed_args):
             from nova_migcheck.cli import overview
             overview.explained(self.app.stdout, candidates)
             return self.done()
         if self.nested(parsed_args):
             return (('server', 'host', 'cell', 'service', 'verdict', 'rejections', 'warnings',
-                     'migrations', 'rank'),
-                    [(server.uuid, *_nested_row(each), nova.ranks.get(each.host.name))
+                     'migrations', 'rank', 'rehearsals'),
+                    [(server.uuid, *_nested_row(each), nova.ranks.get(each.host.name),
+                      objects(each.rehearsals))
                      for each in candidates])
         return ('host', 'service', 'verdict', 'reasons'), [
             (printable(each.host.name), each.host.service, each.word,
@@ -139,6 +150,17 @@ def _hosts(found: fleet.Fleet, server: fleet.Server, name: Optional[str]) -> lis
 def _source(server: fleet.Server, found: fleet.Fleet) -> Optional[Report]:
     return next((host.report for host in found.hosts
                  if host.name == server.host and host.cell == server.cell), None)
+
+
+def _rehearsals(name: str, source: Optional[Report], target: Host) -> tuple[Past, ...]:
+    """Return the rehearsals of this way, which either host may have made.
+
+    :param name: of the source
+    """
+    there, back = (report.rehearsals if report else () for report in (source, target.report))
+    found = [*(one for one in there if one.direction == past.OUT and one.peer == target.name),
+             *(one for one in back if one.direction == past.IN and one.peer == name)]
+    return tuple(sorted(found, key=lambda one: one.time))
 
 
 def _nested_row(each: Candidate) -> tuple[Any, ...]:

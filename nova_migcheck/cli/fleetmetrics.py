@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import collections
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from nova_migcheck.cli.prometheus import Samples, exposed, gauge
 from nova_migcheck.cli.shown import FRESH, MISSING, STALE, UNREADABLE, HostStatus
 from nova_migcheck.finding import Outcome
 from nova_migcheck.judging.matrix import Matrix, State
+from nova_migcheck.report.past import Past
 
 
 def text(statuses: Sequence[HostStatus], checks: Sequence[str], matrix: Matrix, now: float) -> str:
@@ -36,7 +37,9 @@ def text(statuses: Sequence[HostStatus], checks: Sequence[str], matrix: Matrix, 
         gauge('cpus', 'Different CPUs among the hosts with a fresh report.',
               [({}, len({_cpu(each) for each in statuses} - {None}))]),
         gauge('migrations', 'The last live migrations that hosts have published by their end.',
-              _migrations(statuses)),
+              _ends(each.host.report.migrations for each in statuses if each.host.report)),
+        gauge('rehearsals', 'The last rehearsals that hosts have published by their end.',
+              _ends(each.host.report.rehearsals for each in statuses if each.host.report)),
         gauge('fleet_timestamp_seconds', 'When these metrics were made.', [({}, now)]),
     ])
 
@@ -94,7 +97,6 @@ def _cpu(each: HostStatus) -> object:
     return (cpu.arch, cpu.virt, cpu.vendor, cpu.features) if cpu else None
 
 
-def _migrations(statuses: Sequence[HostStatus]) -> Samples:
-    counts = collections.Counter(
-        past.ended for each in statuses if each.host.report for past in each.host.report.migrations)
+def _ends(each: Iterable[Iterable[Past]]) -> Samples:
+    counts = collections.Counter(past.ended for pasts in each for past in pasts)
     return [({'ended': ended}, count) for ended, count in sorted(counts.items())]

@@ -67,7 +67,7 @@ class Hosts(FleetListing):
             return self.done()
         names = ('host', 'cell', 'service', 'report', 'age', 'version')
         if self.nested(parsed_args):
-            return ((*names, 'checks', 'findings', 'dropped', 'migrations'),
+            return ((*names, 'checks', 'findings', 'dropped', 'migrations', 'rehearsals'),
                     [_nested_row(each) for each in shown])
         return ((*names, *checks, 'migrations'),
                 [_flat_row(each, checks, parsed_args.formatter == 'table') for each in shown])
@@ -84,7 +84,8 @@ def _nested_row(each: HostStatus) -> tuple[Any, ...]:
             {name: str(outcome) for name, outcome in each.checks.items()},
             objects(report.findings if report else ()),
             list(report.dropped) if report else [],
-            objects(report.migrations if report else ()))
+            objects(report.migrations if report else ()),
+            objects(report.rehearsals if report else ()))
 
 
 def _flat_row(each: HostStatus, checks: Sequence[str], units: bool) -> tuple[Any, ...]:

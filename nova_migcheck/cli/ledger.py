@@ -6,15 +6,16 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
-from nova_migcheck.aftermath import accounts
+from nova_migcheck.aftermath import accounts, traffic
 from nova_migcheck.aftermath import ledger as ledgers
 from nova_migcheck.cli.check import configuration
 from nova_migcheck.cli.fleetlisting import FleetListing
 
 # Bytes that are read of one file: more than the option allows.
 _MOST = 1 << 30
+_RATE = 'mib_per_second'
 
 
 class Ledger(FleetListing):
@@ -23,7 +24,8 @@ class Ledger(FleetListing):
     For each check it shows how often it rejected a target, and whether the migration worked or
     failed where it was tried all the same, as with "mode = report". The rows in brackets are the
     migrations that no check rejected. nova-compute keeps a ledger on each host; give the files of
-    all hosts, and the two hosts of a migration are put together.
+    all hosts, and the two hosts of a migration are put together. Rehearsals are in the same files,
+    and shown apart.
     """
 
     EXAMPLES = (
@@ -31,6 +33,9 @@ class Ledger(FleetListing):
         ('ledger compute1.jsonl compute2.jsonl', 'of some hosts, whose files were copied to here'),
         ('ledger --published', 'of all hosts, the last migrations that each has published'),
         ('ledger --migrations -f json', 'each migration, for a program'),
+        ('ledger --rehearsals', 'of rehearsals, in place of migrations'),
+        ('ledger --rates compute1.jsonl compute2.jsonl',
+         'the rate between each two hosts in MiB per second, as rehearsals have measured it'),
     )
     CODES = '0 it is shown, 2 a cell cannot be read, 255 the command itself failed.'
 
@@ -45,6 +50,11 @@ class Ledger(FleetListing):
                                  'has no decisions')
         parser.add_argument('--migrations', action='store_true',
                             help='list the migrations instead of counting them')
+        parser.add_argument('--rehearsals', action='store_true',
+                            help='show what nova-migcheck rehearse has tried, in place of '
+                                 'migrations')
+        parser.add_argument('--rates', action='store_true',
+                            help='show the rates that rehearsals have measured')
         return parser
 
     def take_action(
@@ -57,9 +67,13 @@ class Ledger(FleetListing):
             raise ValueError('--published reads no FILE')
         found = self._published(parsed_args) if parsed_args.published else self._read(parsed_args)
         nested = self.nested(parsed_args)
+        if parsed_args.rates:
+            return _rates(accounts.rates(found), nested)
         if parsed_args.migrations:
-            names = ('time', 'source', 'target', 'instance', 'verdict', 'rejections', 'ended',
-                     'error')
+            names: tuple[str, ...] = ('time', 'source', 'target', 'instance', 'verdict',
+                                      'rejections', 'ended', 'error')
+            if parsed_args.rehearsals:
+                names += (_RATE,)
             return names, [_row(one, names, nested) for one in found]
         return ('check', 'decided', 'not tried', 'worked', 'failed', 'words'), [
             (check, one.decided, one.untried, one.worked, one.failed,
@@ -68,8 +82,9 @@ class Ledger(FleetListing):
 
     def _published(self, parsed_args: argparse.Namespace) -> list[accounts.Move]:
         self.configure(parsed_args)
+        rehearsals = parsed_args.rehearsals or parsed_args.rates
         return [accounts.of_past(host.name, one) for host in self.read_fleet().hosts if host.report
-                for one in host.report.migrations]
+                for one in (host.report.rehearsals if rehearsals else host.report.migrations)]
 
     def _read(self, parsed_args: argparse.Namespace) -> list[accounts.Move]:
         paths = parsed_args.files
@@ -86,11 +101,23 @@ class Ledger(FleetListing):
                     pass
             except OSError as e:
                 raise ValueError(f'{path} cannot be read: {e.strerror}') from e
-        return accounts.moves(ledgers.read(path, _MOST) for path in paths)
+        put_together = (accounts.rehearsals if parsed_args.rehearsals or parsed_args.rates
+                        else accounts.moves)
+        return put_together(ledgers.read(path, _MOST) for path in paths)
+
+
+def _rates(found: Mapping[tuple[str, str], accounts.Move], nested: bool
+           ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Return a row for each pair; for people a matrix with a row for each source."""
+    if nested:
+        return ('source', 'target', 'time', _RATE), [
+            (*pair, one.time, traffic.mebibytes(one.rate)) for pair, one in sorted(found.items())]
+    targets, lines = accounts.matrix(found)
+    return ('from \\ to (MiB/s)', *targets), lines
 
 
 def _row(one: accounts.Move, names: Sequence[str], nested: bool) -> tuple[Any, ...]:
-    values = one.to_dict()
+    values = {**one.to_dict(), _RATE: traffic.mebibytes(one.rate)}
     if not nested:
         values['time'] = time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(one.time))
         values['rejections'] = '\n'.join(values['rejections'])

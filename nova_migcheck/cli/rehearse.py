@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Mapping, Optional, Sequence
 
 from cliff import show
 
+from nova_migcheck.aftermath.ledger import Ledger
 from nova_migcheck.checks.base import Settings
 from nova_migcheck.checks.transport import TransportCheck
 from nova_migcheck.cli import listing, main
@@ -22,6 +23,7 @@ from nova_migcheck.network import intent
 from nova_migcheck.network.interfaces import Kernel
 from nova_migcheck.network.resolver import resolve
 from nova_migcheck.rehearsal import guest, travel
+from nova_migcheck.rehearsal.trial import Trial
 from nova_migcheck.rounds import runner
 from nova_migcheck.rounds.reader import Reader
 
@@ -45,14 +47,20 @@ class Rehearse(listing.Configured, show.ShowOne):
          "with the target's [libvirt] live_migration_inbound_addr"),
         ('rehearse compute2 --memory 256', 'also measure the rate, with 256 MiB of random pages'),
         ('rehearse compute2 --back', 'also the way back'),
+        ('rehearse --all', 'to all hosts of the cell that have published a report'),
     )
-    CODES = ('0 the guest arrived over the intended interface, 1 it did not, 255 the command '
+    CODES = ('0 each guest arrived over the intended interface, 1 one did not, 255 the command '
              'itself failed.')
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of this command."""
         parser = super().get_parser(prog_name)
-        parser.add_argument('target', metavar='TARGET', help='name of the target in Nova')
+        parser.add_argument('target', metavar='TARGET', nargs='?',
+                            help='name of the target in Nova')
+        parser.add_argument('--all', action='store_true',
+                            help='go to each host of the cell that has published a report, a few '
+                                 'at a time; with --memory one after the other. Their names come '
+                                 'from nova-conductor')
         parser.add_argument('--connect', metavar='ADDRESS',
                             help="the target's [libvirt] live_migration_inbound_addr; "
                                  'default: its name')
@@ -62,6 +70,8 @@ class Rehearse(listing.Configured, show.ShowOne):
         parser.add_argument('--deadline', metavar='SECONDS', type=listing.seconds,
                             default=_DEADLINE, help='abort a migration that takes longer '
                             '(default: %(default)g)')
+        parser.add_argument('--prometheus', metavar='FILE',
+                            help='also write metrics to this file, in one step')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence[Any]]:
@@ -69,51 +79,109 @@ class Rehearse(listing.Configured, show.ShowOne):
 
         :raises ValueError: with a sentence for the operator, where there can be no rehearsal
         """
+        everywhere = parsed_args.all
+        if bool(parsed_args.target) == everywhere or (everywhere and parsed_args.connect):
+            raise ValueError('give a TARGET, with or without --connect, or --all')
         conf = configuration(parsed_args, self.say)
-        settings = Reader(conf).read(_Options)
-        _must_be_possible(conf, settings)
-        way, back = _ways(settings, parsed_args.target, parsed_args.connect)
-        foreseen = _checked(conf, parsed_args, self.app.stderr)
+        stage = Stage(conf, parsed_args)
+        if everywhere:
+            from nova_migcheck.cli import rehearseall
+            return rehearseall.take_action(self, stage, parsed_args)
+        trial = stage.rehearse(parsed_args.target, parsed_args.connect, self.app.stderr)
+        self.finish(stage, [trial], parsed_args)
+        return _shown(trial, parsed_args.formatter in ('json', 'yaml'))
+
+    def finish(self, stage: Stage, trials: Sequence[Trial], parsed_args: argparse.Namespace
+               ) -> None:
+        """Set the exit code, and write what is to be kept of rehearsals."""
+        self.code = main.OK if all(trial.well for trial in trials) else main.FAILURE
+        lost = stage.keep(trials)
+        if lost:
+            self.say(lost)
+        if parsed_args.prometheus is not None:
+            from nova_migcheck.cli import rehearsalmetrics
+            listing.write(parsed_args.prometheus, rehearsalmetrics.text(trials), durable=True)
+
+
+class Stage:
+    """This host, from which guests are sent.
+
+    :param conf: from :func:`nova_migcheck.cli.check.configuration`
+    :raises ValueError: with a sentence for the operator, where there can be no rehearsal
+    """
+
+    def __init__(self, conf: Any, parsed_args: argparse.Namespace) -> None:
+        self.conf, self._arguments = conf, parsed_args
+        self._settings = Reader(conf).read(_Options)
+        _must_be_possible(conf, self._settings)
         import libvirt
         libvirt.registerErrorHandler(lambda context, error: None, None)
+
+    def rehearse(self, target: str, connect: Optional[str], stderr: Any,
+                 facts: Optional[Mapping[str, Any]] = None) -> Trial:
+        """Check the path to a target, and send a guest there.
+
+        :param connect: the target's ``live_migration_inbound_addr``
+        :param stderr: where the checks show their progress, if it is a terminal
+        :param facts: what the target has published
+        :raises ValueError: with a sentence for the operator, where the guest cannot start
+        """
+        arguments = self._arguments
+        way, back = _ways(self._settings, target, connect)
+        foreseen = self._checked(target, connect, stderr, facts)
+        import libvirt
         try:
             arrival, returned = travel.send(
-                settings, way, parsed_args.memory or guest.SMALLEST,
-                parsed_args.memory is not None, parsed_args.deadline,
-                back if parsed_args.back else None)
+                self._settings, way, arguments.memory or guest.SMALLEST,
+                arguments.memory is not None, arguments.deadline, back if arguments.back else None)
         except libvirt.libvirtError as e:
             raise ValueError(f'the guest cannot be started here: {e}') from e
-        well = not arrival.error and not arrival.strayed
-        came_back = not parsed_args.back or (returned is not None and not returned.error)
-        self.code = main.OK if well and came_back else main.FAILURE
-        return self._shown(parsed_args, way, arrival, returned, foreseen, well)
+        return Trial(str(self.conf.host), target, way.intended, tuple(foreseen), arrival,
+                     arguments.back, returned)
 
-    def _shown(self, parsed_args: argparse.Namespace, way: travel.Way, arrival: travel.Arrival,
-               returned: Optional[travel.Arrival], foreseen: Sequence[Finding], well: bool
-               ) -> tuple[Sequence[str], Sequence[Any]]:
-        failures = any(finding.outcome is Outcome.FAILURE for finding in foreseen)
-        agrees = well != failures
-        fields: dict[str, Any] = {
-            'target': parsed_args.target, 'arrived': not arrival.error,
-            'seconds': round(arrival.seconds, 2), 'downtime_ms': arrival.downtime_ms,
-            'bytes': arrival.bytes,
-            'mib_per_second': round(arrival.rate / 2**20, 1) if arrival.rate else None,
-            'interfaces': dict(arrival.sent), 'strayed': bool(arrival.strayed),
-            'error': arrival.error or None,
-            'foreseen': [finding.to_dict() for finding in foreseen], 'agrees': agrees}
-        if parsed_args.back:
-            fields['back'] = {'arrived': returned is not None and not returned.error,
-                              'seconds': round(returned.seconds, 2) if returned else None,
-                              'error': (returned.error or None) if returned else None}
-        if parsed_args.formatter not in ('json', 'yaml'):
-            fields['foreseen'] = Findings(foreseen) if foreseen else 'all checks of the path are ok'
-            fields['interfaces'] = ', '.join(
-                f'{name} {count} bytes' for name, count in arrival.sent.items())
-            if arrival.strayed:
-                fields['strayed'] = (f'{arrival.strayed} bytes at least, not over '
-                                     f'{", ".join(sorted(way.intended))}')
-            fields['agrees'] = 'confirmed' if agrees else 'the checks were wrong'
-        return list(fields), list(fields.values())
+    def _checked(self, target: str, connect: Optional[str], stderr: Any,
+                 facts: Optional[Mapping[str, Any]]) -> list[Finding]:
+        """Return what the enabled checks of the path find that is not well."""
+        loaded = runner.load(list(self.conf.migcheck.checks))
+        paths = {name: one for name, one in loaded.items()
+                 if one.check is not None and one.check.WHEN == 'path'}
+        rounds = Rounds(self.conf, paths, target, connect, stderr, facts=facts)
+        return [one for one in rounds.run().findings if one.outcome is not Outcome.OK]
+
+    def keep(self, trials: Sequence[Trial]) -> str:
+        """Write rehearsals to the ledger; return a remark if that fails.
+
+        nova-compute publishes them from there with its next report.
+        """
+        migcheck = self.conf.migcheck
+        if not listing.nova_is_installed() or not migcheck.ledger_size:
+            return ''
+        ledger = Ledger(self.conf.state_path, migcheck.ledger_size << 20, migcheck.ledger_days)
+        kept = [ledger.append(line) for trial in trials for line in trial.lines()]
+        if all(kept):
+            return ''
+        return (f'This is not kept: the ledger in {self.conf.state_path} cannot be written by this '
+                'user.')
+
+
+def _shown(trial: Trial, nested: bool) -> tuple[Sequence[str], Sequence[Any]]:
+    """Return the fields and their values; for people in words."""
+    fields = trial.to_dict()
+    if not nested:
+        arrival, foreseen = trial.arrival, trial.foreseen
+        fields['foreseen'] = Findings(foreseen) if foreseen else 'all checks of the path are ok'
+        fields['interfaces'] = ', '.join(
+            f'{name} {count} bytes' for name, count in arrival.sent.items())
+        if arrival.strayed:
+            fields['strayed'] = (f'{arrival.strayed} bytes at least, not over '
+                                 f'{", ".join(sorted(trial.intended))}')
+        fields['agrees'] = agreement(trial)
+    return list(fields), list(fields.values())
+
+
+def agreement(trial: Trial) -> str:
+    """Return in words whether the checks had been right."""
+    return 'confirmed' if trial.agrees else 'the checks were wrong'
 
 
 def _mebibytes(text: str) -> int:
@@ -158,13 +226,4 @@ def _ways(settings: Settings, target: str, connect: Optional[str]
                                   answers[own].addresses if own else ())
     names = frozenset(one.name for one in intended.interfaces) if intended.stated else frozenset()
     return (travel.Way(to.uri, migrationuri.data_uri(to, bool(connect)), names),
-            travel.Way(home.uri, migrationuri.data_uri(home, bool(own))))
-
-
-def _checked(conf: Any, parsed_args: argparse.Namespace, stderr: Any) -> list[Finding]:
-    """Return what the enabled checks of the path find that is not well."""
-    loaded = runner.load(list(conf.migcheck.checks))
-    paths = {name: one for name, one in loaded.items()
-             if one.check is not None and one.check.WHEN == 'path'}
-    rounds = Rounds(conf, paths, parsed_args.target, parsed_args.connect, stderr)
-    return [one for one in rounds.run().findings if one.outcome is not Outcome.OK]
+            travel.Way(home.uri, migrationuri.data_uri(home, bool(own)), names))

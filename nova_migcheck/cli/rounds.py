@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 from oslo_config import cfg
 
@@ -21,14 +21,16 @@ class Rounds:
     :param connect: the address of the target; default: its name
     :param stderr: where the live lines go if it is a terminal
     :param brief: one live line for all checks, because the last round's findings stay above it
+    :param facts: what the target has published, if that is known
     """
 
     def __init__(self, conf: Any, checks: dict[str, runner.Loaded], target: Optional[str],
-                 connect: Optional[str], stderr: Any, brief: bool = False) -> None:
+                 connect: Optional[str], stderr: Any, brief: bool = False,
+                 facts: Optional[Mapping[str, Any]] = None) -> None:
         self.conf, self._reader, self._checks = conf, Reader(conf), checks
         self._stderr, self._brief = stderr, brief
-        self._target = {
-            'host': target, 'connect': connect or target, 'migration': {}} if target else None
+        self._target = {'migration': {}, **(facts or {}), 'host': target,
+                        'connect': connect or target} if target else None
         self._runner = runner.Runner(checks)
         self._memory: dict[str, Any] = {}
 

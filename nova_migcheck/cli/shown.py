@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Mapping, Optional, Sequence
+from typing import Iterable, Mapping, Optional, Sequence
 
 from nova_migcheck.finding import Outcome, worst
 from nova_migcheck.judging.matrix import Host, State
 from nova_migcheck.judging.verdict import Verdict, is_fresh
+from nova_migcheck.report.past import Past
 
 FRESH, STALE, MISSING, UNREADABLE = 'fresh', 'stale', 'missing', 'unreadable'
 SOURCE = 'source'
@@ -41,10 +42,16 @@ class HostStatus:
 
     @property
     def migrations(self) -> str:
-        """Return how many of its live migrations ended in which way."""
-        counts = collections.Counter(
-            past.ended for past in (self.host.report.migrations if self.host.report else ()))
-        return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))
+        """Return how many of its live migrations and rehearsals ended in which way."""
+        report = self.host.report
+        migrations = _ends(report.migrations if report else ())
+        rehearsals = _ends(report.rehearsals if report else ())
+        return '; '.join(filter(None, (migrations, rehearsals and f'rehearsed: {rehearsals}')))
+
+
+def _ends(pasts: Iterable[Past]) -> str:
+    counts = collections.Counter(past.ended for past in pasts)
+    return ', '.join(f'{count} {ended}' for ended, count in sorted(counts.items()))
 
 
 def status(host: Host, checks: Sequence[str], now: float, stale_after: float) -> HostStatus:
@@ -68,12 +75,14 @@ class Candidate:
 
     :param state: None for the host that the server is on
     :param alike: the verdict without the details that differ between otherwise equal hosts
+    :param rehearsals: from the server's host to this one, oldest first
     """
 
     host: Host
     state: Optional[State]
     verdict: Verdict
     alike: Verdict
+    rehearsals: tuple[Past, ...] = ()
 
     @property
     def word(self) -> str:

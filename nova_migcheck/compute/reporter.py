@@ -219,8 +219,10 @@ class Reporter:
             if checked is None:
                 return
             pasts = self._pasts
-            report = dataclasses.replace(checked, migrations=past.to_publish(pasts), findings=(
-                *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
+            report = dataclasses.replace(
+                checked, migrations=past.to_publish(pasts),
+                rehearsals=past.rehearsals_to_publish(pasts), findings=(
+                    *checked.findings, *past.warn(pasts, past.IN, '', time.time())))
             _log_changes(self._report, report)
             before = self._report
             self._texts = published.write(report, self._registry.order)

@@ -20,9 +20,11 @@ from nova_migcheck.finding import Finding, Outcome, printable
 from nova_migcheck.libvirtd import configfiles, connection, dryrun
 from nova_migcheck.libvirtd.uri import Destination
 from nova_migcheck.machine import offered
+from nova_migcheck.volumes import leftovers
 
 CHECK = 'transport'
 CODES = {
+    'transport-guest-exists': 'The target has a domain of this name or UUID already.',
     'transport-guest-refused': "The target's libvirt refuses the guest.",
     'transport-login-refused': "The target's libvirt refuses the login of this host.",
     'transport-login-unknown': "Whether the target's libvirt lets libvirtd in is unknown.",
@@ -85,6 +87,15 @@ def _answers(settings: Settings, to: Destination, name: str, source: Any, target
         return
     if settings.server:
         guest = source.lookupByUUIDString(settings.server)
+        left = list(leftovers.domains(target, settings.server, guest.name()))
+        for one in left:
+            yield _finding(
+                Outcome.FAILURE, name, f'libvirt on {name} would refuse this guest: '
+                f'{printable(one.detail)}', to.uri, f'see virsh dominfo {printable(one.subject)} '
+                f'on {name}; if no server of Nova uses it there, virsh destroy and undefine it',
+                'transport-guest-exists')
+        if left:
+            return
         import libvirt
         said = dryrun.refusal(target, source, dryrun.portable(
             guest.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)))

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from nova_migcheck import certificates
 from nova_migcheck.libvirtd import tlsfiles
 from nova_migcheck.network.interfaces import IPAddress
-from nova_migcheck.network.probe import Reach, Service, connected
+from nova_migcheck.network.probe import FULL, Reach, Service, connected
 
 # Errors in which OpenSSL agrees with GnuTLS, which libvirt uses: dates, names, unknown authority.
 _CERTAIN = {*certificates.DATES, *certificates.NAMES, 18, 19, 20, 21}
@@ -31,13 +31,14 @@ async def tls(address: IPAddress, port: int, deadline: float, name: str, files: 
     async with connected(address, port, deadline) as (probe, sock):
         if probe.reach is not Reach.OPEN:
             return Service(probe, probe.detail)
-        problem, unsure = await asyncio.to_thread(_shake, sock, deadline, name, files, verify)
-        return Service(probe, problem, unsure)
+        problem, unsure, remedy = await asyncio.to_thread(
+            _shake, sock, deadline, name, files, verify)
+        return Service(probe, problem, unsure, remedy=remedy)
 
 
 def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsFiles,
-           verify: bool) -> tuple[str, bool]:
-    """Return the problem, '' if there is none, and whether libvirt may get another result."""
+           verify: bool) -> tuple[str, bool, str]:
+    """Return the problem ('' for none), whether libvirt may get another result, and a remedy."""
     context = certificates.unverifying_context()
     if verify and os.access(files.authority, os.R_OK):
         try:
@@ -53,13 +54,13 @@ def _shake(sock: socket.socket, deadline: float, name: str, files: tlsfiles.TlsF
     try:
         sock.settimeout(_left(deadline))
         with context.wrap_socket(sock, server_hostname=name) as secured:
-            return _welcome(secured, name, context, verify, presented)
+            return _welcome(secured, name, context, verify, files if presented else None)
     except ssl.SSLCertVerificationError as e:
-        return _refused(e, peer, deadline, name)
+        return (*_refused(e, peer, deadline, name), '')
     except socket.timeout:
-        return 'it accepts connections but does not answer the TLS handshake', False
+        return 'it accepts connections but does not answer the TLS handshake', False, FULL
     except (OSError, ValueError) as e:
-        return f'the TLS handshake fails: {getattr(e, "reason", None) or e}', False
+        return f'the TLS handshake fails: {getattr(e, "reason", None) or e}', False, ''
 
 
 def _refused(error: ssl.SSLCertVerificationError, peer: Any, deadline: float,
@@ -80,7 +81,7 @@ def _refused(error: ssl.SSLCertVerificationError, peer: Any, deadline: float,
 
 
 def _welcome(secured: ssl.SSLSocket, name: str, context: ssl.SSLContext, verify: bool,
-             presented: bool) -> tuple[str, bool]:
+             presented: Optional[tlsfiles.TlsFiles]) -> tuple[str, bool, str]:
     """Read the daemon's answer.
 
     It sends one byte, 1, when it has accepted the client's certificate
@@ -89,14 +90,18 @@ def _welcome(secured: ssl.SSLSocket, name: str, context: ssl.SSLContext, verify:
     if verify and context.verify_mode is ssl.CERT_NONE:
         problem = _unverified_problem(secured.getpeercert(True), name)
         if problem:
-            return problem, False
+            return problem, False, ''
     try:
         accepted = secured.recv(1) == b'\1'
     except OSError:
         accepted = False
-    if accepted or not presented:
-        return '', not accepted
-    return "it refuses this host's client certificate", False
+    if accepted or presented is None:
+        return '', not accepted, ''
+    subject = certificates.subject(certificates.read(presented.certificate)[0])
+    return (f"it refuses this host's client certificate, {subject}", False,
+            f'let tls_allowed_dn_list in libvirtd.conf there have "{subject}", in this order, or '
+            'remove that option; and see that its cacert.pem has the authority of '
+            f'{presented.certificate}')
 
 
 def _unverified_problem(der: Optional[bytes], name: str) -> str:

@@ -69,6 +69,11 @@ class Probe:
         return self.reach in (Reach.OPEN, Reach.REFUSED)
 
 
+# libvirt does not accept another client until one goes; the kernel has connected it already.
+FULL = ('it hangs, or has as many clients as it may: compare ss -tn there with max_clients and '
+        'max_anonymous_clients in its libvirtd.conf, then restart it, or allow more')
+
+
 @dataclasses.dataclass(frozen=True)
 class Service:
     """Hold the result of one attempt to use the service on a port.
@@ -76,12 +81,14 @@ class Service:
     :param problem: what is wrong; empty if it answered as expected
     :param login: whether it answers, and nobody can log in
     :param unsure: whether libvirt itself may get another result
+    :param remedy: what to do about the problem, if more is known than that it does not work
     """
 
     probe: Probe
     problem: str = ''
     unsure: bool = False
     login: bool = False
+    remedy: str = ''
 
 
 @contextlib.asynccontextmanager
@@ -157,7 +164,7 @@ async def libvirt(address: IPAddress, port: int, deadline: float) -> Service:
             problem, login = await asyncio.wait_for(_ways_to_log_in(sock), timeout)
             return Service(probe, problem, login=login)
         except asyncio.TimeoutError:
-            return Service(probe, 'it accepts connections but does not answer')
+            return Service(probe, 'it accepts connections but does not answer', remedy=FULL)
         except OSError as e:
             return Service(probe, f'it closes the connection: {e.strerror or e}')
 

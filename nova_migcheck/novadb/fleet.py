@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import re
 import time
-from typing import Any, Callable, Collection, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Callable, Collection, Iterable, Mapping, Optional, Sequence, TypeVar
 
 import nova.conf
 from nova import config as nova_config
@@ -131,11 +131,15 @@ def read(timeout: float = TIMEOUT) -> Fleet:
     :param timeout: seconds for the global database, and for those of all cells together
     :raises Unavailable: when the global database cannot be read
     """
-    results, unreachable = _query_cells(timeout, (), _hosts)
+    results, unreachable = _query_cells(timeout, (), of_cell)
     hosts = [Host(name, cell, stats, service)
              for cell, rows in results.items() for name, service, stats in rows]
-    hosts.sort(key=lambda host: (_natural(host.name), host.cell))
-    return Fleet(tuple(hosts), unreachable)
+    return Fleet(tuple(in_order(hosts)), unreachable)
+
+
+def in_order(hosts: Iterable[Host]) -> list[Host]:
+    """Return hosts sorted by name, then cell."""
+    return sorted(hosts, key=lambda host: (_natural(host.name), host.cell))
 
 
 def server(wanted: str, timeout: float = TIMEOUT,
@@ -188,7 +192,8 @@ def _by_uuid(uuid: str, timeout: float, unreachable: Mapping[str, str]) -> Serve
 
 # Queries of one cell.
 
-def _hosts(context: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
+def of_cell(context: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return name, state of the service and ``stats`` of each host of a cell."""
     services = {service.host: service for service in objects.ServiceList.get_by_binary(
         context, 'nova-compute', include_disabled=True)}
     group = servicegroup.API()

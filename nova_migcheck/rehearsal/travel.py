@@ -34,8 +34,11 @@ class Arrival:
     :param downtime_ms: of the guest; None if the target's libvirt did not say
     :param bytes: sent according to libvirt; None as above
     :param rate: in bytes per second; None as above, or if the memory was not full
-    :param sent: interface of this host -> bytes that it has sent meanwhile
-    :param strayed: the bytes that another interface than the intended ones has sent at least
+    :param sent: interface of this host -> bytes that it has sent meanwhile; on the way back, that
+        it has received
+    :param strayed: the bytes that another interface than the intended ones has sent at least, if
+        they are a large part
+    :param guest: UUID of the guest; '' if it was not sent at all
     """
 
     error: str
@@ -45,6 +48,12 @@ class Arrival:
     rate: Optional[float] = None
     sent: Mapping[str, int] = dataclasses.field(default_factory=dict)
     strayed: int = 0
+    guest: str = ''
+
+    @property
+    def well(self) -> bool:
+        """Return whether it arrived, over the intended interface as far as that is known."""
+        return not self.error and not self.strayed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Way:
 
     :param uri: of the target's libvirt, as Nova gives it to libvirt on the source
     :param data: URI for the guest's memory, if Nova gives one; else ''
-    :param intended: the interfaces of the source that are intended for it; empty if unknown
+    :param intended: the interfaces of this host that are intended for it; empty if unknown
     """
 
     uri: str
@@ -112,13 +121,18 @@ def send(settings: Settings, way: Way, memory: int, fill: bool, seconds: float,
             arrival = _migrate(settings, way, own, domain, identity, seconds)
             if arrival.error:
                 return arrival, None
-            return _at_target(settings, way, identity, arrival, full, seconds, back)
+            return _at_target(settings, here, way, identity, arrival, full, seconds, back)
         finally:
             _destroy(here, identity)
 
 
-def _migrate(settings: Settings, way: Way, own: str, domain: Any, identity: str,
-             seconds: float) -> Arrival:
+def _migrate(settings: Settings, way: Way, own: str, domain: Any, identity: str, seconds: float,
+             counters: Callable[[], Mapping[str, int]] = traffic.sent) -> Arrival:
+    """Send a guest.
+
+    :param own: URI of the libvirt that has it
+    :param counters: what the interfaces of this host have sent, or received
+    """
     import libvirt
     parameters: dict[str, Any] = {
         libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: int(
@@ -127,7 +141,7 @@ def _migrate(settings: Settings, way: Way, own: str, domain: Any, identity: str,
         parameters[libvirt.VIR_MIGRATE_PARAM_URI] = way.data
     if _connections(settings) > 1:
         parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = _connections(settings)
-    before, begun = traffic.sent(), time.monotonic()
+    before, begun = counters(), time.monotonic()
     call = Call(domain.migrateToURI3, way.uri, parameters, flags(settings))
     error = ''
     try:
@@ -138,8 +152,9 @@ def _migrate(settings: Settings, way: Way, own: str, domain: Any, identity: str,
         error = f'it did not arrive within {seconds:g} s'
         _end(own, way, identity)
     took = time.monotonic() - begun
-    moved = traffic.between(before, traffic.sent(), traffic.Interfaces.read(), way.intended)
-    return Arrival(error, took, sent={name: rise for name, rise in moved.rises.items() if rise})
+    moved = traffic.between(before, counters(), traffic.Interfaces.read(), way.intended)
+    return Arrival(error, took, guest=identity,
+                   sent={name: rise for name, rise in moved.rises.items() if rise})
 
 
 def _end(own: str, way: Way, identity: str) -> None:
@@ -172,8 +187,9 @@ def _destroy(where: Any, identity: str) -> None:
         Call(lambda: where.lookupByUUIDString(identity).destroy()).wait(_ANSWER)
 
 
-def _at_target(settings: Settings, way: Way, identity: str, arrival: Arrival, full: bool,
-               seconds: float, back: Optional[Way]) -> tuple[Arrival, Optional[Arrival]]:
+def _at_target(settings: Settings, here: Any, way: Way, identity: str, arrival: Arrival,
+               full: bool, seconds: float, back: Optional[Way]
+               ) -> tuple[Arrival, Optional[Arrival]]:
     """Ask the target's libvirt how it went, send the guest back or end it there.
 
     Where this user cannot log in, the guest ends by itself.
@@ -181,20 +197,34 @@ def _at_target(settings: Settings, way: Way, identity: str, arrival: Arrival, fu
     import libvirt
     try:
         with contextlib.closing(connection.opened(way.uri)) as there:
-            domain = there.lookupByUUIDString(identity)
-            stats = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+            arrival = _measured(arrival, way, there, full)
             returned = None
             if back is not None:
-                returned = _migrate(settings, back, way.uri, domain, identity, seconds)
+                returned = _migrate(settings, back, way.uri, there.lookupByUUIDString(identity),
+                                    identity, seconds, traffic.received)
             _destroy(there, identity)
     except libvirt.libvirtError as e:
         if back is None:
             return arrival, None
         return arrival, Arrival(f'the target cannot be asked to send it back: {e}', 0.0)
+    if back is not None and returned is not None and not returned.error:
+        with contextlib.suppress(libvirt.libvirtError):
+            returned = _measured(returned, back, here, full)
+    return arrival, returned
+
+
+def _measured(arrival: Arrival, way: Way, where: Any, full: bool) -> Arrival:
+    """Return an arrival with the statistics of the libvirt where the guest is now.
+
+    :raises libvirt.libvirtError: if it has none
+    """
+    import libvirt
+    stats = where.lookupByUUIDString(arrival.guest).jobStats(
+        libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     total = stats.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED)
     moved = traffic.carried(total or 0, traffic.Traffic(arrival.sent), way.intended)
     return dataclasses.replace(
         arrival, downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME), bytes=total,
         # Of an empty guest it also counts pages of zeros.
         rate=stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_BPS) if full else None,
-        strayed=moved.strayed), returned
+        strayed=moved.strayed if moved.astray else 0)

@@ -67,7 +67,7 @@ def _one_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 _FIRST: tuple[Step, ...] = (
-    lambda r: _drop(r, 'migrations', migrations=()),
+    lambda r: _drop(r, 'migrations', migrations=(), rehearsals=()),
     lambda r: _drop(r, 'remedies', findings=tuple(
         dataclasses.replace(f, remedy='') for f in r.findings)),
     lambda r: _drop(r, 'texts', findings=_cut(r.findings, 120)),

@@ -18,8 +18,8 @@ IN, OUT = 'in', 'out'
 COMPLETED, STRAYED, FAILED, CANCELLED = 'completed', 'strayed', 'failed', 'cancelled'
 _ENDS = (COMPLETED, STRAYED, FAILED, CANCELLED)
 
-# How many a report holds, and how much of each text.
-PUBLISHED = 3
+# How many migrations a report holds, how many rehearsals, and how much of each text.
+PUBLISHED, REHEARSALS = 3, 6
 _NAME, _TEXT = 64, 100
 
 # Warn about this many bad ones in a row, unless the last one is older than this (seconds).
@@ -29,7 +29,7 @@ REMEMBERED = 86400.0
 
 @dataclasses.dataclass(frozen=True)
 class Past:
-    """How one live migration from or to a host ended.
+    """How one live migration from or to a host ended, or a rehearsal of one.
 
     :param time: seconds since the epoch
     :param direction: ``in`` or ``out``
@@ -42,6 +42,8 @@ class Past:
     :param data: bytes
     :param interface: on which most of the data arrived
     :param text: why it failed
+    :param rate: of the link in bytes per second, where a rehearsal has measured it
+    :param rehearsal: whether it was a guest of ``nova-migcheck rehearse`` instead of a server
     """
 
     time: int
@@ -54,6 +56,8 @@ class Past:
     data: Optional[int] = None
     interface: str = ''
     text: str = ''
+    rate: Optional[int] = None
+    rehearsal: bool = False
 
     @property
     def bad(self) -> bool:
@@ -63,7 +67,7 @@ class Past:
         """Return a list that takes about 80 bytes in JSON."""
         return [self.time, self.direction, self.instance, self.peer[:_NAME], self.ended,
                 self.milliseconds, self.downtime, self.data, self.interface[:_NAME],
-                self.text[:_TEXT]]
+                self.text[:_TEXT], *([] if self.rate is None else [self.rate])]
 
     @classmethod
     def from_json(cls, value: Any) -> Optional[Past]:
@@ -80,19 +84,23 @@ class Past:
             return None
         if direction not in (IN, OUT) or ended not in _ENDS:
             return None
+        rate = value[10] if len(value) > 10 and _is_number(value[10]) else None
         numbers = (milliseconds, downtime, data)
         if not all(number is None or _is_number(number) for number in numbers):
             return None
         return cls(time, direction, printable(instance[:12]), printable(peer[:_NAME]), ended,
                    milliseconds, downtime, data, printable(interface[:_NAME]),
-                   printable(text[:_TEXT]))
+                   printable(text[:_TEXT]), rate)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON that a command prints."""
-        return dataclasses.asdict(self)
+        """Return the JSON that a command prints. Only a rehearsal measures a rate."""
+        values = dataclasses.asdict(self)
+        rehearsal, rate = values.pop('rehearsal'), values.pop('rate')
+        return {**values, 'rate': rate} if rehearsal else values
 
     def __str__(self) -> str:
         which = 'from' if self.direction == IN else 'to'
+        which = f'rehearsal {which}' if self.rehearsal else which
         text = f'{when(self.time)} {which} {self.peer} {self.ended}'
         if self.ended == STRAYED and self.interface:
             text += f' (by {self.interface})'
@@ -109,8 +117,28 @@ def read(value: Any) -> tuple[Past, ...]:
 
 def to_publish(pasts: Iterable[Past]) -> tuple[Past, ...]:
     """Return the last few, without departures that completed: the target reports those."""
-    kept = [past for past in pasts if past.direction == IN or past.ended != COMPLETED]
+    kept = [past for past in pasts
+            if not past.rehearsal and (past.direction == IN or past.ended != COMPLETED)]
     return tuple(kept[-PUBLISHED:])
+
+
+def read_rehearsals(value: Any) -> tuple[Past, ...]:
+    """Return the rehearsals in a report, without what cannot be read."""
+    if not isinstance(value, list):
+        return ()
+    pasts = map(Past.from_json, value[-REHEARSALS:])
+    return tuple(dataclasses.replace(past, rehearsal=True) for past in pasts if past is not None)
+
+
+def rehearsals_to_publish(pasts: Iterable[Past]) -> tuple[Past, ...]:
+    """Return the last rehearsal of each way, oldest first; of too many rather the bad ones."""
+    last: dict[tuple[str, str], Past] = {}
+    for past in pasts:
+        if past.rehearsal:
+            last.pop((past.direction, past.peer), None)
+            last[past.direction, past.peer] = past
+    ranked = sorted(last.values(), key=lambda past: past.bad)[-REHEARSALS:]
+    return tuple(past for past in last.values() if past in ranked)
 
 
 def warn(pasts: Sequence[Past], direction: str, peer: str, now: float) -> list[Finding]:

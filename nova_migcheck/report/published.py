@@ -61,7 +61,8 @@ _TIME = slice(2, 12)
 SPACE, KIND = slice(12, 13), slice(13, 29)
 _TSC_HZ = re.compile(r"'tsc_hz':([0-9]{1,13})[,}]")
 # Keys of the part that is this host's own that are not facts.
-_RESERVED = frozenset(('f', 'tsc_hz', 'default', 'guests', 'counted', 'past', 'dropped', 'needs'))
+_RESERVED = frozenset(('f', 'tsc_hz', 'default', 'guests', 'counted', 'past', 'rehearsed',
+                       'dropped', 'needs'))
 
 
 class Unreadable(ValueError):
@@ -211,6 +212,8 @@ def _own(report: Report) -> dict[str, Any]:
         own['counted'] = report.counted
     if report.migrations:
         own['past'] = [migration.to_json() for migration in report.migrations]
+    if report.rehearsals:
+        own['rehearsed'] = [rehearsal.to_json() for rehearsal in report.rehearsals]
     if report.dropped:
         own['dropped'] = list(report.dropped)
     return own
@@ -259,7 +262,7 @@ def _read(text: Any) -> Report:
                    for guest, who in own.get('guests', ()))
     return Report(time, findings, cpu, default, groups, _common_facts(site), _own_facts(own),
                   Needs.from_json(own.get('needs')), dropped, counted, past.read(own.get('past')),
-                  site_text)
+                  past.read_rehearsals(own.get('rehearsed')), site_text)
 
 
 def _object(text: str) -> dict[str, Any]:

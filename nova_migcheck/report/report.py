@@ -42,6 +42,7 @@ class Report:
     :param dropped: what did not fit, and ``guests`` if the CPU of a guest in no group is unknown
     :param counted: when its guests were counted, in seconds since the epoch; None if at ``time``
     :param migrations: the last few live migrations from and to it, oldest first
+    :param rehearsals: the last few rehearsals of live migrations from it, oldest first
     :param site: :attr:`common` as it was published; '' if this report was not read
     """
 
@@ -56,6 +57,7 @@ class Report:
     dropped: tuple[str, ...] = ()
     counted: Optional[int] = None
     migrations: tuple[Past, ...] = ()
+    rehearsals: tuple[Past, ...] = ()
     site: str = dataclasses.field(default='', compare=False, repr=False)
 
     def fact(self, name: str) -> dict[str, Any]:

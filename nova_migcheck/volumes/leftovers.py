@@ -59,10 +59,10 @@ def domains(conn: Any, uuid: str, name: str) -> Iterator[Leftover]:
                        f'server, whose name is {name}')
     elif same is not None and same.isActive():
         yield Leftover('running', same.name(), f'domain {same.name()} with the UUID {uuid} of the '
-                       'server is active here already')
+                       'server is active there already')
     other = _found(conn.lookupByName, name) if name else None
     if other is not None and other.UUIDString().lower() != uuid.lower():
-        yield Leftover('other', name, f'domain {name} is here already, with the UUID '
+        yield Leftover('other', name, f'domain {name} is there already, with the UUID '
                        f'{other.UUIDString()} of another server')
 
 

@@ -13,6 +13,7 @@ def main() -> int:
         'rounds': lambda: of_a_process('tests.bench.rounds'),
         'publishing': lambda: of_a_process('tests.bench.with_nova', 'publishing'),
         'hooks': lambda: of_a_process('tests.bench.hooks') + of_a_process('tests.bench.decision'),
+        'path': lambda: of_a_process('tests.bench.path'),
         'requests': lambda: of_a_process('tests.bench.requests'),
         'page': lambda: of_a_process('tests.bench.with_nova', 'page'),
         'filter': lambda: [row for count in told.hosts for row in of_a_process('tests.bench.with_nova', 'filtering', str(count))]}

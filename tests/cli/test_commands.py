@@ -343,3 +343,21 @@ def test_metrics_of_all_hosts(thousand, tmp_path):
     assert {dict(labels)['state']: value for (name, *labels), value in samples.items() if name == 'pairs' and value} == pairs
     assert len([name for name, *_labels in samples if name == 'report_age_seconds']) == sum(
         host['age'] is not None for host in hosts)
+
+
+def test_what_was_rehearsed(three, tmp_path):
+    """By the server's host, to each target."""
+    hosts = valid('hosts', piped(tmp_path, 'hosts', conf(three), '-f', 'json').json)
+    tried = {one['host']: [(past['peer'], past['ended'], past['rate']) for past in one['rehearsals']]
+             for one in hosts}
+    assert tried.pop('compute1') == [('compute2', 'completed', 117 << 20), ('compute3', 'failed', None)]
+    assert not any(tried.values())
+    listed = piped(tmp_path, 'hosts', conf(three)).out
+    assert 'rehearsed: 1 completed, 1 failed' in listed
+    explained = valid('explain', piped(tmp_path, 'explain', 'web1', conf(three), '-f', 'json').json)
+    assert {one['host']: [past['ended'] for past in one['rehearsals']] for one in explained} == {
+        'compute1': [], 'compute2': ['completed'], 'compute3': ['failed']}
+    said = piped(tmp_path, 'explain', 'web1', conf(three)).err
+    assert 'rehearsal to compute2 completed' in said
+    assert 'rehearsal to compute3 failed: No worthy mechs' in said
+

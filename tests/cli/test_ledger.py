@@ -109,3 +109,47 @@ def test_what_all_hosts_have_published(three, tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     ran = piped(tmp_path, 'ledger', str(tmp_path / 'nowhere'))
     assert ran.code == 255 and 'nowhere cannot be read: No such file or directory' in ran.err
+
+
+@pytest.fixture
+def rehearsed(tmp_path):
+    """One that the checks had foreseen to fail, one that measured a rate; beside migrations."""
+    path = tmp_path / 'compute1.jsonl'
+    path.write_text(
+        line('decision', 'compute1', verdict='accepted', mode='enforce', rejections=[])
+        + line('rehearsal', 'compute1', verdict='rejected', ended='failed',
+               rejections=['transport transport-login'], error='authentication failed')
+        + line('rehearsal', 'compute1', verdict='accepted', ended='completed', rate=118 << 20,
+               target='compute3')
+    )
+    return str(path)
+
+
+def test_how_often_rehearsals_came_out_as_foreseen(tmp_path, rehearsed):
+    found = valid('ledger', piped(tmp_path, 'ledger', '--rehearsals', rehearsed, '-f', 'json').json)
+    assert [(one['check'], one['decided'], one['worked'], one['failed']) for one in found] == [
+        ('(accepted)', 1, 1, 0),
+        ('transport', 1, 0, 1),
+    ]
+    one = piped(tmp_path, 'ledger', rehearsed, '-f', 'json').json
+    assert [(each['check'], each['decided']) for each in one] == [('(accepted)', 1)]
+    listed = piped(tmp_path, 'ledger', '--rehearsals', '--migrations', rehearsed, '-f', 'json').json
+    assert [(each['target'], each['ended'], each['mib_per_second']) for each in listed] == [
+        ('compute2', 'failed', None),
+        ('compute3', 'completed', 118.0),
+    ]
+
+
+def test_the_rates(tmp_path, rehearsed, three):
+    ran = piped(tmp_path, 'ledger', '--rates', rehearsed, '-f', 'json')
+    assert ran.json == [
+        {'source': 'compute1', 'target': 'compute3', 'time': 1764000000.0, 'mib_per_second': 118.0}
+    ]
+    table = piped(tmp_path, 'ledger', '--rates', rehearsed).out
+    assert 'compute3' in table and '118.0' in table
+    [published] = piped(tmp_path, 'ledger', '--rates', '--published', conf(three), '-f', 'json').json
+    assert (published['source'], published['target'], published['mib_per_second']) == (
+        'compute1',
+        'compute2',
+        117.0,
+    )

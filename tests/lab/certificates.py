@@ -37,17 +37,20 @@ def authority(name: str = 'Test CA') -> Certificate:
     return issue(name)
 
 
-def issue(common_name: str, names: Sequence[str] = (), by: Optional[Certificate] = None, days: int = 30, since: int = -365) -> Certificate:
+def issue(common_name: str, names: Sequence[str] = (), by: Optional[Certificate] = None,
+          days: int = 30, since: int = -365, organization: str = '') -> Certificate:
     """A certificate.
 
     :param names: names and addresses that it is for
     :param by: its authority; itself when None
     :param days: until it expires, negative when that is past
     :param since: days until it becomes valid
+    :param organization: comes before the common name
     """
     now = datetime.datetime.now(datetime.timezone.utc)
     private = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    words = {x509.NameOID.ORGANIZATION_NAME: organization, x509.NameOID.COMMON_NAME: common_name}
+    subject = x509.Name([x509.NameAttribute(key, word) for key, word in words.items() if word])
     builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(by.certificate.subject if by else subject)
                .public_key(private.public_key()).serial_number(x509.random_serial_number())
                .not_valid_before(now + since * _DAY).not_valid_after(now + days * _DAY)

@@ -16,9 +16,15 @@ from typing import Any
 
 import pytest
 
+from nova_migcheck.aftermath.ledger import NAME, Ledger
 from nova_migcheck.rehearsal import guest
+from nova_migcheck.report import published
+from nova_migcheck.report.past import Past
+from nova_migcheck.report.report import Report
+from tests.facts import facts
 from tests.lab import libvirtd
 from tests.lab.libvirt_host import LibvirtHost
+from tests.lab.rehearsal_stage import COMMAND, Stage
 from tests.lab.two_hosts import HOSTS, TwoHosts
 
 pytestmark = [
@@ -26,63 +32,6 @@ pytestmark = [
     pytest.mark.libvirt,
     pytest.mark.skipif(bool(libvirtd.missing()), reason=libvirtd.missing() or '-'),
 ]
-
-COMMAND = os.path.join(os.path.dirname(sys.executable), 'nova-migcheck')
-
-
-class Stage:
-    """A source with a nova.conf, and a target."""
-
-    def __init__(
-        self, hosts: TwoHosts, source: LibvirtHost, target: LibvirtHost, files: pathlib.Path
-    ) -> None:
-        self.hosts, self.source, self.target, self.files = hosts, source, target, files
-        (files / 'compute_id').write_text('6d5c4b3a-0000-4000-8000-000000000001')
-        self.configure()
-
-    def configure(self, *lines: str) -> None:
-        (self.files / 'nova.conf').write_text(
-            '\n'.join(
-                [
-                    '[DEFAULT]',
-                    'host = node1',
-                    'my_ip = 10.66.0.11',
-                    f'state_path = {self.files}',
-                    '[migcheck]',
-                    'checks = transport',
-                    '[libvirt]',
-                    f'connection_uri = {self.source.uri}',
-                    'virt_type = qemu',
-                    'live_migration_inbound_addr = node1-mig',
-                    *lines,
-                    '',
-                ]
-            )
-        )
-
-    def command(self, *arguments: str) -> list[str]:
-        return self.hosts.source.inside(
-            COMMAND, 'rehearse', 'node2', '--config-file', str(self.files / 'nova.conf'), *arguments
-        )
-
-    def rehearse(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """Return the exit code and what was printed."""
-        done = subprocess.run(
-            self.command('-f', 'json', *arguments), capture_output=True, text=True, timeout=120
-        )
-        assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout)
-
-    def wait_until_empty(self) -> None:
-        """Wait until no guest is left on either side."""
-        deadline = time.monotonic() + 90
-        while self.guests and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert self.guests == []
-
-    @property
-    def guests(self) -> list[str]:
-        return self.source.guests() + self.target.guests()
 
 
 @pytest.fixture
@@ -103,6 +52,14 @@ def test_arrives(stage: Stage) -> None:
     assert said['bytes'] > 100_000 and said['downtime_ms'] >= 0 and said['mib_per_second'] is None
     assert said['interfaces']['mig0'] > said['bytes'] * 0.9
     assert stage.guests == []
+    [kept] = Ledger(str(stage.files), 1 << 20, 90).rehearsals('node1') or []
+    assert (kept.ended, kept.peer, kept.data, kept.interface, kept.downtime) == (
+        'completed',
+        'node2',
+        said['bytes'],
+        'mig0',
+        said['downtime_ms'],
+    )
 
 
 def test_rate(stage: Stage) -> None:
@@ -186,12 +143,44 @@ def test_wrong_memory(stage: Stage) -> None:
     assert done.returncode not in (0, 1) and '--memory' in done.stderr
 
 
-@pytest.mark.parametrize('after', [0.0, 0.3, 0.6, 1.0])
+# When the command is killed: while the guest starts, while it migrates (which takes about three
+# seconds over this link), and after that.
+@pytest.mark.parametrize('after', [0.0, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2, 2.0, 3.0, 4.0])
 def test_killed(stage: Stage, after: float) -> None:
     """Wherever the guest is then, it ends by itself."""
-    stage.hosts.target.ip('link set mig0 mtu 1400')  # slower, and so more often in the middle
+    _slow(stage)
+    process = _begun(stage, '--deadline', '4')
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    stage.wait_until_empty()
+
+
+def test_cut_in_the_middle(stage: Stage) -> None:
+    """Neither host hears of the other again."""
+    _slow(stage)
+    process = _begun(stage, '--deadline', '8')
+    before = stage.hosts.source.counters('mig0')[1]
+    deadline = time.monotonic() + 30
+    while stage.hosts.source.counters('mig0')[1] < before + 8 * 2**20:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    for host in (stage.hosts.source, stage.hosts.target):
+        host.drop('iifname "mig0"')
+    assert process.wait(90) == 1
+    stage.wait_until_empty()
+
+
+def _slow(stage: Stage) -> None:
+    stage.hosts.source.run(
+        *'tc qdisc add dev mig0 root tbf rate 200mbit burst 128kb latency 50ms'.split()
+    )
+
+
+def _begun(stage: Stage, *arguments: str) -> subprocess.Popen[bytes]:
+    """Begin a rehearsal of 64 MiB, and wait until its guest is there."""
     process = subprocess.Popen(
-        stage.command('--connect', 'node2-mig', '--deadline', '2', '--memory', '128'),
+        stage.command('--connect', 'node2-mig', '--memory', '64', *arguments),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -199,10 +188,93 @@ def test_killed(stage: Stage, after: float) -> None:
     deadline = time.monotonic() + 30
     while not stage.guests and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
-    time.sleep(after)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    stage.wait_until_empty()
+    return process
+
+
+# To all hosts. nova-conductor, which names them, is in ./run lab.
+_ALL = """
+import json, sys, types
+from nova_migcheck.novadb import neighbours
+from nova_migcheck.cli import main
+from nova_migcheck.judging.matrix import Host
+hosts = [Host(name, '', stats, service) for name, stats, service in json.loads(sys.argv.pop(1))]
+neighbours.read = lambda conf: hosts
+sys.exit(main.main())
+"""
+
+
+def _report(inbound: str, **values: Any) -> dict[str, str]:
+    report = Report(int(time.time()), **facts(migration={'inbound': inbound}), **values)
+    return published.write(report)
+
+
+def test_all(stage: Stage) -> None:
+    """Two names of one host; each with the address that it has published."""
+    stage.hosts.source.hosts.write(*HOSTS, '10.77.0.12 node3-mig')
+    other = Past(7, 'out', 'a', 'node3', 'completed', rate=100 << 20, rehearsal=True)
+    fleet = [
+        ('node1', _report('node1-mig'), 'up'),
+        ('node2', _report('node2-mig', rehearsals=(other,)), 'up'),
+        ('node3', _report('node3-mig'), 'disabled'),
+        ('node4', {}, 'up'),
+        ('node5', _report('node5-mig'), 'down'),
+    ]
+    script = [sys.executable, '-W', 'ignore', '-c', _ALL, json.dumps(fleet), 'rehearse', '--all']
+    conf = ['--config-file', str(stage.files / 'nova.conf')]
+    metrics = stage.files / 'rehearsals.prom'
+    done = subprocess.run(
+        stage.hosts.source.inside(*script, *conf, '-f', 'json', '--prometheus', str(metrics)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert list(said) == ['node2', 'node3'] and all(each['arrived'] for each in said.values())
+    assert 'node4, node5' in done.stderr
+    assert 'rehearsal_arrived{source="node1",target="node3"} 1.0' in metrics.read_text()
+    done = subprocess.run(
+        stage.hosts.source.inside(*script, *conf, '--memory', '64', '--back'),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and 'MiB/s, from' in done.stdout and 'confirmed' in done.stdout
+    # What node2 has published is in the matrix, too.
+    assert '100.0' in done.stdout
+    assert (stage.files / NAME).read_text().count('"kind":"rehearsal"') == 6
+    assert stage.guests == []
+
+
+def test_all_finds_the_one_that_strays(stage: Stage) -> None:
+    """Beside one that does not: a counter does not say whose the bytes are."""
+    stage.hosts.source.hosts.write(*HOSTS, '10.66.0.12 node3-mig')
+    fleet = [(name, _report(f'{name}-mig'), 'up') for name in ('node2', 'node3')]
+    done = subprocess.run(
+        stage.hosts.source.inside(
+            *(sys.executable, '-W', 'ignore', '-c', _ALL, json.dumps(fleet), 'rehearse', '--all'),
+            *('--config-file', str(stage.files / 'nova.conf'), '-f', 'json'),
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert {name: each['strayed'] for name, each in said.items()} == {'node2': False, 'node3': True}
+
+
+@pytest.mark.parametrize('words', [(), ('node2', '--all'), ('--all', '--connect', 'node2-mig')])
+def test_who_is_the_target(stage: Stage, words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        stage.hosts.source.inside(
+            COMMAND, 'rehearse', *words, '--config-file', str(stage.files / 'nova.conf')
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 255 and 'give a TARGET' in done.stderr
 
 
 def test_sweep(stage: Stage) -> None:

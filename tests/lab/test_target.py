@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target's own libvirt is asked: what it refuses, a real migration fails at; rows L1 to L3, M1,
-M3, M4, V1 and their healthy twins.
+"""The target's own libvirt is asked: what it refuses, a real migration fails at; rows L1, L2, M1,
+M3, M4, V1, V4 and their healthy twins.
 """
 
 from __future__ import annotations
 
-import contextlib
-import pathlib
 import re
-import subprocess
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Iterator, Optional
 
 import pytest
 
-from nova_migcheck.finding import Finding, Outcome
+from nova_migcheck.finding import Outcome
 from nova_migcheck.libvirtd import dryrun
 from tests.lab import libvirtd
-from tests.lab import sshd as sshds
+from tests.lab.asked_pair import GUEST, NOBODY, SASL, Cloud, Sshd, assert_refused, password_of
 from tests.lab.libvirt_host import LibvirtHost
+from tests.lab.namespaces import Namespace
 from tests.lab.two_hosts import TwoHosts
 
 pytestmark = [
@@ -25,109 +23,6 @@ pytestmark = [
     pytest.mark.libvirt,
     pytest.mark.skipif(bool(libvirtd.missing()), reason=libvirtd.missing() or '-'),
 ]
-
-NOBODY = 65534
-GUEST = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='pc'>hvm</type></os>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
-<video><model type='{video}'/></video><graphics type='vnc' listen='127.0.0.1'/><memballoon model='none'/></devices></domain>"""
-
-
-class Cloud:
-    """A source with a running guest, and a target that a test starts.
-
-    :ivar guest: UUID of the guest
-    """
-
-    def __init__(self, hosts: TwoHosts, cleanup: contextlib.ExitStack, cache: pathlib.Path) -> None:
-        self.hosts, self._cleanup, self.cache = hosts, cleanup, cache
-        # The user of libvirtd has keys and passwords there.
-        for directory in ('/root/.ssh', '/root/.config'):
-            hosts.source.run('mkdir', '-p', '-m', '700', directory)
-            hosts.source.run('mount', '-t', 'tmpfs', '-o', 'mode=700', 'none', directory)
-        self.source = cleanup.enter_context(LibvirtHost(hosts.source, cache=cache))
-        self.guest = ''
-        self.target: Optional[LibvirtHost] = None
-
-    def start(self, video: str = 'vga') -> None:
-        self.guest = self.source.connect().createXML(GUEST.format(video=video)).UUIDString()
-
-    def listen(self, change: Callable[[str], str] = str, **options: Any) -> LibvirtHost:
-        """Start the target.
-
-        :param change: what its libvirt believes of its QEMU
-        :param options: of :class:`LibvirtHost`
-        """
-        known = self.cache.with_name('changed')
-        if change is not str:
-            subprocess.run(['cp', '-a', str(self.source.root / 'cache'), str(known)], check=True)
-            for file in known.glob('qemu/capabilities/*.xml'):
-                file.write_text(change(file.read_text()))
-        self.target = LibvirtHost(
-            self.hosts.target,
-            cache=known if known.exists() else self.source.root / 'cache',
-            **options,
-        )
-        return self._cleanup.enter_context(self.target)
-
-    def ask(self, user: int = 0, **options: Any) -> list[Finding]:
-        """What the transport check says, without what is well of names and ports."""
-        found = self.hosts.transport(
-            '10.66.0.12',
-            server=self.guest,
-            user=user,
-            timeout=5.0,
-            ask_target='auto',
-            connection_uri=self.source.uri,
-            virt_type='qemu',
-            **options,
-        )
-        return [
-            one
-            for one in found.findings
-            if one.outcome is not Outcome.OK or one.detail.startswith('libvirt ')
-        ]
-
-    def migrate(self, uri: str = 'qemu+tcp://10.66.0.12/system') -> str:
-        """What libvirt says of the migration; '' when it arrives."""
-        import libvirt
-
-        try:
-            self.source.connect().lookupByUUIDString(self.guest).migrateToURI3(
-                uri,
-                {libvirt.VIR_MIGRATE_PARAM_URI: 'tcp://10.66.0.12'},
-                libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER,
-            )
-        except libvirt.libvirtError as error:
-            return str(error)
-        return ''
-
-
-@pytest.fixture(scope='module')
-def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """What libvirt finds out about QEMU, once."""
-    path = tmp_path_factory.mktemp('libvirt') / 'cache'
-    with libvirtd.Libvirtd('node1', cache=path) as node:
-        node.connect().getCapabilities()
-    return path
-
-
-@pytest.fixture
-def cloud(hosts: TwoHosts, cache: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Cloud]:
-    own = tmp_path / 'cache'
-    subprocess.run(['cp', '-a', str(cache), str(own)], check=True)
-    with contextlib.ExitStack() as cleanup:
-        yield Cloud(hosts, cleanup, own)
-
-
-def assert_refused(findings: list[Finding], code: str, said: str, *words: str) -> None:
-    """One failure, in libvirt's words; libvirt says the same of the migration."""
-    (failure,) = findings
-    assert (failure.outcome, failure.code) == (Outcome.FAILURE, code)
-    assert said
-    for word in words:
-        assert word in failure.detail and word in said, (failure.detail, said)
-
 
 def test_a_pair_that_fits(cloud: Cloud) -> None:
     cloud.listen()
@@ -196,6 +91,74 @@ def test_host_uuid(cloud: Cloud) -> None:
     cloud.listen(conf=f'host_uuid = "{uuid[1]}"\n')
     cloud.start()
     assert_refused(cloud.ask(), 'transport-same-uuid', cloud.migrate(), 'the same host', uuid[1])
+
+
+# M4 again: the TPM. swtpm is no part of the lab, so a guest with one cannot run here; what libvirt
+# asks a swtpm at its start is two lists of words.
+
+WITH_TPM = GUEST.replace(
+    '<memballoon', "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm><memballoon"
+).format(video='vga')
+_SWTPM = """#!/bin/sh
+echo '{ "type": "swtpm", "features": [ "tpm-1.2", "tpm-2.0", "cmdarg-pwd-fd" ], "version": "0.7.1" }'
+"""
+
+
+def _with_swtpm(host: Namespace) -> None:
+    host.run('mount', '-t', 'tmpfs', 'none', '/usr/local/bin')
+    for name in ('swtpm', 'swtpm_setup', 'swtpm_ioctl'):
+        host.write(f'/usr/local/bin/{name}', _SWTPM, '755')
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_tpm(hosts: TwoHosts, there: bool) -> None:
+    _with_swtpm(hosts.source)
+    if there:
+        _with_swtpm(hosts.target)
+    with LibvirtHost(hosts.source) as source, LibvirtHost(hosts.target, cache=source.root / 'cache') as target:
+        xml = dryrun.portable(WITH_TPM)
+        said = dryrun.refusal(target.connect(), source.connect(), xml)
+    assert said == '' if there else "TPM version '2.0' is not supported" in said
+
+
+# V4: a domain of the same name or UUID.
+
+OTHER_UUID = '6d5c4b3a-0000-4000-8000-00000000000a'
+
+
+@pytest.mark.parametrize(
+    'name, same_uuid, active, said',
+    [
+        ('guest', True, False, ''),
+        ('other', False, True, ''),
+        ('guest', True, True, 'is already active'),
+        ('other', True, False, 'is already defined with uuid'),
+        ('other', True, True, 'is already defined with uuid'),
+        ('guest', False, False, 'already exists with uuid'),
+        ('guest', False, True, 'already exists with uuid'),
+    ],
+)
+def test_a_domain_is_there_already(
+    cloud: Cloud, name: str, same_uuid: bool, active: bool, said: str
+) -> None:
+    """What libvirt lets in is no fault: a definition of the same server that does not run."""
+    target = cloud.listen()
+    cloud.start()
+    uuid = cloud.guest if same_uuid else OTHER_UUID
+    there = target.connect().defineXML(
+        GUEST.format(video='vga').replace(
+            '<name>guest</name>', f'<name>{name}</name><uuid>{uuid}</uuid>'
+        )
+    )
+    if active:
+        there.create()
+    (finding,) = cloud.ask()
+    really = cloud.migrate()
+    if not said:
+        assert finding.outcome is Outcome.OK and not really
+    else:
+        assert (finding.outcome, finding.code) == (Outcome.FAILURE, 'transport-guest-exists')
+        assert said in really and uuid in finding.detail and 'virsh' in finding.remedy
 
 
 # V1: the secret of a root disk in rbd, which Nova does not write anew. A volume's comes with its
@@ -298,28 +261,10 @@ def test_what_the_source_refuses_too_says_nothing(cloud: Cloud) -> None:
 # L1: SASL.
 
 
-def _password(cloud: Cloud, password: str, section: str = '10.66.0.12', user: str = 'nova') -> None:
-    cloud.hosts.source.write(
-        '/root/.config/libvirt/auth.conf',
-        f"""
-[credentials-nova]
-authname={user}
-password={password}
-
-[auth-libvirt-{section}]
-credentials=nova
-""",
-        '600',
-    )
-
-
-SASL: Any = {'mechanisms': 'digest-md5', 'users': {'nova': 'good'}}
-
-
 def test_sasl(cloud: Cloud) -> None:
     cloud.listen(**SASL)
     cloud.start()
-    _password(cloud, 'good')
+    password_of(cloud, 'good')
     (fine,) = cloud.ask()
     assert fine.outcome is Outcome.OK and 'accepts the guest' in fine.detail
     assert not cloud.migrate()
@@ -329,7 +274,7 @@ def test_sasl(cloud: Cloud) -> None:
 def test_sasl_refuses(cloud: Cloud, password: str, section: str) -> None:
     cloud.listen(**SASL)
     cloud.start()
-    _password(cloud, password, section)
+    password_of(cloud, password, section)
     findings = cloud.ask()
     assert_refused(findings, 'transport-login-refused', cloud.migrate(), 'authentication failed')
     assert '[auth-libvirt-10.66.0.12]' in findings[0].remedy and password not in str(findings)
@@ -338,14 +283,14 @@ def test_sasl_refuses(cloud: Cloud, password: str, section: str) -> None:
 def test_sasl_does_not_know_the_user(cloud: Cloud) -> None:
     cloud.listen(**SASL, conf='sasl_allowed_username_list = ["somebody@else"]\n')
     cloud.start()
-    _password(cloud, 'good')
+    password_of(cloud, 'good')
     assert_refused(cloud.ask(), 'transport-login-refused', cloud.migrate(), 'authentication failed')
 
 
 def test_sasl_of_libvirtd_that_another_user_cannot_read(cloud: Cloud) -> None:
     cloud.listen(**SASL)
     cloud.start()
-    _password(cloud, 'good')
+    password_of(cloud, 'good')
     (unknown,) = cloud.ask(user=NOBODY)
     assert (unknown.outcome, unknown.code) == (Outcome.UNKNOWN, 'transport-login-unknown')
     assert 'does not let nobody in' in unknown.detail
@@ -353,35 +298,6 @@ def test_sasl_of_libvirtd_that_another_user_cannot_read(cloud: Cloud) -> None:
 
 
 # L2: ssh.
-
-
-class Sshd(sshds.Sshd):
-    """An sshd beside the target's libvirtd, for root with the source's key."""
-
-    def __init__(self, cloud: Cloud, target: LibvirtHost) -> None:
-        pid = (target.root / 'libvirtd.pid').read_text().strip()
-        inside = ['nsenter', '--target', pid, '--net', '--mount', '--uts', '--']
-        super().__init__(target.root, '10.66.0.12', inside=inside)
-        self.cloud = cloud
-
-    def _setUp(self) -> None:
-        super()._setUp()
-        self.trust('host')
-        self.use('user')
-
-    def trust(self, name: str = '', hashed: bool = False) -> None:
-        """Put a host key for the target into known_hosts; none if it has no name."""
-        self.cloud.hosts.source.write(
-            '/root/.ssh/known_hosts', f'10.66.0.12 {self.keys[name]}\n' if name else ''
-        )
-        if hashed:
-            self.cloud.hosts.source.run('ssh-keygen', '-q', '-H', '-f', '/root/.ssh/known_hosts')
-
-    def use(self, key: str) -> None:
-        assert self.cloud.target is not None
-        self.cloud.hosts.source.write(
-            '/root/.ssh/id_ed25519', (self.cloud.target.root / key).read_text(), '600'
-        )
 
 
 @pytest.fixture

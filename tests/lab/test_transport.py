@@ -573,6 +573,33 @@ class TestPathMtu:
         found = jumbo.transport('10.77.0.12', fact)
         assert not [one for one in found.failures if one.code == 'transport-path-mtu']
 
+    def test_a_router_that_says_nothing(self, jumbo: TwoHosts) -> None:
+        """Frames of 9,000 bytes here and 1,500 behind it: TCP agrees on what fits the far end."""
+        with Namespace('router') as router:
+            namespaces.join(jumbo.source, router, 'near0', mtu=9000)
+            namespaces.join(router, jumbo.target, 'far0', mtu=1500)
+            for host, interface, address in (
+                (jumbo.source, 'near0', '10.88.0.11/24'),
+                (router, 'near0', '10.88.0.1/24'),
+                (router, 'far0', '10.89.0.1/24'),
+                (jumbo.target, 'far0', '10.89.0.12/24'),
+            ):
+                host.address(interface, address)
+            router.sysctl('net.ipv4.ip_forward', 1)
+            router.drop('ip protocol icmp', hook='output')
+            jumbo.source.ip('route add 10.89.0.0/24 via 10.88.0.1')
+            jumbo.target.ip('route add 10.88.0.0/24 via 10.89.0.1')
+            fact = jumbo.address(live_migration_inbound_addr='10.89.0.12').facts['migration']
+            found = jumbo.transport('10.89.0.12', fact)
+        assert not found.failures, found.text
+
+    def test_udp_is_filtered(self, jumbo: TwoHosts) -> None:
+        """A migration needs none, and it is not asked for."""
+        jumbo.target.drop('meta l4proto { udp, icmp, ipv6-icmp }')
+        fact = jumbo.address(live_migration_inbound_addr='10.77.0.12').facts['migration']
+        found = jumbo.transport('10.77.0.12', fact)
+        assert not found.text, found.text
+
     def test_nothing_listens_there(self, jumbo: TwoHosts, fact: Mapping[str, Any]) -> None:
         jumbo.target.drop('tcp dport 16509')
         found = jumbo.transport('10.77.0.12', fact)

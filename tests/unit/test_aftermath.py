@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nova_migcheck.aftermath import job as jobs
 from nova_migcheck.aftermath import tally, traffic, watch
+from nova_migcheck.aftermath.ledger import Ledger
 from nova_migcheck.aftermath.result import Limits, Result
 from nova_migcheck.aftermath.traffic import Interfaces
 from nova_migcheck.cli import prometheus
@@ -405,6 +406,23 @@ def test_a_restart_forgets_nothing(watched, libvirt, tmp_path):
         assert looked(again) == ['completed', 'failed', 'failed']
     finally:
         again.stop()
+
+
+def test_a_rehearsal_is_published_with_what_came_before(watched, tmp_path):
+    """Another process writes it; a look once a minute finds it."""
+    watched.arrived(INSTANCE)
+    assert looked(watched) == ['completed']
+    told = []
+    watched._reporter.migrated = told.append
+    line = {'v': 1, 'kind': 'rehearsal', 'time': 4_000_000_000, 'host': 'compute2', 'instance': UUID,
+            'source': 'compute2', 'target': 'compute3', 'direction': 'out', 'ended': 'failed',
+            'interface': '', 'error': 'Permission denied'}
+    Ledger(str(tmp_path), 1 << 20, 90).append(line)
+    for _ in range(2):
+        watched.look_after()
+        assert looked(watched) == ['completed', 'failed']
+    [pasts] = told
+    assert pasts[1].rehearsal and pasts[1].text == 'Permission denied' and not pasts[0].rehearsal
 
 
 def test_what_ends_without_having_begun(watched):

@@ -138,3 +138,10 @@ def test_the_certificate_of_a_server(tmp_path: pathlib.Path, asked: Optional[str
             certificates.fetch('127.0.0.1', server.getsockname()[1], 60, asked) == OWN.certificate
         )
     assert names == [asked]
+
+
+def test_whose_it_is() -> None:
+    """As libvirt writes it: in the order of the certificate."""
+    one = made.issue('node1', organization='lab, of many').certificate
+    assert certificates.subject(one) == 'O=lab\\, of many,CN=node1'
+    assert certificates.subject(made.issue('node1').certificate) == 'CN=node1'

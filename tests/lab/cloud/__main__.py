@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Optional, Sequence
 
-from tests.lab.cloud import STATE, isolation, story
+from tests.lab.cloud import STATE, isolation, rehearsals, story
 from tests.lab.cloud.arguments import parser
 from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.configuration import AUTH_URL
@@ -89,6 +89,7 @@ class Result:
 
     :ivar healthy: seconds that each healthy migration took
     :ivar story: what the story came to, line by line
+    :ivar rehearsals: what Nova saw of rehearsals, line by line
     """
 
     plugin: bool
@@ -98,6 +99,7 @@ class Result:
     story: list[str] = dataclasses.field(default_factory=list)
     command: str = ''
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    rehearsals: list[str] = dataclasses.field(default_factory=list)
 
     def write(self, directory: Optional[str]) -> None:
         if directory:
@@ -126,7 +128,8 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
         cloud.check_seldom()
     players = Players(cloud, arguments.at_once, arguments.repaired)
     # With --story or --healthy and no table to be written, no row is wanted that is not named.
-    wanted = arguments.rows or arguments.rst or not (arguments.story or arguments.healthy)
+    wanted = arguments.rows or arguments.rst or not (
+        arguments.story or arguments.healthy or arguments.rehearsals)
     for row in chosen(arguments.rows, arguments.at_once, arguments.repaired) if wanted else []:
         result.played.append(players.play(row))
         result.write(arguments.results)
@@ -136,6 +139,8 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
         result.write(arguments.results)
     if cloud.plugin and arguments.story:
         result.story += story.play(cloud)
+    if cloud.plugin and arguments.rehearsals:
+        result.rehearsals += rehearsals.play(cloud, arguments.rehearsals)
     result.write(arguments.results)
     return result
 
@@ -161,6 +166,8 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
     pairs = list(zip(*(result.healthy for result in results))) if len(results) > 1 else []
     for line in times(pairs) if pairs else []:
         print(line)
+    for text in results[-1].rehearsals:
+        print(text)
     if arguments.rst:
         command = '; '.join(dict.fromkeys(result.command for result in results))
         pathlib.Path(arguments.rst).write_text(

@@ -12,6 +12,9 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--healthy', type=int, default=0, metavar='N',
                       help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
     told.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
+    told.add_argument('--rehearsals', type=int, default=0, metavar='N',
+                      help='also N rehearsals in both directions while servers come, move and go: '
+                           'what Nova sees of them')
     told.add_argument('--at-once', action='store_true',
                       help='ask for the migration within three seconds of the fault, before any round of checks; for the '
                            'rows whose fault can arise in a moment')

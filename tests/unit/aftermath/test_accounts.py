@@ -44,6 +44,11 @@ def ended(
     }
 
 
+def rehearsed(target: str = 'compute2', **values: Any) -> dict[str, Any]:
+    return {**decided('compute1', target=target), **ended('compute1', kind='rehearsal', target=target),
+            **values}
+
+
 def counted(*ledgers: list[dict[str, Any]]) -> dict[str, tuple[int, int, int, int]]:
     return {
         check: (one.decided, one.untried, one.worked, one.failed)
@@ -127,8 +132,45 @@ def test_a_forged_ledger_says_nonsense_at_most() -> None:
                 value,
             ),
         }
-        for kind in ('decision', 'outcome')
+        for kind in ('decision', 'outcome', 'rehearsal')
         for value in nonsense
     ]
-    for one in accounts.moves([entries]):
+    for one in (*accounts.moves([entries]), *accounts.rehearsals([entries])):
         assert '\x1b' not in str(one.to_dict())
+    for rate in (None, [], {}, '7', -1, 1.5, True, 1e400, 1 << 80):
+        [one] = accounts.rehearsals([[rehearsed(rate=rate)]])
+        assert one.rate is None
+
+
+def test_rehearsals_stand_apart_from_migrations() -> None:
+    """Each says what the checks had foreseen, and what came of it, on one line."""
+    lines = [
+        decided(),
+        rehearsed(verdict='rejected', rejections=['transport transport-login'], ended='failed',
+                  error='authentication failed'),
+        ended(),
+        rehearsed('compute3'),
+    ]
+    assert counted(lines) == {'(accepted)': (1, 0, 1, 0)}
+    accounted = accounts.by_check(accounts.rehearsals([lines]))
+    assert {check: (one.decided, one.worked, one.failed) for check, one in accounted.items()} == {
+        '(accepted)': (1, 1, 0),
+        'transport': (1, 0, 1),
+    }
+
+
+def test_the_matrix_has_the_last_rate_of_each_way() -> None:
+    mib = 1 << 20
+    lines = [
+        rehearsed(time=TIME + 9, rate=118 * mib),
+        rehearsed(time=TIME, rate=7 * mib),
+        rehearsed('compute3', rate=None),
+        rehearsed(time=TIME + 10),
+        rehearsed('compute1', source='compute2', rate=113 * mib + mib // 2),
+    ]
+    rates = accounts.rates(accounts.rehearsals([lines]))
+    assert accounts.matrix(rates) == (
+        ['compute1', 'compute2'],
+        [['compute1', '', '118.0'], ['compute2', '113.5', '']],
+    )
+    assert accounts.matrix({}) == ([], [])

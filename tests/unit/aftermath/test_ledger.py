@@ -299,3 +299,39 @@ def test_a_line_of_which_only_a_part_can_be_written_leaves_nothing(path: pathlib
     assert done.returncode == 0
     assert len(numbers(path)) == 4 and path.read_bytes().endswith(b'}\n')
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_rehearsal_of_another_process_is_read_once(path: pathlib.Path) -> None:
+    one = made(path)
+    assert one.rehearsals('compute1') is None
+    line = {
+        **ledger.outcome(result(direction='out', ended='failed', error='no'), 'compute1'),
+        'kind': 'rehearsal',
+        'target': 'compute2',
+        'rate': 120 * MIB,
+    }
+    other = made(path)
+    assert other.append(line) and other.append({**line, 'host': 'another'})
+    [found] = one.rehearsals('compute1') or []
+    assert (found.rehearsal, found.peer, found.ended, found.rate) == (
+        True,
+        'compute2',
+        'failed',
+        120 * MIB,
+    )
+    assert one.rehearsals('compute1') is None and one.pasts('compute1') == []
+    other.append(decision())
+    assert one.rehearsals('compute1') == [found]
+    assert made(path, size=0).rehearsals('compute1') is None
+    assert not made(path.parent / 'nowhere' / 'x').append(line)
+
+
+@pytest.mark.root
+def test_a_file_that_root_begins_belongs_to_nova(path: pathlib.Path) -> None:
+    """nova-compute has to go on with it."""
+    os.chown(path.parent, 4242, 4243)
+    made(path).append(decision())
+    assert (path.stat().st_uid, path.stat().st_gid) == (4242, 4243)
+    for _ in range(20):
+        made(path, size=2048).append(decision())
+    assert (path.stat().st_uid, path.stat().st_gid) == (4242, 4243)

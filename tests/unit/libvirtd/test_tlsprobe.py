@@ -106,7 +106,11 @@ def test_healthy(tmp_path: pathlib.Path, files: tlsfiles.TlsFiles, name: str) ->
 def test_the_client_is_refused(tmp_path: pathlib.Path, files: tlsfiles.TlsFiles) -> None:
     with libvirtd(tmp_path, then=says_nothing) as port:
         service = shake(port, files)
-    assert (service.problem, service.unsure) == ("it refuses this host's client certificate", False)
+    assert (service.problem, service.unsure) == (
+        "it refuses this host's client certificate, CN=source",
+        False,
+    )
+    assert '"CN=source"' in service.remedy and files.certificate in service.remedy
 
 
 def test_no_client_certificate_is_unsure(tmp_path: pathlib.Path, files: tlsfiles.TlsFiles) -> None:

@@ -31,7 +31,9 @@ FULL = Report(
             storage={'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7}),
     migrations=tuple(
         Past(1_764_000_000 + n, 'in', report.shorten(UUID), 'compute1.example.org', 'completed', 3700, 63, 268_435_456, 'bond1.200')
-        for n in range(past.PUBLISHED)))
+        for n in range(past.PUBLISHED)),
+    rehearsals=(Past(1_764_000_009, 'out', report.shorten(UUID), 'compute2.example.org', 'completed',
+                     812, 7, 447_258, 'bond1.200', rate=118 << 20, rehearsal=True),))
 
 
 def kind(texts):
@@ -112,7 +114,7 @@ def test_almost_no_quote_has_to_be_escaped_in_the_column():
 def test_past_migrations_are_the_first_to_go():
     much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 575) for n in range(11)))
     back = published.read(published.write(much))
-    assert back.dropped == ('migrations',) and back.migrations == () and back.findings == much.findings
+    assert back.dropped == ('migrations',) and back.migrations == () and back.rehearsals == () and back.findings == much.findings
 
 
 def test_past_migrations_of_a_later_version_are_read_as_far_as_they_make_sense():
@@ -342,3 +344,24 @@ def test_where_the_time_and_the_kind_are():
     assert len(text[published.KIND]) == 16 and set(text[published.KIND]) <= set('0123456789abcdef')
     assert text[29] == ':'
     assert not published.is_dated('2' + text[1:]) and not published.is_dated(text[:12] + 'x' + text[13:])
+
+
+def test_of_too_many_rehearsals_the_bad_ones_are_published():
+    """The last of each way; a migration is no rehearsal."""
+    def rehearsal(number, **values):
+        return Past(number, 'out', 'a', f'compute{number % 20}', 'completed', rehearsal=True, **values)
+    bad = dataclasses.replace(rehearsal(2), ended='failed')
+    pasts = [*map(rehearsal, (0, 1)), bad, *map(rehearsal, range(3, 12)),
+             Past(12, 'in', 'a', 'compute1', 'completed'), rehearsal(21)]
+    kept = past.rehearsals_to_publish(pasts)
+    assert [one.time for one in kept] == [2, 8, 9, 10, 11, 21] and kept[0] is bad
+    assert [one.time for one in past.to_publish(pasts)] == [12]
+
+
+def test_a_rehearsal_counts_beside_migrations_and_says_so():
+    """Three that failed are a warning, and one that arrives takes it away."""
+    failed = [Past(1000 + n, 'out', 'a', 'compute2', 'failed', rehearsal=bool(n)) for n in range(3)]
+    [warning] = past.warn(failed, past.OUT, 'compute2', 1010)
+    assert 'rehearsal to compute2 failed' in warning.detail
+    arrived = Past(1003, 'out', 'a', 'compute2', 'completed', rehearsal=True)
+    assert past.warn([*failed, arrived], past.OUT, 'compute2', 1010) == []
