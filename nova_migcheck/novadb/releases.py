@@ -58,9 +58,10 @@ class Task:
     :param context: in the server's cell
     :param instance: read with :data:`INSTANCE`
     :param spec: its RequestSpec, which is changed but never saved
+    :param network: for all servers; it remembers the extensions of neutron
     """
 
-    def __init__(self, context: Any, instance: Any, spec: Any) -> None:
+    def __init__(self, context: Any, instance: Any, spec: Any, network: neutron.API) -> None:
         self._context, self._instance = context, instance
         self._ports = bool(instance.get_network_info())
         if 'is_bfv' not in spec:
@@ -68,9 +69,8 @@ class Task:
             spec.is_bfv = compute_utils.is_volume_backed_instance(context, instance)
         self._task = live_migrate.LiveMigrationTask(
             context, instance, None, None, None, None, None, servicegroup.API(), None, None, spec)
-        if not self._ports:
-            # neutron is asked for each server, which takes longer than all else.
-            self._task.network_api = _WithoutPorts()
+        # neutron is asked for each server, which takes longer than all else.
+        self._task.network_api = network if self._ports else _WithoutPorts()
 
     def refusal(self) -> str:
         """Return why Nova would not live-migrate this server anywhere, '' if it would."""

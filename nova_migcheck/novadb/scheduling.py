@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import collections
 import copy
+import functools
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
 
 import nova.conf
 from nova import context as nova_context
 from nova import exception, objects
-from nova.scheduler import host_manager, request_filter, utils
+from nova.network import neutron
+from nova.scheduler import filters, host_manager, request_filter, utils
 
 from nova_migcheck.deadline import Call
 from nova_migcheck.judging import targets
@@ -31,6 +33,14 @@ class _HostManager(host_manager.HostManager):
     """Nova's, which reads the servers of a cell in one query and not in a thread of its own."""
 
     instances: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        for weigher in self.weighers:
+            # It depends on the host alone. Nova reads the option anew for each host, which takes
+            # longer than the weighing itself.
+            weigher.weight_multiplier = functools.lru_cache(maxsize=None)(
+                weigher.weight_multiplier)
 
     def _init_instance_info(self, computes_by_cell: Any = None) -> None:
         pass
@@ -51,6 +61,7 @@ class Scheduling:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._placement = Placement(timeout)
+        self._network = _guarded(neutron.API)
         self._manager = _guarded(Call(_HostManager).wait, timeout)
         self._states: dict[str, dict[str, Any]] = {}
         # UUID of each server of the cells that were read -> its host, with the moves so far.
@@ -143,7 +154,7 @@ class Scheduling:
         instance = objects.Instance.get_by_uuid(context, uuid,
                                                 expected_attrs=list(releases.INSTANCE))
         spec = objects.RequestSpec.get_by_instance_uuid(context, uuid)
-        task = releases.Task(context, instance, spec)
+        task = releases.Task(context, instance, spec, self._network)
         request = Request(uuid, instance.host, cell, task.refusal(), needs=targets.needs(spec))
         if request.refusal:
             return request
@@ -259,7 +270,7 @@ class Scheduling:
             if name == OURS:
                 left = [state for state in left if not refused(state)]
             else:
-                left = list(each.filter_all(list(left), request.spec) or ())
+                left = _passing(each, left, request.spec)
             yield name, left
         if OURS not in names:
             yield OURS, [state for state in left if not refused(state)]
@@ -319,6 +330,19 @@ class Scheduling:
             for provider in claim['allocations'].keys() & held.keys():
                 for name, amount in held[provider].items():
                     self._taken[provider, name] -= amount
+
+
+def _passing(each: Any, states: Sequence[Any], spec: Any) -> list[Any]:
+    """Return the hosts that one of Nova's filters keeps.
+
+    Nova looks for each host whether the request is a rebuild, which takes longer than most filters.
+    """
+    kind = type(each)
+    if (kind.filter_all is filters.BaseHostFilter.filter_all
+            and kind._filter_one is filters.BaseHostFilter._filter_one
+            and not utils.request_is_rebuild(spec)):
+        return [state for state in states if each.host_passes(state, spec)]
+    return list(each.filter_all(list(states), spec) or ())
 
 
 def _guarded(function: Callable[..., T], *args: Any) -> T:
