@@ -70,12 +70,14 @@ def place(servers: Sequence[S], world: World[S], seconds: float = SECONDS,
     proven = True
     if len(stuck) < len(left):
         free = [server for server in servers if server not in stuck]
-        # Who has the fewest hosts to go to is placed first: a dead end is found sooner.
-        alone = {server: len(world.options(server).ranked) for server in free}
-        search = _Search(sorted(free, key=alone.__getitem__), world, placed, clock() + seconds,
-                         clock)
-        proven = search.run()
-        placed = search.best
+        proven = len(free) <= _MOST
+        if proven:
+            # Who has the fewest hosts to go to is placed first: a dead end is found sooner.
+            alone = {server: len(world.options(server).ranked) for server in free}
+            search = _Search(sorted(free, key=alone.__getitem__), world, placed,
+                             clock() + seconds, clock)
+            proven = search.run()
+            placed = search.best
     # The same moves in the same order: each takes what it was decided to take.
     for server, (options, host) in placed.items():
         world.take(server, options, host)
@@ -107,12 +109,11 @@ class _Search(Generic[S]):
         self.best = best
         self._fewest = len(order) - len(best)
         self._placed: _Placed[S] = {}
-        self._over = len(order) > _MOST
+        self._over = False
 
     def run(self) -> bool:
         """Improve :attr:`best`, and return whether nothing better exists."""
-        if not self._over:
-            self._place(0, 0)
+        self._place(0, 0)
         return not self._over
 
     def _place(self, index: int, skipped: int) -> None:
