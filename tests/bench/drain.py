@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from nova import context as nova_context
 from nova import objects
+from nova.network import model
 
 from tests.bench.measure import Row
 from tests.cli import fleet_files
@@ -81,7 +83,8 @@ def _drain(directory: str, hosts: Sequence[str]) -> Took:
 # -- the fleet
 
 def _fleet(directory: str, url: str) -> None:
-    cells = fleet_files.make(directory, {'cell1': range(1, _HOSTS + 1)}, {})
+    cells = fleet_files.make(directory, {'cell1': range(1, _HOSTS + 1)},
+                             {'model': ('cell1', 1)})
     with open(f'{directory}/nova.conf', 'a', encoding='utf-8') as file:
         for group in ('placement', 'neutron'):
             file.write(f'[{group}]\nauth_type = admin_token\nendpoint = {url}\ntoken = t\n'
@@ -122,14 +125,12 @@ def _sizes(cell: sqlite3.Connection, chance: random.Random) -> None:
 
 
 def _model(cell: Any) -> None:
-    """Let Nova write one server, of whose rows the others are copies."""
+    """Let Nova write the rest of the server of whose rows the others are copies."""
     admin = nova_context.get_admin_context()
     name = fleet_files.uuid_of('model')
-    flavor = objects.Flavor(name='f', flavorid='f', memory_mb=1, vcpus=1, root_gb=1, swap=0,
-                            ephemeral_gb=0, rxtx_factor=1.0, extra_specs={})
     image = objects.ImageMeta(id=name, properties=objects.ImageMetaProps())
-    objects.InstanceMapping(admin, instance_uuid=name, project_id='project', user_id='user',
-                            cell_mapping=cell).create()
+    with nova_context.target_cell(admin, cell) as context:
+        flavor = objects.Instance.get_by_uuid(context, name, expected_attrs=['flavor']).flavor
     devices = objects.InstancePCIRequests(requests=[])
     objects.RequestSpec(admin, instance_uuid=name, flavor=flavor, image=image, num_instances=1,
                         project_id='project', user_id='user', numa_topology=None, is_bfv=False,
@@ -139,13 +140,10 @@ def _model(cell: Any) -> None:
                         requested_destination=None, security_groups=objects.SecurityGroupList(
                             objects=[])).create()
     with nova_context.target_cell(admin, cell) as context:
-        objects.Instance(context, uuid=name, display_name=name, host='compute1', node='compute1',
-                         project_id='project', user_id='user', vm_state='active', flavor=flavor,
-                         old_flavor=None, new_flavor=None, memory_mb=1, vcpus=1, root_gb=1,
-                         ephemeral_gb=0).create()
         cache = objects.InstanceInfoCache.get_by_instance_uuid(context, name)
-        cache.network_info = objects.instance_info_cache.network_model.NetworkInfo.hydrate(
-            [{'id': name, 'vnic_type': 'normal', 'type': 'ovs'}])
+        cache.network_info = model.NetworkInfo.hydrate(
+            [{'id': name, 'vnic_type': 'normal', 'type': 'ovs', 'network': {
+                'id': name, 'bridge': 'br-int', 'label': 'net', 'subnets': [], 'meta': {}}}])
         cache.save()
 
 
@@ -182,14 +180,15 @@ class _Copies:
 
         def sized(text: str) -> str:
             for option, value in (('memory_mb', memory), ('vcpus', vcpus), ('root_gb', disk)):
-                text = text.replace(f'"{option}": 1', f'"{option}": {value}')
+                text = re.sub(rf'"{option}": \d+', f'"{option}": {value}', text)
             return text.replace(self._model, told['instance_uuid']).replace(
                 '"project"', f'"{project}"')
 
         fleet_files._insert(self._cell, 'instances', {
             **self._rows['instances'], 'uuid': told['instance_uuid'], 'display_name': name,
             'host': f'compute{host}', 'node': f'compute{host}', 'project_id': project,
-            'memory_mb': memory, 'vcpus': vcpus, 'root_gb': disk})
+            'memory_mb': memory, 'vcpus': vcpus, 'root_gb': disk,
+            'launched_at': '2026-01-01 00:00:00.000000', 'power_state': 1})
         extra, spec = self._rows['instance_extra'], self._rows['request_specs']
         fleet_files._insert(self._cell, 'instance_extra', {
             **extra, **told, 'flavor': sized(extra['flavor'])})
@@ -212,6 +211,8 @@ def _services(directory: str) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = 'HTTP/1.1'
+        # Headers and body in one packet: else the second waits for the first to be acknowledged.
+        wbufsize = -1
 
         def do_GET(self) -> None:
             path, _, query = self.path.partition('?')
@@ -221,7 +222,8 @@ def _services(directory: str) -> Iterator[str]:
             elif path.endswith('/extensions'):
                 body = {'extensions': []}
             else:
-                body = {'ports': [{'id': asked['device_id'][0]}]}
+                port = {'id': path, 'binding:vnic_type': 'normal'}
+                body = {'ports': [port]} if 'device_id' in asked else {'port': port}
             text = json.dumps(body).encode()
             self.send_response(200)
             self.send_header('Content-Type', 'application/json')
