@@ -205,7 +205,7 @@ class _Copies:
 @contextlib.contextmanager
 def _services(directory: str) -> Iterator[str]:
     """Yield the URL at which placement and neutron answer."""
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def candidates(resources: str) -> Mapping[str, Any]:
         return _candidates(directory, resources)
 

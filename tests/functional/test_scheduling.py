@@ -19,10 +19,12 @@ import nova.conf
 import oslo_messaging
 import pytest
 import sqlalchemy
+from keystoneauth1 import exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nova import exception, objects, servicegroup
 from nova.conductor.tasks import live_migrate, migrate
+from nova.network import model, neutron
 from nova.scheduler.client import report
 
 from nova_migcheck.cli import decision as cli_decision
@@ -41,6 +43,12 @@ CREDENTIALS = {
         'endpoint': 'http://placement.invalid',
         'token': 'admin',
     }
+}
+PORT = {
+    'id': str(uuid.uuid4()),
+    'type': 'ovs',
+    'vnic_type': 'normal',
+    'network': {'id': str(uuid.uuid4()), 'bridge': 'br-int', 'subnets': [], 'meta': {}},
 }
 FILTERS = {
     'filter_scheduler': {
@@ -349,6 +357,29 @@ class TestOneServer:
         made = plan('compute1') if cloud.server('compute1') else None
         assert {move.verdict for move in made.moves} == {'unknown'}
         assert 'placement cannot be asked' in made.moves[0].reasons[0].text
+
+    def test_neutron_that_is_away(self, cloud: Any, monkeypatch: Any) -> None:
+        """Nobody waits for it once more for each server, and who has no port needs none."""
+        servers = [cloud.boot('compute1') for _count in range(3)]
+        for server in servers[:2]:
+            with cloud.cell() as context:
+                cache = objects.InstanceInfoCache.get_by_instance_uuid(context, server)
+                cache.network_info = model.NetworkInfo.hydrate([PORT])
+                cache.save()
+        asked = []
+
+        def away(_network: Any, _context: Any, *_args: Any) -> None:
+            asked.append(1)
+            raise exceptions.ConnectFailure('http://192.0.2.5:9696 refuses')
+
+        with monkeypatch.context() as patched:
+            patched.setattr(neutron.API, 'instance_has_extended_resource_request', away)
+            moves = {move.server.uuid: move for move in plan('compute1').moves}
+        verdicts = [moves[server].verdict for server in servers]
+        assert verdicts == ['unknown', 'unknown', 'can'] and len(asked) == 1
+        reason = 'neutron cannot be asked: http://192.0.2.5:9696 refuses'
+        assert {moves[server].reasons[0].text for server in servers[:2]} == {reason}
+        assert {move.verdict for move in plan('compute1').moves} == {'can'}
 
 
 class TestDrain:

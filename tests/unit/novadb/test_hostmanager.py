@@ -28,9 +28,9 @@ def spec(**hints):
 
 
 def passing(made, request):
-    from nova_migcheck.novadb import scheduling
+    from nova_migcheck.novadb import hostmanager
 
-    return [state.host for state in scheduling._passing(made, HOSTS, request)]
+    return [state.host for state in hostmanager.passing(made, HOSTS, request)]
 
 
 def a_filter(**attributes):
@@ -63,14 +63,14 @@ def test_a_filter_keeps_what_nova_lets_it_keep():
 def test_the_weight_of_a_weigher_is_read_once_for_each_host():
     from nova.scheduler import host_manager
 
-    from nova_migcheck.novadb import scheduling
+    from nova_migcheck.novadb import hostmanager
 
     read = mock.Mock(side_effect=lambda state: ord(state.host))
     weigher = SimpleNamespace(weight_multiplier=read)
     with mock.patch.object(
         host_manager.HostManager, '__init__', lambda manager: setattr(manager, 'weighers', [weigher])
     ):
-        scheduling._HostManager()
+        hostmanager.HostManager()
     for _count in range(2):
         assert [weigher.weight_multiplier(state) for state in HOSTS] == [97, 98, 99]
     assert read.call_count == 3
