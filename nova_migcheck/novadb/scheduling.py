@@ -141,7 +141,7 @@ class Scheduling:
             raise Unavailable(self._without_neutron)
         try:
             return self._asked(context, instance, spec, task, cell)
-        except (exceptions.ClientException, neutron.neutron_client_exc.NeutronClientException) as e:
+        except (exceptions.ClientException, neutron.neutron_client_exc.ConnectionFailed) as e:
             self._without_neutron = f'neutron cannot be asked: {in_one_line(e)}'
             raise Unavailable(self._without_neutron) from e
 

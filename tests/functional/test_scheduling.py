@@ -19,13 +19,14 @@ import nova.conf
 import oslo_messaging
 import pytest
 import sqlalchemy
-from keystoneauth1 import exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keystoneauth1 import exceptions
 from nova import exception, objects, servicegroup
 from nova.conductor.tasks import live_migrate, migrate
 from nova.network import model, neutron
 from nova.scheduler.client import report
+from nova.tests import fixtures as nova_fixtures
 
 from nova_migcheck.cli import decision as cli_decision
 from nova_migcheck.cli import drain, explain
@@ -45,10 +46,15 @@ CREDENTIALS = {
     }
 }
 PORT = {
-    'id': str(uuid.uuid4()),
+    'id': nova_fixtures.NeutronFixture.port_1['id'],
     'type': 'ovs',
     'vnic_type': 'normal',
-    'network': {'id': str(uuid.uuid4()), 'bridge': 'br-int', 'subnets': [], 'meta': {}},
+    'network': {
+        'id': nova_fixtures.NeutronFixture.network_1['id'],
+        'bridge': 'br-int',
+        'subnets': [],
+        'meta': {},
+    },
 }
 FILTERS = {
     'filter_scheduler': {
