@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import collections
-from typing import Any, Mapping, NamedTuple, Sequence
+import dataclasses
+from typing import Any, Mapping, Sequence
 
 import nova.conf
 from keystoneauth1 import exceptions
@@ -20,12 +21,13 @@ CONF = nova.conf.CONF
 _VERSION = '1.36'
 
 
-class Candidates(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Candidates:
     """What placement names for one request.
 
-    :ivar count: of the allocations that could be claimed, each for one host
-    :ivar by_provider: UUID of a resource provider -> those of them that take from it
-    :ivar summaries: UUID of a resource provider -> its ``resources``, each with ``capacity`` (with
+    :param count: of the allocations that could be claimed, each for one host
+    :param by_provider: UUID of a resource provider -> those of them that take from it
+    :param summaries: UUID of a resource provider -> its ``resources``, each with ``capacity`` (with
         the ratio, without what is reserved) and ``used``
     """
 
