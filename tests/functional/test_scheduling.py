@@ -633,3 +633,6 @@ class TestAnyFleet:
             migrate.revert_allocation_for_migration(context, held, instance, migration)
             migration.status = 'error'
             migration.save()
+            # Nova's scheduler notes a server of a group at the host that it chose, and believes it
+            # until that host tells otherwise. Here the server never came.
+            cloud.scheduler.manager.host_manager._instance_info.clear()
