@@ -36,7 +36,8 @@ _HOSTS, _SERVERS, _ELSEWHERE = 1000, 100, 20
 _DRAINED = range(1, 100, 10)
 _MEMORY, _CPUS, _DISK = 2**18, 64, 4000
 # MiB, vCPUs, GiB; the last one fits nowhere.
-_FLAVORS = ((1024, 1, 10), (2048, 2, 20), (4096, 2, 20), (8192, 4, 40), (16384, 8, 80), (2**19, 8, 80))
+_FLAVORS = ((1024, 1, 10), (2048, 2, 20), (4096, 2, 20), (8192, 4, 40), (16384, 8, 80),
+            (2**19, 8, 80))
 _PROJECTS = 40
 
 
@@ -60,8 +61,9 @@ def rows() -> Iterator[Row]:
         for count, limit in ((1, 10), (10, 60)):
             took = _drain(directory, [f'compute{number}' for number in _DRAINED[:count]])
             servers = count * _SERVERS
-            assert took.plan['can'] + took.plan['cannot'] == servers and took.plan['cannot'] >= count
-            what = f'drain, {servers} servers of {count} host{"s" if count > 1 else ""} among {_HOSTS}'
+            assert (took.plan['can'], took.plan['cannot']) == (servers - count, count)
+            plural = 's' if count > 1 else ''
+            what = f'drain, {servers} servers of {count} host{plural} among {_HOSTS}'
             yield Row(what, took.seconds, 's', limit, f'wall clock; {took.cpu:.2f} s of CPU')
             yield Row(f'{what}: memory', took.memory, 'MiB', 1024)
 

@@ -67,9 +67,11 @@ def test_the_weight_of_a_weigher_is_read_once_for_each_host():
 
     read = mock.Mock(side_effect=lambda state: ord(state.host))
     weigher = SimpleNamespace(weight_multiplier=read)
-    with mock.patch.object(
-        host_manager.HostManager, '__init__', lambda manager: setattr(manager, 'weighers', [weigher])
-    ):
+
+    def init(manager):
+        manager.weighers = [weigher]
+
+    with mock.patch.object(host_manager.HostManager, '__init__', init):
         hostmanager.HostManager()
     for _count in range(2):
         assert [weigher.weight_multiplier(state) for state in HOSTS] == [97, 98, 99]
