@@ -7,10 +7,29 @@ What they decide is Nova's. A scheduler asks them for a few servers a minute, a 
 from __future__ import annotations
 
 import functools
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
-from nova import objects
+from nova import objects, servicegroup
 from nova.scheduler import filters, host_manager, utils
+
+
+class _AsRead:
+    """Nova's view of which services are up, as it was when they were read.
+
+    A large plan may take longer than ``service_down_time``, and then all hosts would be down.
+    """
+
+    def __init__(self) -> None:
+        self._api = servicegroup.API()
+        self._up: dict[str, bool] = {}
+
+    def note(self, services: Iterable[Any]) -> None:
+        """Note which of these services are up now."""
+        self._up.update((service.uuid, self._api.service_is_up(service)) for service in services)
+
+    def service_is_up(self, service: Any) -> bool:
+        """Return whether a service was up."""
+        return self._up[service['uuid']]
 
 
 class HostManager(host_manager.HostManager):
@@ -20,6 +39,10 @@ class HostManager(host_manager.HostManager):
 
     def __init__(self) -> None:
         super().__init__()
+        self._services = _AsRead()
+        for each in self.enabled_filters:
+            if hasattr(each, 'servicegroup_api'):
+                each.servicegroup_api = self._services
         for weigher in self.weighers:
             # It depends on the host alone. Nova reads the option anew for each host, which takes
             # longer than the weighing itself.
@@ -28,6 +51,10 @@ class HostManager(host_manager.HostManager):
 
     def _init_instance_info(self, computes_by_cell: Any = None) -> None:
         pass
+
+    def _get_host_states(self, context: Any, compute_nodes: Any, services: Any) -> Any:
+        self._services.note(services.values())
+        return super()._get_host_states(context, compute_nodes, services)
 
     def _get_instance_info(self, context: Any, compute: Any) -> dict[str, Any]:
         return {uuid: objects.Instance(context, uuid=uuid)

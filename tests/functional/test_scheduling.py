@@ -9,6 +9,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import datetime
 import os
 import time
 import uuid
@@ -27,6 +28,7 @@ from nova.conductor.tasks import live_migrate, migrate
 from nova.network import model, neutron
 from nova.scheduler.client import report
 from nova.tests import fixtures as nova_fixtures
+from oslo_utils import timeutils
 
 from nova_migcheck.cli import decision as cli_decision
 from nova_migcheck.cli import drain, explain
@@ -363,6 +365,18 @@ class TestOneServer:
         made = plan('compute1') if cloud.server('compute1') else None
         assert {move.verdict for move in made.moves} == {'unknown'}
         assert 'placement cannot be asked' in made.moves[0].reasons[0].text
+
+    def test_a_plan_may_take_longer_than_a_host_may_be_silent(self, cloud: Any) -> None:
+        """By the clock, all hosts would be down in the end."""
+        server = cloud.server('compute1')
+        nova = scheduling.Scheduling(20)
+        request = nova.request(server)
+        timeutils.set_time_override(timeutils.utcnow() + datetime.timedelta(hours=1))
+        try:
+            decided = nova.decide(request, {}, lambda _state: False)
+        finally:
+            timeutils.clear_time_override()
+        assert decided.ranked[0] == 'compute2' and decided.out == {}
 
     def test_neutron_that_is_away(self, cloud: Any, monkeypatch: Any) -> None:
         """Nobody waits for it once more for each server, and who has no port needs none."""

@@ -69,7 +69,7 @@ def test_the_weight_of_a_weigher_is_read_once_for_each_host():
     weigher = SimpleNamespace(weight_multiplier=read)
 
     def init(manager):
-        manager.weighers = [weigher]
+        manager.weighers, manager.enabled_filters = [weigher], []
 
     with mock.patch.object(host_manager.HostManager, '__init__', init):
         hostmanager.HostManager()
