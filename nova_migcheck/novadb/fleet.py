@@ -34,6 +34,8 @@ T = TypeVar('T')
 # Seconds to wait for the global database, and for those of all cells together. Nova's own limit is
 # 60, but here an operator waits for the output.
 TIMEOUT = 20.0
+# Seconds for a request to neutron. More would be taken for a cell that does not respond.
+_NEUTRON = 10
 
 _NOWHERE: Mapping[str, str] = {}
 
@@ -113,8 +115,11 @@ def configure(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Any
                           'nova-api or nova-conductor runs, or give its nova.conf with '
                           '--config-file')
     for group in ('database', 'api_database'):
-        # Nova's services wait until a database is back. An operator wants the error.
+        # Nova's services wait until a database is back. An operator wants the error,
         CONF.set_override('max_retries', 0, group=group)
+    # nor minutes for a neutron that is away.
+    for option, value in (('timeout', _NEUTRON), ('http_retries', 0)):
+        CONF.set_override(option, value, group='neutron')
     for name, opts in messaging.list_opts():
         if name is None:
             # Reading the cell mappings needs [DEFAULT] transport_url, though nothing is sent.

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+import collections
+import dataclasses
+from typing import Any, Mapping, Sequence
 
 import nova.conf
 from keystoneauth1 import exceptions
@@ -19,16 +21,37 @@ CONF = nova.conf.CONF
 _VERSION = '1.36'
 
 
-class Candidates(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Candidates:
     """What placement names for one request.
 
-    :ivar requests: the allocations that could be claimed, each for one host
-    :ivar summaries: UUID of a resource provider -> its ``resources``, each with ``capacity`` (with
+    :param count: of the allocations that could be claimed, each for one host
+    :param by_provider: UUID of a resource provider -> those of them that take from it
+    :param summaries: UUID of a resource provider -> its ``resources``, each with ``capacity`` (with
         the ratio, without what is reserved) and ``used``
     """
 
-    requests: Sequence[Mapping[str, Any]]
+    count: int
+    by_provider: Mapping[str, Sequence[Mapping[str, Any]]]
     summaries: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Candidates:
+        """Return what stands in an answer of placement."""
+        by_provider: dict[str, list[Any]] = collections.defaultdict(list)
+        for each in body['allocation_requests']:
+            for provider in each['allocations']:
+                by_provider[provider].append(each)
+        return cls(len(body['allocation_requests']), by_provider, body['provider_summaries'])
+
+    def with_more(self, more: Candidates) -> Candidates:
+        """Return these, and after them those of another request."""
+        providers = [*self.by_provider, *more.by_provider]
+        return Candidates(
+            self.count + more.count,
+            {provider: [*self.by_provider.get(provider, ()), *more.by_provider.get(provider, ())]
+             for provider in providers},
+            {**self.summaries, **more.summaries})
 
 
 class Placement:
@@ -56,8 +79,7 @@ class Placement:
         """
         if query not in self._answers:
             body = self._get(f'/allocation_candidates?{query}')
-            self._answers[query] = Candidates(body['allocation_requests'],
-                                              body['provider_summaries'])
+            self._answers[query] = Candidates.of(body)
         return self._answers[query]
 
     def allocations(self, consumer: str) -> Mapping[str, Mapping[str, int]]:
@@ -75,10 +97,10 @@ class Placement:
         try:
             answer = Call(self._ask, path).wait(self._timeout)
         except (exceptions.ClientException, TimeoutError) as e:
-            self._broken = f'placement cannot be asked: {_text(e)}'
+            self._broken = f'placement cannot be asked: {in_one_line(e)}'
             raise Unavailable(self._broken) from e
         if answer.status_code != 200:
-            raise Unavailable(f'placement answers {answer.status_code}: {_text(answer.text)}')
+            raise Unavailable(f'placement answers {answer.status_code}: {in_one_line(answer.text)}')
         return answer.json()
 
     def _ask(self, path: str) -> Any:
@@ -88,6 +110,6 @@ class Placement:
                                  headers={'accept': 'application/json'})
 
 
-def _text(said: object) -> str:
-    """Return an error in one line without credentials."""
+def in_one_line(said: object) -> str:
+    """Return what a service says, without credentials."""
     return ' '.join(without_credentials(str(said)).split())[:300]

@@ -58,19 +58,20 @@ class Task:
     :param context: in the server's cell
     :param instance: read with :data:`INSTANCE`
     :param spec: its RequestSpec, which is changed but never saved
+    :param network: for all servers; it remembers the extensions of neutron
+    :ivar has_ports: else neutron is not asked
     """
 
-    def __init__(self, context: Any, instance: Any, spec: Any) -> None:
+    def __init__(self, context: Any, instance: Any, spec: Any, network: neutron.API) -> None:
         self._context, self._instance = context, instance
-        self._ports = bool(instance.get_network_info())
+        self.has_ports = bool(instance.get_network_info())
         if 'is_bfv' not in spec:
             # Nova would save what it finds here.
             spec.is_bfv = compute_utils.is_volume_backed_instance(context, instance)
         self._task = live_migrate.LiveMigrationTask(
             context, instance, None, None, None, None, None, servicegroup.API(), None, None, spec)
-        if not self._ports:
-            # neutron is asked for each server, which takes longer than all else.
-            self._task.network_api = _WithoutPorts()
+        # neutron is asked for each server, which takes longer than all else.
+        self._task.network_api = network if self.has_ports else _WithoutPorts()
 
     def refusal(self) -> str:
         """Return why Nova would not live-migrate this server anywhere, '' if it would."""
@@ -82,7 +83,7 @@ class Task:
             self._check_devices()
         # check_instance_state() names the function in its error.
         passed.__name__ = 'live_migrate'
-        for decorator in _decorators(self._ports):
+        for decorator in _decorators(self.has_ports):
             passed = decorator(passed)
         try:
             passed(types.SimpleNamespace(network_api=self._task.network_api), self._context,

@@ -12,32 +12,22 @@ import copy
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
 
 import nova.conf
+from keystoneauth1 import exceptions
 from nova import context as nova_context
 from nova import exception, objects
-from nova.scheduler import host_manager, request_filter, utils
+from nova.network import neutron
+from nova.scheduler import request_filter, utils
 
 from nova_migcheck.deadline import Call
 from nova_migcheck.judging import targets
 from nova_migcheck.novadb import fleet, releases
 from nova_migcheck.novadb.fleet import Unavailable
-from nova_migcheck.novadb.placement import Candidates, Placement
+from nova_migcheck.novadb.hostmanager import HostManager, passing
+from nova_migcheck.novadb.placement import Candidates, Placement, in_one_line
 from nova_migcheck.novadb.requests import CONDUCTOR, OURS, PLACEMENT, Decision, Request
 
 CONF = nova.conf.CONF
 T = TypeVar('T')
-
-
-class _HostManager(host_manager.HostManager):
-    """Nova's, which reads the servers of a cell in one query and not in a thread of its own."""
-
-    instances: Mapping[str, Sequence[str]] = {}
-
-    def _init_instance_info(self, computes_by_cell: Any = None) -> None:
-        pass
-
-    def _get_instance_info(self, context: Any, compute: Any) -> dict[str, Any]:
-        return {uuid: objects.Instance(context, uuid=uuid)
-                for uuid in self.instances.get(compute.host, ())}
 
 
 class Scheduling:
@@ -51,7 +41,9 @@ class Scheduling:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._placement = Placement(timeout)
-        self._manager = _guarded(Call(_HostManager).wait, timeout)
+        self._network = _guarded(neutron.API)
+        self._without_neutron = ''
+        self._manager = _guarded(Call(HostManager).wait, timeout)
         self._states: dict[str, dict[str, Any]] = {}
         # UUID of each server of the cells that were read -> its host, with the moves so far.
         self._where: dict[str, str] = {}
@@ -143,7 +135,19 @@ class Scheduling:
         instance = objects.Instance.get_by_uuid(context, uuid,
                                                 expected_attrs=list(releases.INSTANCE))
         spec = objects.RequestSpec.get_by_instance_uuid(context, uuid)
-        task = releases.Task(context, instance, spec)
+        task = releases.Task(context, instance, spec, self._network)
+        if task.has_ports and self._without_neutron:
+            # Nobody waits again for each of a hundred servers.
+            raise Unavailable(self._without_neutron)
+        try:
+            return self._asked(context, instance, spec, task, cell)
+        except (exceptions.ClientException, neutron.neutron_client_exc.ConnectionFailed) as e:
+            self._without_neutron = f'neutron cannot be asked: {in_one_line(e)}'
+            raise Unavailable(self._without_neutron) from e
+
+    def _asked(self, context: Any, instance: Any, spec: Any, task: releases.Task,
+               cell: Any) -> Request:
+        uuid = instance.uuid
         request = Request(uuid, instance.host, cell, task.refusal(), needs=targets.needs(spec))
         if request.refusal:
             return request
@@ -154,11 +158,8 @@ class Scheduling:
         except (exception.RequestFilterFailed, exception.UnsupportedPolicyException) as e:
             request.refusal = str(e.format_message())
             return request
-        by_provider: dict[str, list[Any]] = collections.defaultdict(list)
-        for each in found.requests:
-            for provider in each['allocations']:
-                by_provider[provider].append(each)
-        request.spec, request.candidates, request.summaries = spec, by_provider, found.summaries
+        request.spec = spec
+        request.candidates, request.summaries = found.by_provider, found.summaries
         group = spec.instance_group
         if group is not None and 'hosts' in group:
             request.group_hosts = frozenset(group.hosts)
@@ -175,14 +176,12 @@ class Scheduling:
         query = wanted.to_querystring()
         found = self._placement.candidates(query)
         # Nova asks for all of them for a server in a group.
-        limited = (len(found.requests) >= CONF.scheduler.max_placement_results
+        limited = (found.count >= CONF.scheduler.max_placement_results
                    and 'limit=' in query)
         if wanted.cpu_pinning_requested and not CONF.workarounds.disable_fallback_pcpu_query:
             wanted = utils.resources_from_request_spec(context, spec, self._manager,
                                                        enable_pinning_translate=False)
-            more = self._placement.candidates(wanted.to_querystring())
-            found = Candidates([*found.requests, *more.requests],
-                               {**found.summaries, **more.summaries})
+            found = found.with_more(self._placement.candidates(wanted.to_querystring()))
         return found, limited
 
     # -- deciding
@@ -193,13 +192,14 @@ class Scheduling:
         out: dict[str, tuple[str, str]] = {}
         left = []
         self._set_group(request)
+        changes = self._changes(request)
         for name, state in states.items():
             if name == request.source:
                 continue
             if name in barred:
                 out[name] = 'plan', barred[name]
             else:
-                text = self._name_candidates(request, state)
+                text = self._name_candidates(request, state, changes)
                 if text:
                     out[name] = PLACEMENT, text
                 else:
@@ -216,12 +216,14 @@ class Scheduling:
                         {state.host: (state.allocation_candidates[0], dict(state.limits))
                          for state in ranked})
 
-    def _name_candidates(self, request: Request, state: Any) -> str:
-        """Set the allocation candidates of a host; return why it has none, '' if it has."""
+    def _name_candidates(self, request: Request, state: Any, changes: bool) -> str:
+        """Set the allocation candidates of a host; return why it has none, '' if it has.
+
+        :param changes: whether Nova's filters of NUMA and PCI will change them
+        """
         named = request.candidates.get(state.uuid, ())
         fits = [each for each in named if self._fits(request, each)]
-        # Nova's filters of NUMA and PCI change them.
-        state.allocation_candidates = copy.deepcopy(fits) if self._changes(request) else fits
+        state.allocation_candidates = copy.deepcopy(fits) if changes else fits
         state.limits = {}
         if fits:
             return ''
@@ -259,7 +261,7 @@ class Scheduling:
             if name == OURS:
                 left = [state for state in left if not refused(state)]
             else:
-                left = list(each.filter_all(list(left), request.spec) or ())
+                left = passing(each, left, request.spec)
             yield name, left
         if OURS not in names:
             yield OURS, [state for state in left if not refused(state)]

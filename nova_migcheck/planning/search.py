@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, Callable, Generic, Protocol, Sequence, TypeVar
+from typing import Any, Callable, Dict, Generic, Protocol, Sequence, Tuple, TypeVar
 
 S = TypeVar('S')
 S_contra = TypeVar('S_contra', contravariant=True)
@@ -34,6 +34,10 @@ class World(Protocol[S_contra]):
         """Move a server, and return what undoes it. The last one is undone first."""
 
 
+# Server -> what was decided about it, and the host that it takes of that.
+_Placed = Dict[S, Tuple[Options, str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Found(Generic[S]):
     """The best plan.
@@ -56,63 +60,67 @@ def place(servers: Sequence[S], world: World[S], seconds: float = SECONDS,
     that could go alone, all other ways are tried, for a limited time. A move never makes room on
     a target, so the order of the moves does not matter, and what is stuck alone stays stuck.
     """
-    targets, undos = _greedy(servers, world)
-    left = [server for server in servers if server not in targets]
+    placed, undos = _greedy(servers, world)
+    left = [server for server in servers if server not in placed]
     if not left:
-        return Found(targets, frozenset(), True)
-    _undo(undos)
-    alone = {server: len(world.options(server).ranked) for server in servers}
-    stuck = frozenset(server for server in servers if not alone[server])
+        return _found(placed, frozenset(), True)
+    while undos:
+        undos.pop()()
+    stuck = frozenset(server for server in left if not world.options(server).ranked)
     proven = True
-    if not stuck.issuperset(left):
-        # Who has the fewest hosts to go to is placed first: a dead end is found sooner.
-        order = sorted((server for server in servers if server not in stuck), key=alone.__getitem__)
-        search = _Search(order, world, targets, clock() + seconds, clock)
-        proven = search.run()
-        targets = search.best
-    for server, host in targets.items():
-        world.take(server, world.options(server), host)
-    return Found(targets, stuck, proven)
+    if len(stuck) < len(left):
+        free = [server for server in servers if server not in stuck]
+        proven = len(free) <= _MOST
+        if proven:
+            # Who has the fewest hosts to go to is placed first: a dead end is found sooner.
+            alone = {server: len(world.options(server).ranked) for server in free}
+            search = _Search(sorted(free, key=alone.__getitem__), world, placed,
+                             clock() + seconds, clock)
+            proven = search.run()
+            placed = search.best
+    # The same moves in the same order: each takes what it was decided to take.
+    for server, (options, host) in placed.items():
+        world.take(server, options, host)
+    return _found(placed, stuck, proven)
+
+
+def _found(placed: _Placed[S], stuck: frozenset[S], proven: bool) -> Found[S]:
+    return Found({server: host for server, (_options, host) in placed.items()}, stuck, proven)
 
 
 def _greedy(servers: Sequence[S],
-            world: World[S]) -> tuple[dict[S, str], list[Callable[[], None]]]:
-    targets, undos = {}, []
+            world: World[S]) -> tuple[_Placed[S], list[Callable[[], None]]]:
+    placed: _Placed[S] = {}
+    undos = []
     for server in servers:
         options = world.options(server)
         if options.ranked:
-            targets[server] = options.ranked[0]
-            undos.append(world.take(server, options, options.ranked[0]))
-    return targets, undos
-
-
-def _undo(undos: list[Callable[[], None]]) -> None:
-    while undos:
-        undos.pop()()
+            placed[server] = options, options.ranked[0]
+            undos.append(world.take(server, *placed[server]))
+    return placed, undos
 
 
 class _Search(Generic[S]):
     """Try all ways, best first, until none is left or the time is over."""
 
-    def __init__(self, order: Sequence[S], world: World[S], best: dict[S, str], until: float,
+    def __init__(self, order: Sequence[S], world: World[S], best: _Placed[S], until: float,
                  clock: Callable[[], float]) -> None:
         self._order, self._world, self._until, self._clock = order, world, until, clock
         self.best = best
         self._fewest = len(order) - len(best)
-        self._targets: dict[S, str] = {}
-        self._over = len(order) > _MOST
+        self._placed: _Placed[S] = {}
+        self._over = False
 
     def run(self) -> bool:
         """Improve :attr:`best`, and return whether nothing better exists."""
-        if not self._over:
-            self._place(0, 0)
+        self._place(0, 0)
         return not self._over
 
     def _place(self, index: int, skipped: int) -> None:
         if skipped >= self._fewest:
             return
         if index == len(self._order):
-            self.best, self._fewest = dict(self._targets), skipped
+            self.best, self._fewest = dict(self._placed), skipped
             return
         if self._over or self._clock() > self._until:
             self._over = True
@@ -121,8 +129,8 @@ class _Search(Generic[S]):
         options = self._world.options(server)
         for host in options.ranked:
             undo = self._world.take(server, options, host)
-            self._targets[server] = host
+            self._placed[server] = options, host
             self._place(index + 1, skipped)
-            del self._targets[server]
+            del self._placed[server]
             undo()
         self._place(index + 1, skipped + 1)

@@ -68,11 +68,11 @@ class World:
         """Return the :class:`nova_migcheck.novadb.requests.Decision` about a server."""
         case = self._cases[uuid]
 
-        # Codes stand only in the full verdict, which takes longer.
-        judge = case.judge.in_full if self._assumptions.repaired else case.judge.verdict
-
         def refused(state: Any) -> bool:
-            rejections = judge(state.stats).rejections
+            rejections = case.judge.verdict(state.stats).rejections
+            if rejections and self._assumptions.repaired:
+                # Codes stand only in the full verdict, which takes longer.
+                rejections = case.judge.in_full(state.stats).rejections
             return bool(rejections and self._assumptions.left(state.host, rejections))
         return self._scheduling.decide(case.request, self._barred, refused)
 

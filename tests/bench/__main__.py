@@ -16,6 +16,7 @@ def main() -> int:
         'path': lambda: of_a_process('tests.bench.path'),
         'requests': lambda: of_a_process('tests.bench.requests'),
         'page': lambda: of_a_process('tests.bench.with_nova', 'page'),
+        'drain': lambda: of_a_process('tests.bench.with_nova', 'drain'),
         'filter': lambda: [row for count in told.hosts for row in of_a_process('tests.bench.with_nova', 'filtering', str(count))]}
     found = []
     for part in told.only or PARTS:

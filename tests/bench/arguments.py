@@ -4,7 +4,7 @@
 import argparse
 
 #: In the order in which they run.
-PARTS = ('rounds', 'publishing', 'hooks', 'path', 'requests', 'page', 'filter')
+PARTS = ('rounds', 'publishing', 'hooks', 'path', 'requests', 'page', 'drain', 'filter')
 
 
 def parser() -> argparse.ArgumentParser:

@@ -46,3 +46,25 @@ def requests(driver: Any) -> list[str]:
     """The addresses of all that was asked for since the last call."""
     messages = (json.loads(entry['message'])['message'] for entry in driver.get_log('performance'))
     return [message['params']['request']['url'] for message in messages if message['method'] == 'Network.requestWillBeSent']
+
+
+@contextlib.contextmanager
+def opened(driver: Any, directory: Any, name: str) -> Iterator[Any]:
+    """A page of a directory. It must log no error, and ask for nothing but itself.
+
+    :param name: without ``.html``
+    """
+    driver.get('about:blank')  # what a browser asks for when it starts comes before
+    driver.get_log('browser')
+    requests(driver)
+    driver.get(f'file://{directory}/{name}.html')
+    yield driver
+    logged = driver.get_log('browser')
+    assert [entry for entry in logged if entry['level'] in ('SEVERE', 'WARNING')] == []
+    assert {url for url in requests(driver) if not url.startswith(f'file://{directory}')} == set()
+
+
+def choose(driver: Any, control: str, value: str) -> None:
+    """Set a control as a person would, with the event that it brings."""
+    driver.execute_script('const c = document.getElementById(arguments[0]); c.value = arguments[1]; '
+                          'c.dispatchEvent(new Event("input", {bubbles: true}))', control, value)

@@ -28,6 +28,14 @@ def thousand(tmp_path_factory):
     return _fleet(tmp_path_factory, 1000)
 
 
+@pytest.fixture(scope='module')
+def driver():
+    """A browser."""
+    from tests.cli.browser import chromium
+    with chromium() as driver:
+        yield driver
+
+
 @pytest.fixture
 def nova_conf(tmp_path):
     """A compute host's, whose checks say what ``compute1.json`` says, and ``compute1.path.json`` of the way to a target."""

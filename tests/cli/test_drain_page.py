@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from nova_migcheck.cli import drain, drainpage
 from nova_migcheck.planning import plan as plans
 from nova_migcheck.planning.plan import Move, Plan, Reason, Resident
-from tests.cli.browser import chromium, requests
+from tests.cli.browser import choose, opened
 from tests.cli.hosts import NOW
 
 HOSTILE = '</script><img src=x onerror=alert(1)>'
@@ -68,12 +68,6 @@ def plan(servers, hosts):
 
 
 @pytest.fixture(scope='module')
-def driver():
-    with chromium() as driver:
-        yield driver
-
-
-@pytest.fixture(scope='module')
 def pages(tmp_path_factory):
     directory = tmp_path_factory.mktemp('pages')
     for name, made in (
@@ -90,15 +84,8 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, pages, request):
-    driver.get(f'file://{pages}/empty.html')  # what a browser asks for when it starts comes before
-    driver.get_log('browser')
-    requests(driver)
-    driver.get(f'file://{pages}/{getattr(request, "param", "small")}.html')
-    yield driver
-    assert [
-        entry for entry in driver.get_log('browser') if entry['level'] in ('SEVERE', 'WARNING')
-    ] == []
-    assert {url for url in requests(driver) if not url.startswith(f'file://{pages}')} == set()
+    with opened(driver, pages, getattr(request, 'param', 'small')):
+        yield driver
 
 
 large = pytest.mark.parametrize('page', ['large'], indirect=True)
@@ -110,16 +97,6 @@ def rows(driver, table='moves'):
         row.find_element(By.TAG_NAME, 'th').text.splitlines()[0]
         for row in driver.find_elements(By.CSS_SELECTOR, f'#{table} tbody tr')
     ]
-
-
-def choose(driver, control, value):
-    """As a person would who sets a control, with the event that it brings."""
-    driver.execute_script(
-        'const c = document.getElementById(arguments[0]); c.value = arguments[1]; '
-        'c.dispatchEvent(new Event("input", {bubbles: true}))',
-        control,
-        value,
-    )
 
 
 def test_it_says_first_what_matters(page):

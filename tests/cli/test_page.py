@@ -15,7 +15,7 @@ from nova_migcheck.judging import matrix as matrices
 from nova_migcheck.judging.matrix import State
 from nova_migcheck.policies import Policies
 from tests.cli import fleet_files
-from tests.cli.browser import chromium, requests
+from tests.cli.browser import choose, opened
 from tests.cli.hosts import MIGCHECK, NOW, Host
 
 
@@ -24,12 +24,6 @@ def fleet(count):
     return [Host(f'compute{n}', 'cell1' if n <= (count + 1) // 2 or count < 10 else 'cell2',
                  fleet_files.report_of(n, NOW), 'disabled' if n % 10 == 7 else 'up')
             for n in range(1, count + 1)]
-
-
-@pytest.fixture(scope='module')
-def driver():
-    with chromium() as driver:
-        yield driver
 
 
 @pytest.fixture(scope='module')
@@ -54,24 +48,14 @@ def count(request):
 
 @pytest.fixture
 def page(driver, pages, count):
-    driver.get_log('browser')
-    requests(driver)
-    driver.get(f'file://{pages}/{count}.html')
-    yield driver
-    assert [entry for entry in driver.get_log('browser') if entry['level'] in ('SEVERE', 'WARNING')] == []
-    assert {url for url in requests(driver) if not url.startswith(f'file://{pages}')} == set()
+    with opened(driver, pages, count):
+        yield driver
 
 
 @pytest.fixture
 def nine(driver, pages):
     driver.get(f'file://{pages}/9.html')
     return driver
-
-
-def choose(driver, control, value):
-    """As a person would who sets a control, with the event that it brings."""
-    driver.execute_script('const c = document.getElementById(arguments[0]); c.value = arguments[1]; '
-                          'c.dispatchEvent(new Event("input", {bubbles: true}))', control, value)
 
 
 def targets(driver):

@@ -9,6 +9,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import datetime
 import os
 import time
 import uuid
@@ -21,9 +22,13 @@ import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keystoneauth1 import exceptions
 from nova import exception, objects, servicegroup
 from nova.conductor.tasks import live_migrate, migrate
+from nova.network import model, neutron
 from nova.scheduler.client import report
+from nova.tests import fixtures as nova_fixtures
+from oslo_utils import timeutils
 
 from nova_migcheck.cli import decision as cli_decision
 from nova_migcheck.cli import drain, explain
@@ -41,6 +46,17 @@ CREDENTIALS = {
         'endpoint': 'http://placement.invalid',
         'token': 'admin',
     }
+}
+PORT = {
+    'id': nova_fixtures.NeutronFixture.port_1['id'],
+    'type': 'ovs',
+    'vnic_type': 'normal',
+    'network': {
+        'id': nova_fixtures.NeutronFixture.network_1['id'],
+        'bridge': 'br-int',
+        'subnets': [],
+        'meta': {},
+    },
 }
 FILTERS = {
     'filter_scheduler': {
@@ -350,6 +366,41 @@ class TestOneServer:
         assert {move.verdict for move in made.moves} == {'unknown'}
         assert 'placement cannot be asked' in made.moves[0].reasons[0].text
 
+    def test_a_plan_may_take_longer_than_a_host_may_be_silent(self, cloud: Any) -> None:
+        """By the clock, all hosts would be down in the end."""
+        server = cloud.server('compute1')
+        nova = scheduling.Scheduling(20)
+        request = nova.request(server)
+        timeutils.set_time_override(timeutils.utcnow() + datetime.timedelta(hours=1))
+        try:
+            decided = nova.decide(request, {}, lambda _state: False)
+        finally:
+            timeutils.clear_time_override()
+        assert decided.ranked[0] == 'compute2' and decided.out == {}
+
+    def test_neutron_that_is_away(self, cloud: Any, monkeypatch: Any) -> None:
+        """Nobody waits for it once more for each server, and who has no port needs none."""
+        servers = [cloud.boot('compute1') for _count in range(3)]
+        for server in servers[:2]:
+            with cloud.cell() as context:
+                cache = objects.InstanceInfoCache.get_by_instance_uuid(context, server)
+                cache.network_info = model.NetworkInfo.hydrate([PORT])
+                cache.save()
+        asked = []
+
+        def away(_network: Any, _context: Any, *_args: Any) -> None:
+            asked.append(1)
+            raise exceptions.ConnectFailure('http://192.0.2.5:9696 refuses')
+
+        with monkeypatch.context() as patched:
+            patched.setattr(neutron.API, 'instance_has_extended_resource_request', away)
+            moves = {move.server.uuid: move for move in plan('compute1').moves}
+        verdicts = [moves[server].verdict for server in servers]
+        assert verdicts == ['unknown', 'unknown', 'can'] and len(asked) == 1
+        reason = 'neutron cannot be asked: http://192.0.2.5:9696 refuses'
+        assert {moves[server].reasons[0].text for server in servers[:2]} == {reason}
+        assert {move.verdict for move in plan('compute1').moves} == {'can'}
+
 
 class TestDrain:
     CLOUD = CLOUD
@@ -596,3 +647,6 @@ class TestAnyFleet:
             migrate.revert_allocation_for_migration(context, held, instance, migration)
             migration.status = 'error'
             migration.save()
+            # Nova's scheduler notes a server of a group at the host that it chose, and believes it
+            # until that host tells otherwise. Here the server never came.
+            cloud.scheduler.manager.host_manager._instance_info.clear()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Optional, Sequence
 
-from tests.lab.cloud import STATE, isolation, rehearsals, story
+from tests.lab.cloud import STATE, drain, isolation, rehearsals, story
 from tests.lab.cloud.arguments import parser
 from tests.lab.cloud.cloud import Cloud
 from tests.lab.cloud.configuration import AUTH_URL
@@ -89,6 +89,7 @@ class Result:
 
     :ivar healthy: seconds that each healthy migration took
     :ivar story: what the story came to, line by line
+    :ivar drain: the same of the host that is emptied
     :ivar rehearsals: what Nova saw of rehearsals, line by line
     """
 
@@ -97,6 +98,7 @@ class Result:
     played: list[Played] = dataclasses.field(default_factory=list)
     healthy: list[float] = dataclasses.field(default_factory=list)
     story: list[str] = dataclasses.field(default_factory=list)
+    drain: list[str] = dataclasses.field(default_factory=list)
     command: str = ''
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     rehearsals: list[str] = dataclasses.field(default_factory=list)
@@ -119,17 +121,17 @@ class Result:
 
 
 def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> Result:
-    """Play the rows, then the healthy migrations, then the story.
+    """Play the rows, then the healthy migrations, then the story, then the host that is emptied.
 
-    :raises AssertionError: when the story goes another way
+    :raises AssertionError: when one of the last two goes another way
     """
     result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None), versions=versions())
     if arguments.at_once or arguments.repaired:
         cloud.check_seldom()
     players = Players(cloud, arguments.at_once, arguments.repaired)
-    # With --story or --healthy and no table to be written, no row is wanted that is not named.
-    wanted = arguments.rows or arguments.rst or not (
-        arguments.story or arguments.healthy or arguments.rehearsals)
+    # With a part that is asked for and no table to be written, no row is wanted that is not named.
+    parts = arguments.story, arguments.drain, arguments.healthy, arguments.rehearsals
+    wanted = arguments.rows or arguments.rst or not any(parts)
     for row in chosen(arguments.rows, arguments.at_once, arguments.repaired) if wanted else []:
         result.played.append(players.play(row))
         result.write(arguments.results)
@@ -139,6 +141,8 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
         result.write(arguments.results)
     if cloud.plugin and arguments.story:
         result.story += story.play(cloud)
+    if cloud.plugin and arguments.drain:
+        result.drain += drain.play(cloud)
     if cloud.plugin and arguments.rehearsals:
         result.rehearsals += rehearsals.play(cloud, arguments.rehearsals)
     result.write(arguments.results)
@@ -152,9 +156,10 @@ def merged(results: Sequence[Result]) -> list[Result]:
         of = [result for result in results if result.plugin is plugin]
         if of:
             played = {(one.row, one.at_once, bool(one.repaired)): one for result in of for one in result.played}
-            healthy, told = (next((found for result in of[::-1] if (found := getattr(result, what))), []) for what in ('healthy', 'story'))
+            healthy, told, emptied = (next((found for result in of[::-1] if (found := getattr(result, what))), [])
+                                      for what in ('healthy', 'story', 'drain'))
             commands = dict.fromkeys(result.command for result in of)
-            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, '; '.join(commands), {
+            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, emptied, '; '.join(commands), {
                 name: ' and '.join(dict.fromkeys(result.versions[name] for result in of if name in result.versions))
                 for name in of[-1].versions}))
     return sides
@@ -171,7 +176,8 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
     if arguments.rst:
         command = '; '.join(dict.fromkeys(result.command for result in results))
         pathlib.Path(arguments.rst).write_text(
-            page(command, stock, plugin, pairs, results[-1].story, results[-1].versions, results[0].virt_type))
+            page(command, stock, plugin, pairs, results[-1].story, results[-1].drain, results[-1].versions,
+                 results[0].virt_type))
     wrong = [one for one in plugin if one.wrong]
     for one in wrong:
         print(f'{one.row}: {one.wrong}')

@@ -25,8 +25,8 @@ The lab
 ``./run lab`` brings up two whole clouds on one machine, side by side, one as Nova comes and one with nova-migcheck: keystone, placement,
 glance, neutron, nova-api, conductor and scheduler, and three compute hosts, each with network, mount and UTS namespaces, a libvirtd and a
 nova-compute of its own. It sets up the faults that the plugin is there for, one after the other, and asks for a live migration.
-``./run lab --story --healthy 200 --rst FILE`` writes this page, ``./run lab E1 T2`` plays those rows, ``./run lab --shell`` leaves a cloud
-up for you, and ``./run lab --help`` says the rest. Nothing of it stays, and it is not part of ``./run test``.
+``./run lab --story --drain --healthy 200 --rst FILE`` writes this page, ``./run lab E1 T2`` plays those rows, ``./run lab --shell``
+leaves a cloud up for you, and ``./run lab --help`` says the rest. Nothing of it stays, and it is not part of ``./run test``.
 
 A server runs on one host; the fault is at {TARGET}, which the scheduler tries first, and the third host is well. The migration is asked
 for without a host, except in C5, N1 and the rows K.""".splitlines()
@@ -34,7 +34,7 @@ _PACKAGES = ('nova', 'openstack-placement', 'keystone', 'glance', 'neutron', 'no
 
 
 def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs: Sequence[tuple[float, float]], story: Sequence[str],
-         versions: Mapping[str, str], virt_type: str) -> str:
+         drain: Sequence[str], versions: Mapping[str, str], virt_type: str) -> str:
     """The whole page in reStructuredText."""
     told = ', '.join(f'{name} {version}' for name, version in versions.items())
     lines = [*_HEAD, '',
@@ -47,6 +47,8 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
               'The seconds after a repair end when ``pre_live_migration`` has begun.', '']
     if story:
         lines += ['The story', '=========', '', *(f'* {_text(line)}' for line in story), '']
+    if drain:
+        lines += ['A host is emptied', '=================', '', *(f'* {_text(line)}' for line in drain), '']
     if pairs:
         lines += ['Healthy migrations', '==================', '', *times(pairs), '']
     lines += ['Not here', '========', '', 'Rows that one machine cannot have:', '']

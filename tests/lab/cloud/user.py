@@ -70,7 +70,7 @@ class Server:
 
     def __init__(self, cloud: Cloud, host: str, flavor: str = 'tiny', image: str = 'empty') -> None:
         self.cloud, self.api = cloud, cloud.control.connection.compute
-        self.name = next(_names)
+        self.name, self.flavor = next(_names), flavor
         # A nova-compute that has been started again and is busy may not have said yet that it is there.
         until(120, f'{host} counts as up', lambda: cloud.up(host), 0.3)
         image_id = cloud.control.connection.image.find_image(image).id
