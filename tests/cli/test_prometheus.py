@@ -163,8 +163,8 @@ def test_alerts_and_panels(thousand, three, nova_conf, tmp_path, tmp_path_factor
         until(lambda: ask(f'timestamp(nova_migcheck_hosts) > {taken} + 2'))
         assert firing(ask) == set()
 
-        # One host is left without a target, and a migration failed although its target had accepted
-        # it.
+        # One host is left without a target, a migration failed although its target had accepted it,
+        # and the data of another one strayed.
         counted.ended['out failed'] += 1
         counted.timed, counted.seconds, counted.stopped, counted.downtime = 3, 9.0, 3, 0.2
         counted.data, counted.stray, counted.strayed = 1 << 30, 1 << 20, 1
@@ -176,6 +176,7 @@ def test_alerts_and_panels(thousand, three, nova_conf, tmp_path, tmp_path_factor
                     'NovaMigcheckHostCannotBeEmptied',
                     'NovaMigcheckCheckFailsOnManyHosts',
                     'NovaMigcheckMigrationsFail',
+                    'NovaMigcheckMigrationsStray',
                 }
             )
         )
@@ -188,6 +189,7 @@ def test_alerts_and_panels(thousand, three, nova_conf, tmp_path, tmp_path_factor
                     'NovaMigcheckReportStale',
                     'NovaMigcheckCheckFailsOnManyHosts',
                     'NovaMigcheckMigrationsFail',
+                    'NovaMigcheckMigrationsStray',
                 }
             )
         )
