@@ -92,10 +92,11 @@ class Past:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        which = 'from' if self.direction == IN else 'to'
-        text = f'{when(self.time)} {which} {self.peer} {self.ended}'
+        time = when(self.time)
+        text = (f'{time} from {self.peer} {self.ended}' if self.direction == IN else
+                f'{time} to {self.peer} {self.ended}')
         if self.ended == STRAYED and self.interface:
-            text += f' (by {self.interface})'
+            text = f'{text} (by {self.interface})'
         return f'{text}: {self.text}' if self.text else text
 
 
