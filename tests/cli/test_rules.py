@@ -7,16 +7,12 @@ import pathlib
 import re
 import subprocess
 
-import yaml
-
 from tests.cli.commands import piped
 from tests.cli.databases import conf
+from tests.prometheus import ALERTS, ROOT, RULES
 
-ROOT = pathlib.Path(__file__).parents[2]
-RULES = ROOT / 'etc/prometheus/migcheck.rules.yml'
 #: Written by nova-compute's own host: tests/cli/test_prometheus.py has them scraped.
 OF_MIGRATIONS = {'nova_migcheck_migrations_total', 'nova_migcheck_migration_strayed_total'}
-ALERTS = yaml.safe_load(RULES.read_text())['groups'][0]['rules']
 
 
 def promtool(*words: str) -> None:

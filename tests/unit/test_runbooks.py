@@ -10,7 +10,6 @@ import re
 import shlex
 
 import pytest
-import yaml
 
 from nova_migcheck import conf
 from nova_migcheck.cli import (
@@ -24,6 +23,7 @@ from nova_migcheck.cli import (
     matrix,
     rehearse,
 )
+from tests import prometheus
 from tests.unit.test_codes import CHECKS, DECLARED
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,8 +39,7 @@ PAGES = pages('runbooks')
 SECTIONS = ['See it by hand', 'Mend it', 'Accept it on purpose', 'Shown by']
 ALERT_PAGES = pages('alerts')
 ALERT_SECTIONS = ['See it by hand', 'Mend it', 'Silence it on purpose']
-RULES = yaml.safe_load((ROOT / 'etc/prometheus/migcheck.rules.yml').read_text())
-ALERTS = {rule['alert']: rule['annotations'] for rule in RULES['groups'][0]['rules']}
+ALERTS = {alert['alert']: alert['annotations'] for alert in prometheus.ALERTS}
 OPTIONS = {opt.name for opt in conf.OPTS}
 COMMANDS = (
     baseline.Baseline,

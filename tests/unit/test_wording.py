@@ -75,8 +75,8 @@ def halves(source):
 @pytest.mark.parametrize(
     'line',
     [
-        "f'{n} host{\"s\" if n > 1 else \"\"}'",
-        "f'the host{\"s are\" if n > 1 else \" is\"} empty'",
+        'f\'{n} host{"s" if n > 1 else ""}\'',
+        'f\'the host{"s are" if n > 1 else " is"} empty\'',
         "more = f' and {n} more' if n else ''",
         "text += f' at {address}'",
         "'none of them answers: ' + listed",

@@ -12,6 +12,9 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--healthy', type=int, default=0, metavar='N',
                       help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
     told.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
+    told.add_argument('--on-call', action='store_true',
+                      help='also three alerts, each from its firing to the end of its runbook, with '
+                           'every command as printed')
     told.add_argument('--at-once', action='store_true',
                       help='ask for the migration within three seconds of the fault, before any round of checks; for the '
                            'rows whose fault can arise in a moment')
