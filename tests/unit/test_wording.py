@@ -109,3 +109,9 @@ def test_no_text_is_put_together_from_halves():
         for line in halves(path.read_text())
     ]
     assert found == []
+
+
+def test_no_plural_of_a_page_is_put_together():
+    pages = sorted((PACKAGE / 'cli/templates').glob('*.html'))
+    assert len(pages) > 1
+    assert [page.name for page in pages if re.search(r"\{\{ *'s'", page.read_text())] == []
