@@ -24,6 +24,7 @@ from nova_migcheck.cli import (
     rehearse,
 )
 from tests import prometheus
+from tests.lab.cloud import oncall
 from tests.unit.test_codes import CHECKS, DECLARED
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -120,6 +121,12 @@ def test_page_of_an_alert(name):
     command = ALERTS[name]['command'].removesuffix(' -f json')
     assert command in section(text, 'See it by hand')
     assert set(re.findall(r'alertname=(\w+)', text)) <= {name}
+
+
+@pytest.mark.parametrize('drill', oncall.drills('web1'), ids=lambda drill: drill.alert)
+def test_what_the_lab_types_is_what_is_printed(drill):
+    """``./run lab --on-call`` runs it."""
+    assert drill.as_printed()
 
 
 @pytest.mark.parametrize('name', [*PAGES, *ALERT_PAGES])
