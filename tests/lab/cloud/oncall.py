@@ -142,7 +142,8 @@ class OnCall:
             env=_environment(),
         )
         shown = _STYLE.sub('', done.stdout)
-        found = re.search(line.shows, shown)
+        # A text may go on in the next line of a terminal.
+        found = re.search(line.shows, shown) or re.search(line.shows, ' '.join(shown.split()))
         assert found, f'{line.host or "controller"}: {text}\n{shown}'
         self._tell(f'  {line.host or "controller"}: {text}: {found[0].strip()}')
 
