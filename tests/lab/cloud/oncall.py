@@ -3,8 +3,8 @@
 
 Each command of "See it by hand" is run as printed, with the lab's names for the pages' examples. It
 must show what the page says that it shows. The fault is then mended as the page says, and the alert
-is over. Prometheus scrapes what ``nova-migcheck hosts --prometheus`` writes, with the alerts as they
-are shipped.
+is over. Prometheus scrapes what ``nova-migcheck hosts --prometheus`` writes, with the alerts as
+they are shipped.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class OnCall:
         if mend is not None:
             mend()
         for line in drill.then:
-            self._type(line)
+            self._wait(line)
         until(
             _HEARD,
             f'{drill.alert} is over',
@@ -118,7 +118,18 @@ class OnCall:
         for line in lines:
             self._type(line)
 
+    def _wait(self, line: Line) -> None:
+        """Type a line again and again: a service that was started may not answer yet."""
+        until(_HEARD, f'{line.text} shows {line.shows}', lambda: self._shown(line)[0], 1)
+        self._type(line)
+
     def _type(self, line: Line) -> None:
+        found, text, shown = self._shown(line)
+        assert found, f'{line.host or "controller"}: {text}\n{shown}'
+        self._tell(f'  {line.host or "controller"}: {text}: {found[0].strip()}')
+
+    def _shown(self, line: Line) -> tuple[Optional[re.Match[str]], str, str]:
+        """Run a line. What it was to show if it did, what was typed, and all that came."""
         text = line.text
         for example, real in line.instead.items():
             assert example in text, (example, text)
@@ -144,8 +155,7 @@ class OnCall:
         shown = _STYLE.sub('', done.stdout)
         # A text may go on in the next line of a terminal.
         found = re.search(line.shows, shown) or re.search(line.shows, ' '.join(shown.split()))
-        assert found, f'{line.host or "controller"}: {text}\n{shown}'
-        self._tell(f'  {line.host or "controller"}: {text}: {found[0].strip()}')
+        return found, text, shown
 
     def _tell(self, line: str) -> None:
         say(f'on call: {line}')
@@ -309,7 +319,13 @@ _DEAD = Drill(
             ),
         ],
     },
-    [Line('nova-migcheck check --only endpoint', 'compute2', f'{re.escape(_URL)}.*HTTP 200')],
+    [
+        Line(
+            'nova-migcheck check --only endpoint',
+            'compute2',
+            f'{re.escape(_URL)}: [0-9.]+: HTTP 200',
+        )
+    ],
 )
 
 
