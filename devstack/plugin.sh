@@ -4,7 +4,8 @@
 MIGCHECK_DIR=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 
 if [[ "$1" == "stack" && "$2" == "install" ]]; then
-    # Not editable (setup_develop): nova/virt/migcheck must lie in the nova package of the same environment.
+    # Not editable (setup_develop): nova/virt/migcheck must lie in the nova package of the same
+    # environment.
     pip_install "$MIGCHECK_DIR"
 elif [[ "$1" == "stack" && "$2" == "post-config" ]]; then
     # nova-compute's own file is copied from this one later.

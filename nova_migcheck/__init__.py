@@ -4,7 +4,7 @@
 The rooms, from the ground up. A room imports only those that stand above it here.
 
 ``finding``, ``codes``, ``policies``, ``checksettings``, ``deadline``, ``atomic``, ``hostranges``,
-``processes``, ``certificates``, ``optiontypes``
+``processes``, ``certificates``, ``optiontypes``, ``wording``
     The ground: values and tools that know nothing of the rest.
 ``cpu``, ``machine``, ``network``, ``storage``, ``endpoints``, ``libvirtd``, ``volumes``
     The subjects. They know no check and no Nova.

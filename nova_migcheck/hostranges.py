@@ -38,7 +38,8 @@ def fold(names: Sequence[str], most: int = 0, count: bool = True) -> str:
         parts.append(before + (cut[0] if len(distinct) < 2 else f'[{",".join(cut)}]') + after)
         left -= len(spans)
     whole = left >= 0 and len(parts) == len(groups)
-    return ' '.join(parts) + ('' if whole or not count else f' ({len(set(names))} hosts)')
+    shown = ' '.join(parts)
+    return shown if whole or not count else f'{shown} ({len(set(names))} hosts)'
 
 
 def _range_text(first: int, last: int, width: int) -> str:

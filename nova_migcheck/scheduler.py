@@ -15,7 +15,7 @@ from oslo_log import log as logging
 from stevedore import extension
 
 from nova_migcheck import conf as confs
-from nova_migcheck import hostranges
+from nova_migcheck import hostranges, wording
 from nova_migcheck.deadline import is_exit
 from nova_migcheck.finding import Finding
 from nova_migcheck.judging import common, targets
@@ -87,9 +87,9 @@ class MigrationTargetFilter(filters.BaseHostFilter):
             return self._gave_up(e, hosts, spec_obj)
         if kept or not counts:
             return kept
-        plural = 's' if len(hosts) > 1 else ''
-        raise exception.NoValidHost(
-            reason=f'migcheck rejected {len(hosts)} host{plural} ({counts})')
+        rejected = wording.counted(
+            len(hosts), 'migcheck rejected {} host', 'migcheck rejected {} hosts')
+        raise exception.NoValidHost(reason=f'{rejected} ({counts})')
 
     def _gave_up(self, error: BaseException, hosts: Iterable[Any], spec_obj: Any) -> Iterable[Any]:
         """Log an error of this package, and return the hosts that ``on_error`` leaves."""
@@ -176,6 +176,31 @@ class MigrationTargetFilter(filters.BaseHostFilter):
                 return move, None
 
 
+# Whether hosts with a reason stand before, and whether the others are named.
+_OTHERS = {
+    (True, True): '{count} more for {check}: {hosts}',
+    (False, True): '{count} for {check}: {hosts}',
+    (True, False):
+        '{count} more for {check} (list them with: nova-migcheck explain SERVER)',
+    (False, False): '{count} for {check} (list them with: nova-migcheck explain SERVER)',
+}
+# Whether they are really rejected, and which hosts.
+_REJECTED = {
+    (True, 'named'): 'Host %(host)s is rejected as target of the %(kind)s of instance %(instance)s '
+                     'from %(source)s: %(reasons)s',
+    (True, 'one'): '1 host is rejected as target of the %(kind)s of instance %(instance)s from '
+                   '%(source)s: %(reasons)s',
+    (True, 'several'): '%(count)d hosts are rejected as target of the %(kind)s of instance '
+                       '%(instance)s from %(source)s: %(reasons)s',
+    (False, 'named'): 'Host %(host)s would be rejected ([migcheck] mode = report) as target of the '
+                      '%(kind)s of instance %(instance)s from %(source)s: %(reasons)s',
+    (False, 'one'): '1 host would be rejected ([migcheck] mode = report) as target of the %(kind)s '
+                    'of instance %(instance)s from %(source)s: %(reasons)s',
+    (False, 'several'): '%(count)d hosts would be rejected ([migcheck] mode = report) as target of '
+                        'the %(kind)s of instance %(instance)s from %(source)s: %(reasons)s',
+}
+
+
 def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], move: moves.Move,
                   instance: str, enforce: bool, limit: int) -> None:
     """Log one line per check, because a line costs as much as judging a hundred hosts.
@@ -193,22 +218,16 @@ def _log_rejected(judge_one: targets.Judge, rejected: Mapping[str, list[Any]], m
         for host in hosts[:count]:
             reason = _texts(judge_one.in_full(host.stats).rejections)
             by_reason.setdefault(reason, []).append(host.host)
-        if len(hosts) == count == 1:
-            subject, verb, parts = f'Host {hosts[0].host}', 'is', list(by_reason)
-        else:
-            subject, verb = (f'{len(hosts)} hosts', 'are') if len(hosts) > 1 else ('1 host', 'is')
-            parts = [f'{hostranges.fold(names)}: {reason}' for reason, names in by_reason.items()]
-        others = hosts[count:]
+        named = len(hosts) == count == 1
+        parts = list(by_reason) if named else [
+            f'{hostranges.fold(names)}: {reason}' for reason, names in by_reason.items()]
+        others = [host.host for host in hosts[count:]]
         if others:
-            names = (f': {hostranges.fold([host.host for host in others])}'
-                     if len(others) <= MAX_NAMED
-                     else ' (list them with: nova-migcheck explain SERVER)')
-            parts.append(f'{len(others)} {"more " if count else ""}for {check}{names}')
-        if not enforce:
-            verb = 'would be'
-        LOG.info('%s %s rejected%s as target of the %s of instance %s from %s: %s', subject, verb,
-                 '' if enforce else ' ([migcheck] mode = report)', move.kind, instance, move.source,
-                 ' | '.join(parts))
+            parts.append(_OTHERS[count > 0, len(others) <= MAX_NAMED].format(
+                count=len(others), check=check, hosts=hostranges.fold(others)))
+        LOG.info(_REJECTED[enforce, 'named' if named else 'one' if len(hosts) == 1 else 'several'],
+                 {'host': hosts[0].host, 'count': len(hosts), 'kind': move.kind,
+                  'instance': instance, 'source': move.source, 'reasons': ' | '.join(parts)})
 
 
 def _log_warnings(judge_one: targets.Judge, hosts: list[Any], move: moves.Move, instance: str,

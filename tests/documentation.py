@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command lines of the documentation, for the tests that run them; tests/unit/test_documentation.py sees that there is one for each."""
+"""The command lines of the documentation, for the tests that run them.
+
+tests/unit/test_documentation.py sees that there is one for each.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,28 @@ import shlex
 from typing import Iterator, NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-# The runbooks' lines are for a host that is broken, and change it: tests/unit/test_runbooks.py parses those of nova-migcheck.
-PAGES = (*(path for path in sorted((ROOT / 'doc/source').rglob('*.rst')) if path.parent.name != 'runbooks'), *sorted(ROOT.glob('*.rst')))
+# The runbooks' lines are for a host that is broken, and change it: tests/unit/test_runbooks.py
+# parses those of nova-migcheck.
+PAGES = (
+    *(
+        path
+        for path in sorted((ROOT / 'doc/source').rglob('*.rst'))
+        if path.parent.name not in ('alerts', 'runbooks')
+    ),
+    *sorted(ROOT.glob('*.rst')),
+)
 
-#: What is typed anywhere in the documentation: a line that begins with one of these words is a command line.
-PROGRAMS = ('nova-migcheck', './run', 'pip', 'openstack', 'tox', 'reno', 'python', 'ping', 'fping', 'virsh', 'mount',
-            'apt-get', 'bash', 'chronyc', 'curl', 'docker', 'dpkg-buildpackage', 'git', 'ip',
-            'kolla-ansible', 'kolla-build', 'nova-manage', 'nova-status',
-            'oslo-config-generator', 'pre-commit', 'pytest', 'ss', 'sudo', 'sysctl', 'systemctl', 'umount')
+#: What is typed anywhere in the documentation: a line that begins with one of these words is a
+#: command line.
+PROGRAMS = (
+    'nova-migcheck', './run', 'pip', 'openstack', 'tox', 'reno', 'python', 'ping', 'fping', 'virsh',
+    'mount', 'apt-get', 'bash', 'chronyc', 'curl', 'docker', 'dpkg-buildpackage', 'git', 'ip',
+    'kolla-ansible', 'kolla-build', 'nova-manage', 'nova-status', 'oslo-config-generator',
+    'pre-commit', 'pytest', 'ss', 'sudo', 'sysctl', 'systemctl', 'umount')
 
 # An assignment or a directory may stand before it.
-_TYPED = re.compile(rf'(?:[A-Z_]+=\S+ +)*(?:/\S+/)?(?:{"|".join(map(re.escape, PROGRAMS))})(?: +(?P<words>\S.*))?')
+_PROGRAM = '|'.join(map(re.escape, PROGRAMS))
+_TYPED = re.compile(rf'(?:[A-Z_]+=\S+ +)*(?:/\S+/)?(?:{_PROGRAM})(?: +(?P<words>\S.*))?')
 _LITERAL = re.compile(r'(?<![\w:`])``([^`]+)``', re.DOTALL)
 _PROMPT = re.compile(r'[$#] ')
 _COMMENT = re.compile(r'\s+# .*')
@@ -42,7 +56,8 @@ def _of_page(path: pathlib.Path) -> Iterator[Line]:
     name = path.relative_to(ROOT)
     for number, line in enumerate(text.splitlines(), 1):
         typed = _COMMENT.sub('', _PROMPT.sub('', line.strip(), count=1))
-        # A sentence of an indented paragraph may begin with such a word, too; its end is not a command's.
+        # A sentence of an indented paragraph may begin with such a word, too; its end is not a
+        # command's.
         if line.startswith('   ') and _TYPED.fullmatch(typed) and '``' not in typed and (
                 typed.endswith('...') or not typed.endswith(('.', ',', ':', ';'))):
             yield Line(f'{name}:{number}', typed)

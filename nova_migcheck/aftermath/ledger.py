@@ -22,7 +22,7 @@ from typing import Any, Iterator, Mapping, Optional, Union
 
 from oslo_log import log as logging
 
-from nova_migcheck import atomic
+from nova_migcheck import atomic, wording
 from nova_migcheck.aftermath.result import Result
 from nova_migcheck.checks.needs import shorten
 from nova_migcheck.cpu.population import fingerprint
@@ -79,7 +79,7 @@ def outcome(result: Result, host: str) -> dict[str, Any]:
     interfaces: dict[str, int] = {}
     if carried is not None and not carried.unknown:
         interfaces = {name: count for name, count in (
-            (' or '.join(carried.intended), carried.by_intended),
+            (wording.either(carried.intended), carried.by_intended),
             (carried.other, carried.by_other)) if name and count}
     arrives = result.direction == past.IN
     return {

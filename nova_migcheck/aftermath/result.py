@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
+from nova_migcheck import wording
 from nova_migcheck.aftermath import traffic
 from nova_migcheck.aftermath.job import Job
 from nova_migcheck.aftermath.traffic import Carried
@@ -19,6 +20,24 @@ _DOWNTIME = 2
 # of QEMU. With less than 1 GiB of whole pages, or mostly zero pages, the search for them does.
 _SLOW, _FAST_ENOUGH = 0.1, 1_250_000_000
 _SLOW_BYTES = 1 << 30
+
+# The line for the log: direction, end, and whether the duration is known -> template.
+_LINES = {
+    (past.IN, past.COMPLETED, True): 'live migration of {uuid} from {peer}: {parts}',
+    (past.OUT, past.COMPLETED, True): 'live migration of {uuid} to {peer}: {parts}',
+    (past.IN, past.FAILED, True):
+        'live migration of {uuid} from {peer} failed after {seconds:.1f} s: {parts}',
+    (past.OUT, past.FAILED, True):
+        'live migration of {uuid} to {peer} failed after {seconds:.1f} s: {parts}',
+    (past.IN, past.FAILED, False): 'live migration of {uuid} from {peer} failed: {parts}',
+    (past.OUT, past.FAILED, False): 'live migration of {uuid} to {peer} failed: {parts}',
+    (past.IN, past.CANCELLED, True):
+        'live migration of {uuid} from {peer} cancelled after {seconds:.1f} s: {parts}',
+    (past.OUT, past.CANCELLED, True):
+        'live migration of {uuid} to {peer} cancelled after {seconds:.1f} s: {parts}',
+    (past.IN, past.CANCELLED, False): 'live migration of {uuid} from {peer} cancelled: {parts}',
+    (past.OUT, past.CANCELLED, False): 'live migration of {uuid} to {peer} cancelled: {parts}',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +90,11 @@ class Result:
     @property
     def line(self) -> str:
         """Return the line for the log."""
-        way = f'{"from" if self.direction == past.IN else "to"} {self.peer}'
-        if self.ended != past.COMPLETED:
-            after = f' after {self.seconds:.1f} s' if self.seconds is not None else ''
-            text = f'live migration of {self.instance} {way} {self.ended}{after}'
-            return f'{text}: {"; ".join(filter(None, (self.error, self._checks())))}'
-        parts = [*self._job(), *self._carried()]
-        return f'live migration of {self.instance} {way}: {", ".join(parts)}'
+        known = self.ended == past.COMPLETED or self.seconds is not None
+        parts = ([*self._job(), *self._carried()] if self.ended == past.COMPLETED else
+                 ['; '.join(filter(None, (self.error, self._checks())))])
+        return _LINES[self.direction, self.ended, known].format(
+            uuid=self.instance, peer=self.peer, seconds=self.seconds, parts=', '.join(parts))
 
     @property
     def warnings(self) -> list[str]:
@@ -87,7 +104,7 @@ class Result:
         if carried is not None and self.strayed:
             texts.append(
                 f'at least {_size(carried.strayed)} of {_size(carried.total)} did not arrive on '
-                f'{_names(carried.intended)}, which is intended: {carried.other} received '
+                f'{wording.either(carried.intended)}, which is intended: {carried.other} received '
                 f'{_size(carried.by_other)} meanwhile; check to which address the name of this '
                 f'host resolves on {self.peer}')
         if (job is not None and job.downtime is not None
@@ -128,7 +145,7 @@ class Result:
         if not self.reported:
             return ('the checks had found nothing wrong: if the host was at fault, the checks do '
                     'not cover that fault')
-        return 'the checks had reported: ' + ' | '.join(self.reported)
+        return f'the checks had reported: {" | ".join(self.reported)}'
 
     def _job(self) -> list[str]:
         job = self.job
@@ -136,10 +153,11 @@ class Result:
             measured = [f'{self.seconds:.1f} s'] if self.seconds is not None else []
             return [*measured, 'libvirt has no statistics for it']
         downtime = f'{job.downtime} ms' if job.downtime is not None else 'unknown'
-        if job.clocks_differ:
-            downtime += " (the two hosts' clocks differ)"
-        rate = f' at {_size(job.rate)}/s' if job.rate else ''
-        parts = [f'{job.seconds:.1f} s', f'downtime {downtime}', _size(job.data) + rate]
+        parts = [
+            f'{job.seconds:.1f} s',
+            f"downtime {downtime} (the two hosts' clocks differ)" if job.clocks_differ else
+            f'downtime {downtime}',
+            f'{_size(job.data)} at {_size(job.rate)}/s' if job.rate else _size(job.data)]
         if job.iterations > 1:
             parts.append(f'{job.iterations} iterations')
         if job.post_copy:
@@ -158,7 +176,8 @@ class Result:
         if not carried.intended:
             return ([f'most arrived on {other} (no intended interface is configured)'] if other
                     else [])
-        parts = [f'{_share(carried.by_intended, total)} on {_names(carried.intended)} (intended)']
+        intended = wording.either(carried.intended)
+        parts = [f'{_share(carried.by_intended, total)} on {intended} (intended)']
         if self.strayed:
             parts.append(f'{_share(carried.strayed, total)} on {other} (not intended)')
         elif by_other > max(traffic.OTHER, total * traffic.SHARE):
@@ -175,7 +194,3 @@ def _size(count: float) -> str:
 
 def _share(part: int, total: int) -> str:
     return f'{100 * part / total:.1f} %' if 0 < part < total else f'{100 * part // total} %'
-
-
-def _names(names: tuple[str, ...]) -> str:
-    return ' or '.join(names)

@@ -17,6 +17,8 @@ from typing import Any, Iterable, Mapping, Optional
 
 import psutil
 
+from nova_migcheck import wording
+
 _SYS = '/sys/class/net'
 
 # A large part is more than this share of the bytes, and more than the other traffic of libvirtd.
@@ -158,7 +160,7 @@ def carried(total: int, traffic: Traffic, intended: Iterable[str]) -> Carried:
         return Carried(total, other=other, by_other=by_other)
     lost = sorted(set(expected) & set(traffic.lost))
     if lost:
-        reason = f'{" and ".join(lost)} disappeared, or its counter was reset meanwhile'
+        reason = f'{wording.both(lost)} disappeared, or its counter was reset meanwhile'
         return Carried(total, expected, other=other, by_other=by_other, unknown=reason)
     by_intended = min(total, sum(traffic.rises.get(name, 0) for name in expected))
     strayed = total - by_intended

@@ -70,8 +70,9 @@ class CpuCheck(Check):
                 str(connection.uri(settings)),
                 f'the hypervisor does not say what it provides to {virt_type} guests: {error}',
                 settings.origin('libvirt', 'virt_type'),
-                f'see "virsh domcapabilities --virttype {virt_type}"' + (
-                    '; is /dev/kvm there?' if virt_type == 'kvm' else ''), code='cpu-host-unknown')
+                'see "virsh domcapabilities --virttype kvm"; is /dev/kvm there?'
+                if virt_type == 'kvm' else f'see "virsh domcapabilities --virttype {virt_type}"',
+                code='cpu-host-unknown')
             return
         yield Fact('cpu', host.to_dict())
         guests = _Guests(settings.memory, registry.of_entries(settings.guests), settings.changed)

@@ -86,7 +86,8 @@ class StorageCheck(Check):
     def _silent(self, place: str, path: str, origin: str, seconds: float, stuck: Any) -> Result:
         detail = f'{place} did not answer within {seconds:.2g} s'
         if stuck:
-            detail += f': process {stuck["pid"]} hangs there, and none is started until it ends'
+            detail = (f'{place} did not answer within {seconds:.2g} s: process {stuck["pid"]} '
+                      'hangs there, and none is started until it ends')
         return self.failure(
             path, detail, origin, 'check that the server of the share answers; nova-compute hangs '
             'there too', code='storage-silent')
@@ -191,8 +192,9 @@ def _place(path: str, mount: Optional[mounts.Mount]) -> str:
 
 def _text(fact: Mapping[str, Any]) -> str:
     if fact['images'] != 'path':
-        pool = f', pool {fact["pool"]}' if 'pool' in fact else ''
-        return f'disks are kept in {fact["images"]}{pool}'
+        if 'pool' in fact:
+            return f'disks are kept in {fact["images"]}, pool {fact["pool"]}'
+        return f'disks are kept in {fact["images"]}'
     kind = 'shared' if fact['shared'] else 'local'
     return (f'on {fact["type"]} {fact.get("source") or fact.get("device")}, {kind}, '
             f'{fact["free_bytes"] // 2 ** 30} GiB free')

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Iterator, Mapping, Sequence
 
+from nova_migcheck import wording
 from nova_migcheck.checks.base import Check, Result, Settings
 from nova_migcheck.deadline import Call
 from nova_migcheck.finding import Finding
@@ -98,7 +99,7 @@ def _of_libvirt(to: migrationuri.Destination, origin: str) -> list[_Candidate]:
     found = [_of_daemon(daemon, whose, to, origin) for daemon in serving]
     if len({(one.files, one.doubt) for one in found}) == 1:
         return found[:1]
-    names = ' or '.join(daemon.name for daemon in serving)
+    names = wording.either(daemon.name for daemon in serving)
     doubt = f'cannot determine whether {names} serves port {to.port}'
     remedy = 'remove the settings of the one that does not'
     return [dataclasses.replace(one, doubt=doubt, remedy=remedy)

@@ -177,11 +177,12 @@ class TransportCheck(Check):
             code='transport-qemu-elsewhere')
 
     def _dropped(self, address: IPAddress, hole: pathmtu.Hole, target: HostMigration) -> Finding:
-        there = f', {target.mtu} there' if target.mtu else ''
+        mtu = (f'The MTU is {hole.mtu} here, {target.mtu} there' if target.mtu else
+               f'The MTU is {hole.mtu} here')
         return self.failure(
             str(address), f'packets of {hole.lost} bytes to {address} are never acknowledged, '
             f'those of {hole.passed} bytes are: something on the way drops large ones, and a '
-            f'migration would hang. The MTU is {hole.mtu} here{there}', 'TCP from this host',
+            f'migration would hang. {mtu}', 'TCP from this host',
             f'let the switches on the way pass frames of {hole.lost} bytes, or set the MTU of both '
             f'hosts to {hole.passed}', code='transport-path-mtu')
 

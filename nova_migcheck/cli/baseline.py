@@ -42,8 +42,8 @@ class Common:
         for host, lost in self.lost.items():
             alike.setdefault(lost, []).append(host)
         for lost, hosts in alike.items():
-            verb = 'loses' if len(hosts) == 1 else 'lose'
-            lines.append(f'# {hostranges.fold(hosts, 12)} {verb} {", ".join(lost) or "nothing"}')
+            who, what = hostranges.fold(hosts, 12), ', '.join(lost) or 'nothing'
+            lines.append(f'# {who} loses {what}' if len(hosts) == 1 else f'# {who} lose {what}')
         return lines
 
 
@@ -61,9 +61,8 @@ def common(hosts: Mapping[str, Cpu], cpu_map: CpuMap, model_only: bool = False) 
         for name, cpu in hosts.items():
             by_value.setdefault(getattr(cpu, attribute), []).append(name)
         if len(by_value) > 1:
-            values = '; '.join(
-                f'{hostranges.fold(names, 12)} {"has" if len(names) == 1 else "have"} {value}'
-                for value, names in by_value.items())
+            values = '; '.join(f'{value}: {hostranges.fold(names, 12)}'
+                               for value, names in by_value.items())
             raise ValueError(
                 f'guests cannot move between all of them, the {words} differs: {values}')
     first = next(iter(hosts.values()))

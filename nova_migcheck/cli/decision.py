@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Mapping
 
+from nova_migcheck import wording
 from nova_migcheck.finding import Finding, Outcome, printable
 from nova_migcheck.novadb import fleet, requests, scheduling
 
@@ -73,6 +74,6 @@ def _sentence(decided: requests.Decision, request: requests.Request,
               nova: scheduling.Scheduling) -> str:
     text = 'Nova would find no valid host.'
     if decided.ranked:
-        names = ', then '.join(printable(host) for host in decided.ranked[:3])
+        names = wording.ordered(printable(host) for host in decided.ranked[:3])
         text = f'Nova would send it to {names}.'
     return ' '.join([text, *nova.remarks([request])])

@@ -225,7 +225,7 @@ def commands(plan: Plan) -> Iterator[str]:
     for number, move in enumerate(moves):
         yield (f'openstack --os-compute-api-version 2.30 server migrate --live-migration --wait '
                f'--host {shlex.quote(move.target or "")} {move.server.uuid}'
-               + (' &' if together else ''))
+               f'{" &" if together else ""}')
         if together and (number + 1 == len(moves) or moves[number + 1].wave != move.wave):
             yield 'wait'
 
@@ -273,8 +273,8 @@ def _assumed(parsed_args: argparse.Namespace) -> Iterator[str]:
 def _reasons(move: Move) -> str:
     lines = []
     for reason in move.reasons:
-        hosts = f' ({hostranges.fold(reason.hosts, _MOST)})' if reason.hosts else ''
-        lines.append(f'{reason.by}{": " if reason.text else ""}{reason.text}{hosts}')
+        text = f'{reason.by}: {reason.text}' if reason.text else reason.by
+        lines.append(f'{text} ({hostranges.fold(reason.hosts, _MOST)})' if reason.hosts else text)
     return printable('\n'.join(lines)) if len(lines) < 2 else '\n'.join(map(printable, lines))
 
 

@@ -9,7 +9,7 @@ from typing import Sequence, TextIO
 from rich import console as consoles
 from rich import table, text
 
-from nova_migcheck import hostranges
+from nova_migcheck import hostranges, wording
 from nova_migcheck.cli import terminal
 from nova_migcheck.finding import Finding, printable
 from nova_migcheck.judging.matrix import Matrix, Row, State
@@ -129,7 +129,7 @@ def _source(matrix: Matrix, group: list[Row], most: int) -> str:
     servers = sum(len(row.who) for row in group)
     if not servers:
         return names
-    return f'{names} ({servers} {"server" if servers == 1 else "servers"})'
+    return f'{names} ({wording.counted(servers, "{} server", "{} servers")})'
 
 
 def _names(matrix: Matrix, hosts: list[int], most: int = _MOST) -> str:

@@ -60,9 +60,8 @@ class Machines:
         """Return lines for nova.conf, with comments about running guests."""
         lines = [f'hw_machine_type = {self.newest}'] if self.newest else []
         return [*lines, *(
-            f'# guests on {hostranges.fold(one.on, 12)} have {one.type}, which '
-            f'{hostranges.fold(one.lacking, 12)} {"lacks" if len(one.lacking) == 1 else "lack"}'
-            for one in self.lacking())]
+            f'# guests on {hostranges.fold(one.on, 12)} have {one.type}, which is not on '
+            f'{hostranges.fold(one.lacking, 12)}' for one in self.lacking())]
 
 
 class MachineTypes(columns.FormattableColumn):

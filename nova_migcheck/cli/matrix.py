@@ -97,8 +97,9 @@ def _nested_row(matrix: matrices.Matrix, sources: list[Row], targets: list[int],
 def _flat_row(matrix: matrices.Matrix, sources: list[Row], targets: list[int], state: State,
               verdict: Verdict) -> tuple[str, ...]:
     left, right, servers = _named(matrix, sources, targets)
-    suffix = f' ({len(servers)} of their servers)' if servers else ''
+    sources_shown = printable(hostranges.fold(left, _MOST))
+    if servers:
+        sources_shown = f'{sources_shown} ({len(servers)} of their servers)'
     reasons = '\n'.join(brief(finding) for finding in (*verdict.rejections, *verdict.warnings))
-    return (printable(hostranges.fold(left, _MOST)) + suffix,
-            printable(hostranges.fold(right, _MOST)), str(state),
+    return (sources_shown, printable(hostranges.fold(right, _MOST)), str(state),
             printable(matrix.hosts[targets[0]].cell), reasons)

@@ -7,6 +7,7 @@ from typing import Iterable, Optional, Sequence, TextIO
 
 from rich import console, measure, padding, table, text
 
+from nova_migcheck import wording
 from nova_migcheck.cli import terminal
 from nova_migcheck.cli.shown import FRESH, Candidate, HostStatus, age
 from nova_migcheck.finding import WORST_FIRST, Outcome, printable
@@ -111,7 +112,8 @@ def _totals(statuses: Sequence[HostStatus], width: int) -> console.Group:
         grid.add_row(text.Text(words, terminal.STYLES[WORST_FIRST[rank].value]), str(len(names)),
                      text.Text(terminal.names(names, width - side, _MOST)))
     well = sum(each.well for each in statuses)
-    line = text.Text(f'{len(statuses)} {"host" if len(statuses) == 1 else "hosts"}: ').append(
+    total = wording.counted(len(statuses), '{} host', '{} hosts')
+    line = text.Text(f'{total}: ').append(
         f'{well} well', 'green' if well == len(statuses) else '')
     return console.Group(grid, line) if affected else console.Group(line)
 
@@ -153,7 +155,8 @@ def explained(stdout: TextIO, candidates: Sequence[Candidate]) -> None:
 def _paragraph(out: console.Console, state: State, group: Sequence[Candidate]) -> None:
     first = group[0]
     head = terminal.sign(state).append(f' {_WORDS[state]}')
-    head.append(f': {len(group)} hosts' if len(group) > 1 else '')
+    if len(group) > 1:
+        head.append(f': {len(group)} hosts')
     if first.host.service != 'up':
         head.append(f', nova-compute {first.host.service}')
     out.print(head)

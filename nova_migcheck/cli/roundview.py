@@ -29,8 +29,9 @@ def show(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str]) -> No
         line = text.Text().append_text(terminal.mark(Outcome.OK))
         out.print(line.append(f' no findings: {", ".join(silent)}', 'dim'))
     total = terminal.total(outcome.findings)
-    where = f' on {host}' if total else host
-    out.print(total.append(f'{where}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
+    if total:
+        total.append(' on ', 'default')
+    out.print(total.append(f'{host}, {_clock(outcome)}, took {outcome.seconds:.1f} s', 'default'))
 
 
 def again(stdout: TextIO, host: str, outcome: Round, checks: Sequence[str],

@@ -98,10 +98,11 @@ def _record(context: Any, instance_uuid: str, name: str, host: str, text: str) -
 def reason(verdict: Verdict, target: str) -> str:
     """Return the text of a refusal: it begins with the check, names the thing, then the target."""
     first, *others = verdict.rejections
-    checks = ', '.join(sorted({f.check for f in others}))
-    more = f'; and {len(others)} more: {checks}' if others else ''
     text = str(first)
-    return text + more if target in text else f'{text}{more} [target {target}]'
+    if others:
+        checks = ', '.join(sorted({f.check for f in others}))
+        text = f'{first}; and {len(others)} more: {checks}'
+    return text if target in str(first) else f'{text} [target {target}]'
 
 
 def event_text(text: str) -> str:

@@ -14,6 +14,7 @@ import dataclasses
 import re
 from typing import Any, Callable, Collection, Iterable, Mapping, Optional
 
+from nova_migcheck import wording
 from nova_migcheck.cpu import names as cpunames
 
 COMPATIBLE = 'compatible'
@@ -188,10 +189,9 @@ def naming(names: Collection[str], model: Optional[str]) -> str:
     features = sorted(set(names) - {model})
     parts = [f'CPU model {model}'] if model in names else []
     if features:
-        shown = ', '.join(features[:_SHOWN])
-        more = f' and {len(features) - _SHOWN} more' if len(features) > _SHOWN else ''
-        parts.append(f'CPU feature{"s" if len(features) > 1 else ""} {shown}{more}')
-    return ' and '.join(parts)
+        shown = wording.some(features, _SHOWN)
+        parts.append(f'CPU feature {shown}' if len(features) == 1 else f'CPU features {shown}')
+    return wording.both(parts)
 
 
 def compare(guest: Cpu, host: Cpu, known: Optional[Callable[[str], bool]] = None) -> Comparison:
@@ -291,11 +291,12 @@ def compare_tsc(needed: Optional[int], given: Optional[int], scaling: Optional[b
     if off * 1_000_000 <= given * TSC_TOLERANCE_PPM:
         return _COMPATIBLE
     ppm = -(-off * 1_000_000 // given)  # rounded up: never "250 ppm apart, limit 250 ppm"
-    reason = (f'has a TSC of {given} Hz, the guest needs {needed} Hz ({ppm} ppm apart, '
-              f'limit {TSC_TOLERANCE_PPM} ppm), and the host')
+    apart = f'{ppm} ppm apart, limit {TSC_TOLERANCE_PPM} ppm'
     if scaling is None:
-        return _unknown(f'{reason} does not report whether it can scale')
-    return _incompatible(f'{reason} cannot scale')
+        return _unknown(f'has a TSC of {given} Hz, the guest needs {needed} Hz ({apart}), and the '
+                        'host does not report whether it can scale')
+    return _incompatible(f'has a TSC of {given} Hz, the guest needs {needed} Hz ({apart}), and the '
+                         'host cannot scale')
 
 
 def _compare_other_architecture(guest: Cpu, host: Cpu) -> Comparison:
@@ -304,9 +305,12 @@ def _compare_other_architecture(guest: Cpu, host: Cpu) -> Comparison:
         return _COMPATIBLE
     ours, theirs = guest.model or 'unnamed', host.model or 'unnamed'
     missing = sorted(guest.features - host.features)
-    detail = f'; the guest also has {", ".join(missing)}' if missing else ''
-    return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}{detail}: on {host.arch} '
-                    'only equal CPUs are known to be compatible')
+    if missing:
+        return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}; the guest also has '
+                        f'{", ".join(missing)}: on {host.arch} only equal CPUs are known to be '
+                        'compatible')
+    return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}: on {host.arch} only equal '
+                    'CPUs are known to be compatible')
 
 
 def _word(value: Mapping[str, Any], key: str) -> str:

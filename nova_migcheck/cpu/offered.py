@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from nova_migcheck import wording
 from nova_migcheck.cpu import COMPATIBLE, INCOMPATIBLE, UNKNOWN, Comparison, lacks, naming
 from nova_migcheck.cpu import definition as cpuguest
 from nova_migcheck.cpu import names as cpunames
@@ -52,7 +53,7 @@ def model(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comp
         return Comparison(COMPATIBLE)
     reason = lacks(sorted(missing))
     if offer.blockers:
-        reason += f', according to its domain capabilities for CPU model {guest.model}'
+        reason = f'{reason}, according to its domain capabilities for CPU model {guest.model}'
     return Comparison(INCOMPATIBLE, tuple(sorted(missing)), reason)
 
 
@@ -70,14 +71,14 @@ def names(guest: Definition, host: Definition, cpu_map: CpuMap) -> Optional[Comp
     asked = None if guest.live else lambda: guest.all_named
     reported = host.all_named | {one.name for one in host.models}
     spelled = cpuguest.spelled(guest, cpu_map.expand, asked=asked) - reported
-    like = ' or '.join(cpunames.version_text(version) for version in known)
+    like = wording.either(cpunames.version_text(version) for version in known)
     because = f'the CPU models that it offers are those of libvirt {like}'
     unknown = spelled - frozenset[str]().union(*known.values())
     if unknown:
-        reason = f'has a libvirt that does not know {naming(unknown, guest.model)} of the guest'
-        return Comparison(INCOMPATIBLE, reason=f'{reason}: {because}')
+        return Comparison(INCOMPATIBLE, reason='has a libvirt that does not know '
+                          f'{naming(unknown, guest.model)} of the guest: {because}')
     doubtful = spelled - frozenset.intersection(*known.values())
     if doubtful:
-        reason = f'does not report whether its libvirt knows {naming(doubtful, guest.model)}'
-        return Comparison(UNKNOWN, reason=f'{reason} of the guest: {because}')
+        return Comparison(UNKNOWN, reason='does not report whether its libvirt knows '
+                          f'{naming(doubtful, guest.model)} of the guest: {because}')
     return None

@@ -224,10 +224,10 @@ def look_up(settings: Settings, section: sources.Section,
         login = sources.login_group(settings, section.group)
         if not offered and not settings.get(login, 'auth_type'):
             return None
-        asked = ''.join(['/'.join(interfaces), f' in {region}' if region else '',
-                         f', named {name}' if name else ''])
+        asked = [('interface', '/'.join(interfaces)), ('region', region), ('name', name)]
+        words = ', '.join(f'{key} {value}' for key, value in asked if value)
         return Missing(section.needed_for, section.group,
-                       f"keystone's catalog has no {service_type} endpoint that is {asked}; it has "
+                       f"keystone's catalog has no {service_type} endpoint with {words}; it has "
                        f'{", ".join(offered) or "none of this type"}',
                        f'correct [{section.group}] valid_interfaces, region_name and '
                        'service_type, or the catalog '

@@ -67,11 +67,12 @@ def look(skews: Mapping[str, float], limit: float,
                       'the kernel reports that its clock is not synchronised', 'adjtimex(2)',
                       _REMEDY, code='clock-unsynchronised')
     elif not skews:
-        kernel = '; the kernel reports that its clock is synchronised' if synchronised else ''
-        known = synchronised is not None
-        yield Finding(NAME, Outcome.OK if known else Outcome.UNKNOWN, 'clock',
-                      'no server reported its time' + kernel,
-                      code='' if known else 'clock-no-server')
+        if synchronised is None:
+            yield Finding(NAME, Outcome.UNKNOWN, 'clock', 'no server reported its time',
+                          code='clock-no-server')
+        else:
+            yield Finding(NAME, Outcome.OK, 'clock', 'no server reported its time; the kernel '
+                          'reports that its clock is synchronised')
 
 
 def _compare(skews: Mapping[str, float], limit: float, synchronised: Optional[bool]) -> Finding:
@@ -85,8 +86,9 @@ def _compare(skews: Mapping[str, float], limit: float, synchronised: Optional[bo
     if not off:
         return Finding(NAME, Outcome.OK, 'clock',
                        f'{-middle:+.1f} s against {len(skews)} servers', origin)
-    direction = 'behind' if middle > 0 else 'ahead'
-    detail = f'this host is {abs(middle):.1f} s {direction}, limit {limit:g} s; against {against}'
+    off_by = (f'this host is {middle:.1f} s behind' if middle > 0 else
+              f'this host is {-middle:.1f} s ahead')
+    detail = f'{off_by}, limit {limit:g} s; against {against}'
     if len(off) * 2 > len(skews) and (len(skews) > 1 or synchronised is False):
         return Finding(NAME, Outcome.FAILURE, 'clock', detail, origin, _REMEDY, code='clock-off')
     if len(skews) == 1:

@@ -7,6 +7,7 @@ import dataclasses
 import ipaddress
 from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
+from nova_migcheck import wording
 from nova_migcheck.endpoints import logins, remedies
 from nova_migcheck.endpoints.logins import NAME, OriginOf
 from nova_migcheck.endpoints.observations import Picture
@@ -30,6 +31,15 @@ _LOSSY, _AGAIN, _AGAIN_OF_SENT = 2, 3, 0.05
 
 # URLs and addresses that a text lists before it counts the rest.
 _LISTED = 10
+
+# Whether the URL has a name, and whether a proxy is asked -> what is wrong with one URL.
+_SINGLE = {
+    (False, False): '{url} {reason}',
+    (True, False): '{url} {reason} at {address}',
+    (False, True): '{url} {reason} through the proxy {proxy} from the environment',
+    (True, True): '{url} {reason} at {address} through the proxy {proxy} from the environment',
+}
+
 
 class Trouble(NamedTuple):
     """Hold what is wrong with one target at one of its addresses."""
@@ -177,8 +187,8 @@ def _message_queue(picture: Picture, troubles: list[Trouble]) -> Folded:
     hosts = _targets(mine)
     if len(hosts) < 2:
         return [], troubles
-    detail = f'none of the {len(hosts)} message queue hosts answers: ' + _some(
-        [f'{t.target.url.partition("://")[2]} {_reason(t.answer)}' for t in mine])
+    answers = [f'{t.target.url.partition("://")[2]} {_reason(t.answer)}' for t in mine]
+    detail = f'none of the {len(hosts)} message queue hosts answers: {_some(answers)}'
     return _common('endpoint-message-queue', troubles, mine, 'message queue', detail,
                    remedies.of(mine[0].answer, MESSAGING))
 
@@ -203,17 +213,18 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
         first = max(mine, key=lambda t: t.weight)
         assert first.answer.fault is not None
         targets = _targets(mine)
-        detail = _reasons(address, mine) if len(targets) > 1 else _single(address, first)
+        remarks = [_reasons(address, mine) if len(targets) > 1 else _single(address, first)]
         elsewhere = next((picture.elsewhere[t.target] for t in mine
                           if t.target in picture.elsewhere), None)
         if elsewhere is not None:
-            detail += (f'; the same service answers at {elsewhere.url}, an address that is also in '
-                       'nova.conf')
+            remarks.append(f'the same service answers at {elsewhere.url}, an address that is also '
+                           'in nova.conf')
         others = sum(picture.is_well(t) for t, endpoints in picture.endpoints.items() if endpoints)
         if others and len(targets) > 1:
-            detail += f'; {others} other endpoint{"s answer" if others > 1 else " answers"}'
+            remarks.append(wording.counted(
+                others, '{} other endpoint answers', '{} other endpoints answer'))
         yield Finding(NAME, first.weight.outcome, targets[0] if len(targets) == 1 else address,
-                      detail, _origins(e for t in mine for e in t.endpoints),
+                      '; '.join(remarks), _origins(e for t in mine for e in t.endpoints),
                       remedies.of(first.answer, _services(first.endpoints),
                                   first.endpoints[0].from_catalog, elsewhere is not None),
                       scope, _several(mine), first.answer.fault.code)
@@ -222,17 +233,16 @@ def _address(picture: Picture, address: str, troubles: list[Trouble]) -> Iterato
 def _reason(answer: Answer) -> str:
     assert answer.fault is not None
     # These two say it all. The others need the dates, the status or the seconds.
-    detail = '' if answer.fault in (Fault.REFUSED, Fault.CLOSED) else f' ({answer.detail})'
-    return f'{answer.fault.value}{detail}'
+    if answer.fault in (Fault.REFUSED, Fault.CLOSED):
+        return str(answer.fault.value)
+    return f'{answer.fault.value} ({answer.detail})'
 
 
 def _single(address: str, trouble: Trouble) -> str:
-    text = _reason(trouble.answer)
-    if address != trouble.target.host and is_address(address):
-        text += f' at {address}'
-    if trouble.answer.proxy:
-        text += f' through the proxy {trouble.answer.proxy} from the environment'
-    return f'{trouble.target.url} {text}'
+    resolved = address != trouble.target.host and is_address(address)
+    return _SINGLE[resolved, bool(trouble.answer.proxy)].format(
+        url=trouble.target.url, reason=_reason(trouble.answer), address=address,
+        proxy=trouble.answer.proxy)
 
 
 def _reasons(address: str, troubles: Sequence[Trouble]) -> str:
@@ -243,8 +253,8 @@ def _reasons(address: str, troubles: Sequence[Trouble]) -> str:
         text = f'{trouble.target.url} ({_services(trouble.endpoints)})'
         if text not in urls:
             urls.append(text)
-    return f'{address} ' + '; '.join(f'{reason}: {_some(urls)}'
-                                     for reason, urls in by_reason.items())
+    reasons = '; '.join(f'{reason}: {_some(urls)}' for reason, urls in by_reason.items())
+    return f'{address} {reasons}'
 
 
 def _is_loopback(address: str) -> bool:
@@ -276,5 +286,4 @@ def _origins(endpoints: Iterable[Endpoint]) -> str:
 
 
 def _some(texts: Sequence[str]) -> str:
-    more = f' and {len(texts) - _LISTED} more' if len(texts) > _LISTED else ''
-    return ', '.join(texts[:_LISTED]) + more
+    return wording.some(texts, _LISTED)

@@ -50,9 +50,8 @@ def _web(target: Target, address: str, proxy: str, shown: str, timeout: float,
          watched: Watched) -> Answer:
     reply = web.get(target, address, proxy, timeout, watched)
     fault = Fault.STATUS if reply.status >= 500 else None
-    detail = f'HTTP {reply.status}'
-    if fault is None:
-        detail += f' in {reply.seconds * 1000:.0f} ms'
+    detail = (f'HTTP {reply.status}' if fault else
+              f'HTTP {reply.status} in {reply.seconds * 1000:.0f} ms')
     return Answer(address, fault, detail, reply.status, reply.skew, shown)
 
 

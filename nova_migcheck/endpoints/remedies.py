@@ -46,8 +46,9 @@ def of(answer: Answer, service: str, from_catalog: bool = False, elsewhere: bool
     catalog = f'openstack endpoint list --service {service}; openstack endpoint set --url'
     fault = answer.fault
     if elsewhere and fault in (Fault.REFUSED, Fault.UNREACHABLE, Fault.SILENT, Fault.NAME):
+        where = f'correct the catalog ({catalog})' if from_catalog else 'correct the URL'
         return ('the address looks stale after a re-deploy (kolla: kolla_internal_vip_address): '
-                + (f'correct the catalog ({catalog})' if from_catalog else 'correct the URL'))
+                f'{where}')
     if fault is Fault.TLS:
         return _tls(answer.detail)
     if service == MESSAGING and fault in (Fault.REFUSED, Fault.NO_ANSWER, Fault.CLOSED):

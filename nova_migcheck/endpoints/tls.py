@@ -9,7 +9,7 @@ import ssl
 import threading
 from typing import Any, Iterator, Optional
 
-from nova_migcheck import certificates
+from nova_migcheck import certificates, wording
 from nova_migcheck.endpoints.values import Tls, is_address
 
 _LOCK = threading.Lock()
@@ -122,8 +122,11 @@ def _refused(code: int, message: str, certificate: Any, host: str, tls: Tls) -> 
         return f'certificate for another name: it is for {_names(certificate)}, not for {host}'
     if code in certificates.ISSUER:
         issuer = certificate.issuer.rfc4514_string() or 'an unnamed issuer'
-        where = f'{tls.cafile} does not contain' if tls.cafile else 'the default CAs do not include'
-        return f'certificate from an unknown CA: issued by {issuer}, which {where}'
+        if tls.cafile:
+            return (f'certificate from an unknown CA: issued by {issuer}, which {tls.cafile} does '
+                    'not contain')
+        return (f'certificate from an unknown CA: issued by {issuer}, which the default CAs do not '
+                'include')
     return f'certificate refused: {message}'
 
 
@@ -135,7 +138,7 @@ def _names(certificate: Any, most: int = 5) -> str:
     names = certificates.alternative_names(certificate)
     if not names:
         return f'no name ({certificate.subject.rfc4514_string()} has no subjectAltName)'
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+    return wording.some(names, most)
 
 
 def server_name(host: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 from typing import Iterable, Optional, Sequence
 
+from nova_migcheck import wording
 from nova_migcheck.checks import loading
 from nova_migcheck.finding import Finding
 from nova_migcheck.policies import Policies
@@ -37,4 +38,4 @@ def shared(rejections: Iterable[Sequence[Finding]], source: Optional[Report],
         places.append(f'on {counts[fault]} of {len(targets)} targets')
     if not places:
         return ''
-    return f'{fault[0]}: the same {" and ".join(places)}: this is the service, not the host'
+    return f'{fault[0]}: the same {wording.both(places)}: this is the service, not the host'

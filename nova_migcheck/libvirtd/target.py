@@ -106,8 +106,10 @@ def _answers(settings: Settings, to: Destination, name: str, source: Any, target
                 'there, or choose another target', 'transport-guest-refused')
             return
     version = offered.dotted(target.getLibVersion())
-    accepts = ', and accepts the guest' if settings.server else ''
-    yield _finding(Outcome.OK, name, f'libvirt {version} there lets this host in{accepts}', to.uri)
+    yield _finding(
+        Outcome.OK, name,
+        f'libvirt {version} there lets this host in, and accepts the guest' if settings.server else
+        f'libvirt {version} there lets this host in', to.uri)
 
 
 def _become_like_libvirtd() -> bool:

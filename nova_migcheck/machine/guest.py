@@ -187,7 +187,7 @@ def _fixed(domain: ElementTree.Element) -> Iterator[str]:
         for element in domain.iterfind(f"devices/{device}[@type='vhostuser']"):
             target = element.find('target')
             name = target.get('dev', '') if target is not None else ''
-            yield f'{device} {name if _is_name(name) else "of type vhostuser"}'
+            yield f'{device} {name}' if _is_name(name) else f'{device} of type vhostuser'
 
 
 def _bound(domain: ElementTree.Element) -> Iterator[str]:

@@ -13,6 +13,7 @@ import dataclasses
 import ipaddress
 from typing import Iterable, Optional, Sequence
 
+from nova_migcheck import wording
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.network.interfaces import Address, HostNetwork, Interface, IPAddress, IPNetwork
 
@@ -59,12 +60,12 @@ class Intent:
     @property
     def names(self) -> str:
         """Return the interfaces, for use in a sentence."""
-        return ' or '.join(interface.name for interface in self.interfaces) or 'no interface'
+        return wording.either(interface.name for interface in self.interfaces) or 'no interface'
 
     def __str__(self) -> str:
         what = self.names if self.interfaces else ', '.join(map(str, self.networks))
         if self.listed:
-            what += f' in {", ".join(map(str, self.listed))}'
+            return f'{what} in {", ".join(map(str, self.listed))} (by {self.origin})'
         return f'{what} (by {self.origin})'
 
     def covers(self, ip: IPAddress) -> bool:

@@ -191,8 +191,10 @@ def _overlaps(ours: IPNetwork, networks: Iterable[IPNetwork]) -> bool:
 
 
 def _describe(host: HostMigration, name: str) -> str:
-    over = f' on {host.interface}' if host.interface else ''
-    return f'{host.host or name} migrates over {", ".join(map(str, host.networks))}{over}'
+    who, networks = host.host or name, ', '.join(map(str, host.networks))
+    if host.interface:
+        return f'{who} migrates over {networks} on {host.interface}'
+    return f'{who} migrates over {networks}'
 
 
 def _texts(values: Iterable[object]) -> list[str]:

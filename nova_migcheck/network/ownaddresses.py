@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
 
+from nova_migcheck import wording
 from nova_migcheck.checksettings import Settings
 from nova_migcheck.finding import Finding, Outcome
 from nova_migcheck.network import intent
@@ -78,12 +79,12 @@ class OwnAddresses:
         for link in dead:
             all_dead = len(dead) == len(intended.interfaces)
             outcome = self.bad if all_dead or link.index in used else Outcome.WARNING
-            state = 'has no carrier' if link.up else 'is down'
+            detail = (f'{link.name}, over which migrations are intended to go, has no carrier'
+                      if link.up else
+                      f'{link.name}, over which migrations are intended to go, is down')
             remedy = 'check its cable or its ports' if link.up else f'bring {link.name} up'
-            yield _finding(
-                outcome, link.name,
-                f'{link.name}, over which migrations are intended to go, {state}',
-                intended.origin, remedy, code='address-link-down')
+            yield _finding(outcome, link.name, detail, intended.origin, remedy,
+                           code='address-link-down')
 
     def inbound(self, answer: Answer) -> Iterator[Finding]:
         """Check that live_migration_inbound_addr is on the intended interface (A1, A2)."""
@@ -102,10 +103,10 @@ class OwnAddresses:
             if wrong is None:
                 continue
             named = ip.is_loopback and not answer.literal
-            text = name if answer.literal else (
-                f'{name} resolves to {ip} ({self.hosts.origin(answer.name, ip)}), which')
+            text = INBOUND if answer.literal else (
+                f'{name} resolves to {ip} ({self.hosts.origin(answer.name, ip)})')
             found.append(_finding(
-                Outcome.WARNING if named else wrong.outcome, str(ip), f'{text} {wrong.detail}',
+                Outcome.WARNING if named else wrong.outcome, str(ip), f'{text}: {wrong.detail}',
                 origin, wrong.remedy, code=wrong.code))
         if not found:
             addresses = ', '.join(map(str, answer.addresses))
@@ -120,12 +121,13 @@ class OwnAddresses:
         places = {answer.name: places for answer in answers
                   if (places := self._places(answer.addresses))}
         if len(places) == 2 and not set.intersection(*map(set, places.values())):
-            texts = ' but '.join(
+            one, other = (
                 f'{name} is {", ".join(map(str, self.answers[name].addresses))} '
                 f'on {", ".join(where)}' for name, where in places.items())
             yield _finding(
                 Outcome.WARNING, 'host names',
-                f"Nova's name and libvirt's name of this host are on different interfaces: {texts}",
+                "Nova's name and libvirt's name of this host are on different interfaces: "
+                f'{one} but {other}',
                 '[DEFAULT] host', f'set [libvirt] {INBOUND}, so that one address is used for both',
                 code='address-names-apart')
 
@@ -147,8 +149,8 @@ class OwnAddresses:
             if self.intended.stated or not self.network.holding(ip):
                 found.append(_finding(
                     Outcome.WARNING, answer.name,
-                    f'{answer.name} resolves to {ip} ({self.hosts.origin(answer.name, ip)}), '
-                    f'which {wrong.detail}; other hosts may resolve it in the same way', origin,
+                    f'{answer.name} resolves to {ip} ({self.hosts.origin(answer.name, ip)}): '
+                    f'{wrong.detail}; other hosts may resolve it in the same way', origin,
                     remedy, code=wrong.code))
         addresses = ', '.join(map(str, answer.addresses))
         yield from found or [
@@ -180,16 +182,16 @@ class OwnAddresses:
                 Outcome.UNKNOWN, COLD, f'{COLD} {answer.name} cannot be resolved: {answer.error}',
                 origin, 'check the resolver of this host', code='address-cold')
             return
-        problems = [f'does not resolve: {answer.error}'] if answer.error else []
+        name = f'{COLD} {answer.name}'
+        problems = [f'{name} does not resolve: {answer.error}'] if answer.error else []
         for ip in answer.addresses:
             if ip.is_loopback:
-                problems.append(f'is {ip}, a loopback address')
+                problems.append(f'{name} is {ip}, a loopback address')
             elif not self._here(ip):
-                problems.append(f'is {ip}, which is on no interface of this host')
+                problems.append(f'{name} is {ip}, which is on no interface of this host')
         for problem in problems:
             yield _finding(
-                Outcome.WARNING, COLD,
-                f'{COLD} {answer.name} {problem}: cold migrations to this host will fail',
+                Outcome.WARNING, COLD, f'{problem}: cold migrations to this host will fail',
                 origin, f'correct [libvirt] {COLD}', code='address-cold')
 
     def fact(self, libvirt_host: str, inbound: str) -> HostMigration:
@@ -216,28 +218,29 @@ class OwnAddresses:
     def _wrong(self, ip: IPAddress) -> Optional[_Wrong]:
         """Return what is wrong with an address that other hosts are to use."""
         if ip.is_loopback:
-            return _Wrong(Outcome.FAILURE, 'address-loopback', 'is a loopback address: another '
-                          'host would contact itself', 'use an address of this host')
+            return _Wrong(Outcome.FAILURE, 'address-loopback', f'{ip} is a loopback address: '
+                          'another host would contact itself', 'use an address of this host')
         if ip.is_link_local:
-            return _Wrong(Outcome.FAILURE, 'address-link-local', 'is a link-local address, which '
-                          'is meaningless on another host', 'use a routable address')
+            return _Wrong(Outcome.FAILURE, 'address-link-local', f'{ip} is a link-local address, '
+                          'which is meaningless on another host', 'use a routable address')
         if not self._here(ip):
-            return _Wrong(Outcome.FAILURE, 'address-not-here', 'is on no interface of this host',
+            return _Wrong(Outcome.FAILURE, 'address-not-here',
+                          f'{ip} is on no interface of this host',
                           f'set [libvirt] {INBOUND} to an address of this host')
         intended, held = self.intended, self.network.holding(ip)
         if any(address.duplicate for address in held):
-            return _Wrong(Outcome.FAILURE, 'address-duplicate', 'is in use on another host '
+            return _Wrong(Outcome.FAILURE, 'address-duplicate', f'{ip} is in use on another host '
                           '(duplicate address detection failed)', 'give one of them another')
         use = (f'use an address of {intended.names}: '
                f'{", ".join(map(str, intended.addresses[:4]))}')
         if not intended.covers(ip) or self._elsewhere(held):
             where = ', '.join(self.network.name(address.interface) for address in held)
             return _Wrong(Outcome.FAILURE, 'address-wrong-interface',
-                          f'is on {where or "no interface, only routed to this host"}, but '
+                          f'{ip} is on {where or "no interface, only routed to this host"}, but '
                           f'migrations are intended to go over {intended}', use)
         if held and all(address.temporary for address in held):
             return _Wrong(Outcome.WARNING, 'address-temporary',
-                          'is a temporary address (RFC 8981) and will go away', use)
+                          f'{ip} is a temporary address (RFC 8981) and will go away', use)
         return None
 
     def _elsewhere(self, held: Sequence[Address]) -> bool:
@@ -259,7 +262,7 @@ class OwnAddresses:
             if self.intended.rule == intent.INBOUND and len(places) > 1:
                 yield _finding(
                     Outcome.FAILURE, answer.name,
-                    f'{answer.name} resolves to addresses on {" and ".join(places)}: '
+                    f'{answer.name} resolves to addresses on {wording.both(places)}: '
                     f'{", ".join(map(str, answer.addresses))}', origin,
                     f'set [libvirt] {INBOUND} to one address', code='address-ambiguous')
             return

@@ -65,10 +65,9 @@ class TargetNames:
         for ip in answer.addresses:
             outcome, code, problem = self._judge(ip, answer.literal)
             if outcome is not Outcome.OK:
-                subject = str(ip) if answer.literal else f'{name} resolves to {ip}, which'
                 where = origin if answer.literal else self.hosts.origin(name, ip)
-                found.append(Finding(CHECK, outcome, name, f'{subject} {problem}', where, remedy,
-                                     code=code))
+                text = problem if answer.literal else f'{name} resolves to {ip}: {problem}'
+                found.append(Finding(CHECK, outcome, name, text, where, remedy, code=code))
         yield from self._conflict(answer, found)
         yield from found
         if not found:
@@ -84,12 +83,11 @@ class TargetNames:
         if self.intended.listed and all(map(self.intended.covers, addresses)):
             return
         names = f"Nova's name and libvirt's name of {self.target}"
-        texts = ' but '.join(self._route_text(answer, only_remote=True)
-                             for answer in (connect, data))
+        one, other = (self._route_text(answer, only_remote=True) for answer in (connect, data))
         yield Finding(
             CHECK, Outcome.FAILURE, self.target,
-            f'{names} lead to different networks: {texts}; libvirt connects to the first and QEMU '
-            'to the second', f'host names of {self.target}',
+            f'{names} lead to different networks: {one} but {other}; libvirt connects to the first '
+            'and QEMU to the second', f'host names of {self.target}',
             f'set [libvirt] {INBOUND} on {self.target}, so that one address is used for both',
             code='transport-names-apart')
 
@@ -101,22 +99,23 @@ class TargetNames:
         """Judge an address of the target. If it has several problems, the worst gives the code."""
         if ip.is_loopback:
             return (Outcome.FAILURE, 'transport-loopback',
-                    'is a loopback address: this host would contact itself')
+                    f'{ip} is a loopback address: this host would contact itself')
         route = self._route(ip)
         if self.network.holding(ip) or (route is not None and route.kind == 'local'):
-            return Outcome.FAILURE, 'transport-own-address', 'is an address of this host itself'
+            return (Outcome.FAILURE, 'transport-own-address',
+                    f'{ip} is an address of this host itself')
         if route is None:
-            return Outcome.FAILURE, 'transport-no-route', 'has no route from this host'
-        judged = [self._at_target(ip, literal), self._way_out(route)]
+            return Outcome.FAILURE, 'transport-no-route', f'{ip} has no route from this host'
+        judged = [self._at_target(ip, literal), self._way_out(ip, route)]
         if not self.intended.covers(ip):
             listed = ', '.join(map(str, self.intended.listed))
             judged.append((Outcome.FAILURE, 'transport-unlisted-network',
-                           f'is outside of {listed} ({self.intended.origin})'))
+                           f'{ip} is outside of {listed} ({self.intended.origin})'))
         wrong = [one for one in judged if one is not _FINE]
         if not wrong:
             return _FINE
         first = next((one for one in wrong if one[0] is Outcome.FAILURE), wrong[0])
-        return first[0], first[1], ' and '.join(text for _outcome, _code, text in wrong)
+        return first[0], first[1], '; '.join(text for _outcome, _code, text in wrong)
 
     def _at_target(self, ip: IPAddress, literal: bool) -> _Judged:
         """Compare an address with the target's own report.
@@ -128,7 +127,7 @@ class TargetNames:
             return _FINE
         if ip not in fact.others:
             return (Outcome.FAILURE, 'transport-wrong-address',
-                    f'is no address of {self.target}')
+                    f'{ip} is no address of {self.target}')
         # A target that resolves its own inbound address to none of its own (Debian's 127.0.1.1) has
         # no intended address. The resolver of this host decides, and this one is the target's.
         if fact.others[ip] == fact.interface or not fact.addresses:
@@ -136,18 +135,18 @@ class TargetNames:
         intended = (f'{fact.interface or "its migration networks"} '
                     f'({", ".join(map(str, fact.addresses[:4]))})')
         return (Outcome.FAILURE if fact.stated else Outcome.WARNING, 'transport-wrong-address',
-                f'is on {fact.others[ip]} of {self.target}, but migrations to it are intended to '
-                f'go to {intended}')
+                f'{ip} is on {fact.others[ip]} of {self.target}, but migrations to it are '
+                f'intended to go to {intended}')
 
-    def _way_out(self, route: Route) -> _Judged:
+    def _way_out(self, ip: IPAddress, route: Route) -> _Judged:
         """Compare the outgoing interface with the intended one, and check its link (A7, A9)."""
         out = self.network.interface(route.interface)
         if out is None:
             return _FINE
         if not (out.up and out.carrier):
-            state = 'has no carrier' if out.up else 'is down'
             return (Outcome.FAILURE, 'transport-link-down',
-                    f'is reached over {out.name}, which {state}')
+                    f'{ip} is reached over {out.name}, which has no carrier' if out.up else
+                    f'{ip} is reached over {out.name}, which is down')
         if not self.intended.interfaces or out.index in self._intended_indexes():
             return _FINE
         # my_ip is only a guess, but the target's inbound address is not.
@@ -155,8 +154,8 @@ class TargetNames:
             return _FINE
         return (Outcome.FAILURE if self.intended.stated else Outcome.WARNING,
                 'transport-wrong-interface',
-                f'is reached over {out.name} from this host, but migrations are intended to go '
-                f'over {self.intended}')
+                f'{ip} is reached over {out.name} from this host, but migrations are intended to '
+                f'go over {self.intended}')
 
     def _conflict(self, answer: Answer, found: Sequence[Finding]) -> Iterator[Finding]:
         """Find lines of the hosts file with different addresses for the name (A3).

@@ -64,12 +64,12 @@ class Fleet:
         """
         named = next((host for host in self.hosts if host.name == name), None)
         if named is None:
-            raise Unavailable(f'there is no compute host {name!r}' + self.exceptions())
+            raise Unavailable(self.remarked(f'there is no compute host {name!r}'))
         return named
 
-    def exceptions(self) -> str:
-        """Return the end of a sentence that lists the cells that could not be read, or ''."""
-        return f' (but {"; ".join(self.notes())})' if self.unreachable else ''
+    def remarked(self, text: str) -> str:
+        """Return a text, and after it which cells could not be read."""
+        return f'{text} (but {"; ".join(self.notes())})' if self.unreachable else text
 
     def notes(self) -> list[str]:
         """Return a sentence for each cell that could not be read."""
@@ -160,11 +160,11 @@ def server(wanted: str, timeout: float = TIMEOUT,
     results, more = _query_cells(timeout, unreachable, _uuids, wanted)
     uuids = [uuid for in_cell in results.values() for uuid in in_cell]
     if not uuids:
-        raise Unavailable(f'there is no server {wanted!r}'
-                          + Fleet((), {**unreachable, **more}).exceptions())
+        raise Unavailable(Fleet((), {**unreachable, **more}).remarked(
+            f'there is no server {wanted!r}'))
     if len(uuids) > 1:
         raise Unavailable(f'{len(uuids)} servers have the name {wanted!r}, give the UUID of one: '
-                          + ', '.join(sorted(uuids)))
+                          f'{", ".join(sorted(uuids))}')
     return _by_uuid(uuids[0], timeout, unreachable)
 
 
@@ -182,7 +182,7 @@ def _by_uuid(uuid: str, timeout: float, unreachable: Mapping[str, str]) -> Serve
     reasons = {**unreachable, **more}
     if name in reasons:
         raise Unavailable(f'server {uuid} is in a cell that cannot be read: {name}: '
-                          + reasons[name])
+                          f'{reasons[name]}')
     read_server: Optional[Server] = results[name]
     if read_server is None:
         raise Unavailable(f'server {uuid} is deleted')
@@ -295,7 +295,7 @@ def _global(timeout: float, function: Callable[..., Any], *args: Any) -> Any:
         raise result
     if isinstance(result, Exception):
         raise Unavailable('the database of [api_database] cannot be read: '
-                          + _reason(result)) from result
+                          f'{_reason(result)}') from result
     return result
 
 

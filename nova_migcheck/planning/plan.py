@@ -8,6 +8,7 @@ import dataclasses
 import statistics
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
+from nova_migcheck import wording
 from nova_migcheck.judging.matrix import Host
 from nova_migcheck.report import past
 
@@ -126,21 +127,20 @@ class Plan:
     def sentence(self) -> str:
         """Return the sum of the plan in one sentence."""
         if not self.moves:
-            plural = 's are' if len(self.hosts) > 1 else ' is'
-            return f'No server is left: the host{plural} empty.'
+            return wording.counted(len(self.hosts), 'No server is left: the host is empty.',
+                                   'No server is left: the hosts are empty.')
         parts = [f'{len(self.of("can"))} of {len(self.moves)} servers can go']
         for verdict, words in (('cannot', 'cannot'), ('unknown', 'unknown')):
             moves = self.of(verdict)
             if moves:
-                names = ', '.join(move.server.name or move.server.uuid for move in moves[:5])
-                more = f' and {len(moves) - 5} more' if len(moves) > 5 else ''
-                parts.append(f'{len(moves)} {words}: {names}{more}')
+                names = [move.server.name or move.server.uuid for move in moves]
+                parts.append(f'{len(moves)} {words}: {wording.some(names, 5)}')
         waves = max((move.wave for move in self.moves), default=0)
         if waves:
             time = self.minutes
             duration = ('the time is unknown' if time is None else
                         f'about {max(1, round(time))} min')
-            parts.append(f'{waves} wave{"s" if waves > 1 else ""}, {duration}')
+            parts.append(f'{wording.counted(waves, "{} wave", "{} waves")}, {duration}')
         return '; '.join(parts) + '.'
 
 

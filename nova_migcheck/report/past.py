@@ -99,11 +99,15 @@ class Past:
         return {**values, 'rate': rate} if rehearsal else values
 
     def __str__(self) -> str:
-        which = 'from' if self.direction == IN else 'to'
-        which = f'rehearsal {which}' if self.rehearsal else which
-        text = f'{when(self.time)} {which} {self.peer} {self.ended}'
+        time, peer = when(self.time), self.peer
+        if self.rehearsal:
+            text = (f'{time} rehearsal from {peer} {self.ended}' if self.direction == IN else
+                    f'{time} rehearsal to {peer} {self.ended}')
+        else:
+            text = (f'{time} from {peer} {self.ended}' if self.direction == IN else
+                    f'{time} to {peer} {self.ended}')
         if self.ended == STRAYED and self.interface:
-            text += f' (by {self.interface})'
+            text = f'{text} (by {self.interface})'
         return f'{text}: {self.text}' if self.text else text
 
 

@@ -103,14 +103,13 @@ def _compare_shared(source: Mapping[str, Any], target: Mapping[str, Any]) -> lis
     same_name = same_servers and same_export
     both = f'{_where(target)}; the source has it on {_system(source)}'
     if _different(source, target, same_name):
-        numbers = ''
+        detail = f'{both}: that is another directory'
+        differing = [f'{key} {target[key]} on the target, {source[key]} on the source'
+                     for key in ('inode', 'marker') if _differ(key, source, target)]
         # Show the numbers where the names are the same, or another host could not read them.
-        if same_name or not all(exports):
-            differing = [f'{key} {target[key]} on the target, {source[key]} on the source'
-                         for key in ('inode', 'marker') if _differ(key, source, target)]
-            numbers = f' ({"; ".join(differing)})' if differing else ''
-        return [_finding('storage-other-directory', Outcome.FAILURE, target,
-                         f'{both}: that is another directory{numbers}',
+        if differing and (same_name or not all(exports)):
+            detail = f'{both}: that is another directory ({"; ".join(differing)})'
+        return [_finding('storage-other-directory', Outcome.FAILURE, target, detail,
                          f'mount the same export on both hosts{_OFF}')]
     if not any(exports) and all(_same_number(key, source, target) for key in ('inode', 'marker')):
         return []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import types
 from typing import Any, Iterator, Mapping, Optional
 
 import pytest
@@ -336,6 +337,11 @@ def test_uri_that_takes_no_name(hosts: TwoHosts, fact: Mapping[str, Any]) -> Non
     assert_says(hosts.transport('node2-mig', fact, live_migration_uri='qemu+tcp://node9/system'), 'qemu+tcp://node9/system')
 
 
+def test_uri_of_a_transport_whose_port_is_unknown(hosts: TwoHosts, fact: Mapping[str, Any]) -> None:
+    found = hosts.transport('node2-mig', fact, live_migration_uri='qemu+ext://%s/system')
+    assert not found.failures and found.one(Outcome.UNKNOWN).code == 'transport-no-port'
+
+
 @pytest.mark.parametrize('serve, words', [(namespaces.ssh, ''), (namespaces.until_closed, 'does not answer'), (None, 'refused')])
 def test_ssh(hosts: TwoHosts, fact: Mapping[str, Any], serve: Any, words: str) -> None:
     if serve:
@@ -482,6 +488,8 @@ def test_tls_server_certificate_that_libvirt_refuses(hosts: TwoHosts, fact: Mapp
     (certificates.issue('node1', ['node1'], AUTHORITY, days=-3), ('/etc/pki/libvirt/clientcert.pem', 'expired on 20')),
     (certificates.issue('node1', ['node1'], AUTHORITY, since=2), ('/etc/pki/libvirt/clientcert.pem', 'not valid before 20')),
     (certificates.issue('node1', ['node1'], certificates.authority('Other CA')), ('CN=Other CA', 'cacert.pem')),
+    (types.SimpleNamespace(pem='no certificate', key=CLIENT.key),
+     ('/etc/pki/libvirt/clientcert.pem', '[transport-malformed]')),
 ])
 def test_tls_client_certificate(hosts: TwoHosts, fact: Mapping[str, Any], tmp_path: Any, client: Any, words: tuple) -> None:
     """libvirt's configuration is to be seen here, so a missing file is really missing."""

@@ -15,20 +15,18 @@ import sys
 import tempfile
 from typing import Optional, Sequence
 
-from tests.lab.cloud import STATE, drain, isolation, rehearsals, story
+from tests.lab.cloud import STATE, drain, isolation, oncall, rehearsals, story
 from tests.lab.cloud.arguments import parser
 from tests.lab.cloud.cloud import Cloud
-from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.pairs import Line, migrations, times
 from tests.lab.cloud.rows import Played, Players, chosen
 from tests.lab.cloud.table import page, versions
-from tests.lab.cloud.user import Migration, Server
+from tests.lab.cloud.user import ADMINISTRATOR, Migration, Server
 
 SIDES = ('stock', 'plugin')
 
 _SHELL_RC = """
-export OS_AUTH_URL={url} OS_USERNAME=admin OS_PASSWORD=lab OS_PROJECT_NAME=admin OS_USER_DOMAIN_ID=default \\
-  OS_PROJECT_DOMAIN_ID=default OS_INTERFACE=internal OS_COMPUTE_API_VERSION=2.96 OS_PLACEMENT_API_VERSION=1.39
+export {administrator}
 export PATH={bin}:$PATH
 {nodes}
 PS1='lab# '
@@ -121,16 +119,17 @@ class Result:
 
 
 def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> Result:
-    """Play the rows, then the healthy migrations, then the story, then the host that is emptied.
+    """Play the rows, then the healthy migrations, then the other parts that are asked for.
 
-    :raises AssertionError: when one of the last two goes another way
+    :raises AssertionError: when one of these goes another way
     """
     result = Result(cloud.plugin, cloud.virt_type, command=_command(sys.argv[1:], alone=line is None), versions=versions())
     if arguments.at_once or arguments.repaired:
         cloud.check_seldom()
     players = Players(cloud, arguments.at_once, arguments.repaired)
     # With a part that is asked for and no table to be written, no row is wanted that is not named.
-    parts = arguments.story, arguments.drain, arguments.healthy, arguments.rehearsals
+    parts = (arguments.story, arguments.drain, arguments.healthy, arguments.rehearsals,
+             arguments.on_call)
     wanted = arguments.rows or arguments.rst or not any(parts)
     for row in chosen(arguments.rows, arguments.at_once, arguments.repaired) if wanted else []:
         result.played.append(players.play(row))
@@ -145,6 +144,8 @@ def suite(cloud: Cloud, arguments: argparse.Namespace, line: Optional[Line]) -> 
         result.drain += drain.play(cloud)
     if cloud.plugin and arguments.rehearsals:
         result.rehearsals += rehearsals.play(cloud, arguments.rehearsals)
+    if cloud.plugin and arguments.on_call:
+        oncall.play(cloud)
     result.write(arguments.results)
     return result
 
@@ -205,7 +206,9 @@ def shell(cloud: Cloud) -> int:
     server = Server(cloud, 'compute1')
     nodes = '\n'.join(f'{name}() {{ nsenter --target {node.host.pid} --net --mount --uts -- "$@"; }}' for name, node in cloud.nodes.items())
     rc = STATE / 'tmp/shellrc'
-    rc.write_text(_SHELL_RC.format(url=AUTH_URL, bin=os.path.dirname(sys.executable), nodes=nodes))
+    administrator = ' '.join(f'{name}={value}' for name, value in ADMINISTRATOR.items())
+    rc.write_text(_SHELL_RC.format(administrator=administrator, bin=os.path.dirname(sys.executable),
+                                   nodes=nodes))
     print(_SHELL_HELP.format(server=server.name, state=STATE))
     return subprocess.call(['bash', '--rcfile', str(rc), '-i'])
 

@@ -9,9 +9,23 @@ import itertools
 import time
 from typing import Any, Optional
 
+from tests.lab.cloud.backends import PASSWORD
 from tests.lab.cloud.cloud import Cloud
+from tests.lab.cloud.configuration import AUTH_URL
 from tests.lab.cloud.service import until
 
+#: Of the environment of whoever uses the openstack client in the lab.
+ADMINISTRATOR = {
+    'OS_AUTH_URL': AUTH_URL,
+    'OS_USERNAME': 'admin',
+    'OS_PASSWORD': PASSWORD,
+    'OS_PROJECT_NAME': 'admin',
+    'OS_USER_DOMAIN_ID': 'default',
+    'OS_PROJECT_DOMAIN_ID': 'default',
+    'OS_INTERFACE': 'internal',
+    'OS_COMPUTE_API_VERSION': '2.96',
+    'OS_PLACEMENT_API_VERSION': '1.39',
+}
 # Nova says ACTIVE for about a second before it settles in ERROR.
 SETTLE = 2.0
 _UNDER_WAY = ('accepted', 'queued', 'preparing', 'running', 'running (post-copy)', 'pre-migrating')

@@ -52,14 +52,14 @@ def host(features: str = 'avx2', **values: Any) -> Cpu:
 
 
 @pytest.mark.parametrize('other, words', [
-    (host(arch='aarch64'), ['architecture', 'a has x86_64', 'b has aarch64']),
-    (host(virt='qemu'), ['type of their guests', 'a has kvm', 'b has qemu']),
-    (host(vendor='Intel'), ['vendor of the CPU', 'a has AMD', 'b has Intel'])])
+    (host(arch='aarch64'), ['architecture', 'x86_64: a', 'aarch64: b']),
+    (host(virt='qemu'), ['type of their guests', 'kvm: a', 'qemu: b']),
+    (host(vendor='Intel'), ['vendor of the CPU', 'AMD: a', 'Intel: b'])])
 def test_hosts_that_have_no_cpu_in_common(cpu_map: CpuMap, other: Cpu, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:
         baseline.common({'a': host(), 'b': other}, cpu_map)
     assert all(word in str(error.value) for word in words)
-    with pytest.raises(ValueError, match=r'a\[1-2\] have'):
+    with pytest.raises(ValueError, match=r'a\[1-2\]'):
         baseline.common({'a1': host(), 'a2': host(), 'b': other}, cpu_map)
 
 

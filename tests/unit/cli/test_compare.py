@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
+import re
 from typing import Any, Callable
 
 import pytest
@@ -418,7 +419,7 @@ def test_baseline_takes_a_model_that_every_host_has_wholly(
 def test_no_baseline(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command('baseline', '-f', 'json', *write(tmp_path, a=host(), b=host(vendor='AMD'))) == 1
     reason = valid('baseline', json.loads(capsys.readouterr().out))['reason']
-    assert 'a.xml has Intel' in reason and 'b.xml has AMD' in reason
+    assert re.search('Intel: .*a.xml; AMD: .*b.xml', reason)
     assert command('baseline', *write(tmp_path, a=host(), b=host(virt='qemu'))) == 1
     assert command('baseline', *write(tmp_path, a=host(feature('fpu', 'disable')))) == 1
     capsys.readouterr()

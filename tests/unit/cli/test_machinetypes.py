@@ -33,8 +33,8 @@ def test_two_releases() -> None:
     assert found.newest == 'x86_64=pc-i440fx-7.2'
     assert found.lines() == [
         'hw_machine_type = x86_64=pc-i440fx-7.2',
-        '# guests on compute2 have pc-i440fx-10.0, which compute1 lacks',
-        '# guests on compute1 have pc-q35-7.2, which compute[2-3] lack']
+        '# guests on compute2 have pc-i440fx-10.0, which is not on compute1',
+        '# guests on compute1 have pc-q35-7.2, which is not on compute[2-3]']
     shown = MachineTypes(found.lacking())
     assert shown.machine_readable()[1] == {
         'type': 'pc-q35-7.2', 'on': ['compute1'], 'lacking': ['compute2', 'compute3']}

@@ -104,7 +104,7 @@ def test_look_up(group: str, options: dict[str, Any], expected: Optional[tuple[s
             ['placement', 'Three', 'internal in One', 'internal in Two', 'public in One'],
         ),
         ('neutron', {'valid_interfaces': ['internal']}, ['network', 'internal', 'public in One']),
-        ('neutron', {'service_name': 'other'}, ['named other']),
+        ('neutron', {'service_name': 'other'}, ['name other']),
         (
             'cinder',
             {'catalog_info': 'volumev3::internalURL'},

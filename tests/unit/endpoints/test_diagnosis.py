@@ -91,6 +91,14 @@ def test_what_matters(service: str, needed_for: str, expected: tuple[Outcome, st
     assert world.bad() == [(expected[0], 'http://10.0.0.5:1', expected[1])]
 
 
+@pytest.mark.parametrize('fault', Fault)
+def test_each_fault_has_its_code(fault: Fault) -> None:
+    found = World().add('http://a.example.org:1', 'placement', fault, '10.0.0.5').findings()
+    assert [(f.outcome, f.code) for f in found] == [
+        (FAILURE, f'endpoint-{fault.name.lower().replace("_", "-")}')
+    ]
+
+
 def test_identity_that_nothing_needed_logs_in_by() -> None:
     """[keystone_authtoken] in nova-compute's file."""
     world = World()

@@ -327,8 +327,8 @@ def test_what_a_catalog_lacks(missing: Any) -> None:
         'placement',
     )
     assert (
-        'placement endpoint that is internal/public in Three, named x; it has admin in One'
-        in missing.text
+        'placement endpoint with interface internal/public, region Three, name x; it has admin in '
+        'One' in missing.text
     )
     assert '[placement]' in missing.remedy and '--service placement' in missing.remedy
 

@@ -148,14 +148,15 @@ def test_names_that_do_not_resolve(timed_out: bool, outcome: str) -> None:
 def test_the_texts_of_an_inbound_address() -> None:
     (one,) = own(lines=[('10.66.0.11', 'mig')]).inbound(answer('mig', '10.66.0.11'))
     for words in (
-        'live_migration_inbound_addr mig resolves to 10.66.0.11 (/etc/hosts:1), which is on mgmt0',
+        'live_migration_inbound_addr mig resolves to 10.66.0.11 (/etc/hosts:1)',
+        ': 10.66.0.11 is on mgmt0',
         'mig0 (by by interface)',
     ):
         assert words in one.detail
     assert 'use an address of mig0: 10.77.0.11' in one.remedy and one.subject == '10.66.0.11'
     assert one.origin == 'default of [libvirt] live_migration_inbound_addr'
     (one,) = own().inbound(answer('10.66.0.11', '10.66.0.11', literal=True))
-    assert one.detail.startswith('live_migration_inbound_addr 10.66.0.11 is on mgmt0')
+    assert one.detail.startswith('live_migration_inbound_addr: 10.66.0.11 is on mgmt0')
     (one,) = own(intended=LISTED, routes={'10.99.0.0/24': Route('local', 1)}).inbound(
         answer('x', '10.99.0.1', literal=True)
     )
@@ -292,7 +293,7 @@ def test_the_texts_of_an_own_name() -> None:
     assert (one.origin, one.detail) == ('[DEFAULT] host', 'compute1 is 10.77.0.11')
     assert next(own().own_names([answer('node1', '10.77.0.11')])).origin == 'host name'
     (one,) = own().own_names([answer('compute1', '10.66.0.11')])
-    assert 'compute1 resolves to 10.66.0.11 (resolver), which is on mgmt0' in one.detail
+    assert 'compute1 resolves to 10.66.0.11 (resolver): 10.66.0.11 is on mgmt0' in one.detail
     first, _other = own(intended=INBOUND).own_names(
         [answer('compute1', '10.66.0.11', '10.77.0.11')]
     )

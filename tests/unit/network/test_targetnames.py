@@ -133,7 +133,7 @@ def test_several_problems_of_one_address_are_one_finding() -> None:
         'mig0 (10.77.0.12, 10.77.0.13)',
     ):
         assert word in one.detail
-    assert one.detail.count(' and ') == 2
+    assert one.detail.count('; 10.66.0.12 is ') == 2
 
 
 def test_the_state_of_a_link_and_where_a_line_is() -> None:
