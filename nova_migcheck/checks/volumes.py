@@ -106,9 +106,12 @@ class VolumesCheck(Check):
             return self.ok(f'QEMU as {user}', f'may enter {path}, as far as is known')
         # Where libvirtd is in another container, its user may have more groups.
         certain = denied['certain'] and configfiles.are_libvirtd_s()
-        detail = f'QEMU runs as {user}, which may not enter {denied["path"]}: {denied["words"]}'
-        if not certain:
-            detail += '; an access list, a server or a group that is not seen here may let it in'
+        if certain:
+            detail = f'QEMU runs as {user}, which may not enter {denied["path"]}: {denied["words"]}'
+        else:
+            detail = (f'QEMU runs as {user}, which may not enter {denied["path"]}: '
+                      f'{denied["words"]}; an access list, a server or a group that is not seen '
+                      'here may let it in')
         return self.found(
             Outcome.FAILURE if certain else Outcome.UNKNOWN, path, detail,
             f'{_QEMU_USER}; {settings.origin("DEFAULT", "instances_path")}',

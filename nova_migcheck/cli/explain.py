@@ -83,16 +83,7 @@ class Explain(FleetListing):
             for text in (_sentence(server, others), nova.text,
                          WITH_NOVA if nova.known else BEYOND):
                 self.say(text)
-            rejections = [each.verdict.rejections for each in candidates
-                          if not each.verdict.accepted]
-            service = common.shared(rejections, source,
-                                    Policies.from_conf(conf.migcheck))
-            if service:
-                self.say(f'{service}.')
-            rehearsals = sorted({one for each in candidates for one in each.rehearsals},
-                                key=lambda one: one.time)
-            if rehearsals:
-                self.say(f'What was tried: {"; ".join(map(str, rehearsals))}.')
+            self._say_of_all(candidates, source, Policies.from_conf(conf.migcheck))
         if self.drawn(parsed_args):
             from nova_migcheck.cli import overview
             overview.explained(self.app.stdout, candidates)
@@ -107,6 +98,18 @@ class Explain(FleetListing):
             (printable(each.host.name), each.host.service, each.word,
              self.reasons(parsed_args, (*each.verdict.rejections, *each.verdict.warnings)))
             for each in candidates]
+
+    def _say_of_all(self, candidates: Sequence[Candidate], source: Optional[Report],
+                    policies: Policies) -> None:
+        """Say what most hosts have in common, and what was tried."""
+        rejections = [each.verdict.rejections for each in candidates if not each.verdict.accepted]
+        service = common.shared(rejections, source, policies)
+        if service:
+            self.say(f'{service}.')
+        rehearsals = sorted({one for each in candidates for one in each.rehearsals},
+                            key=lambda one: one.time)
+        if rehearsals:
+            self.say(f'What was tried: {"; ".join(map(str, rehearsals))}.')
 
 
 def _candidate(host: Host, verdict: Verdict, server: fleet.Server, nova: decision.Said, now: float,

@@ -85,16 +85,17 @@ def _sentence(trial: Trial) -> str:
     from nova_migcheck.cli.rehearse import agreement
     arrival, returned = trial.arrival, trial.returned
     if arrival.error:
-        first = f'did not arrive: {arrival.error}'
+        parts = [f'did not arrive: {arrival.error}']
+    elif trial.rate:
+        parts = [f'arrived in {arrival.seconds:.2f} s, {trial.rate} MiB/s']
     else:
-        rate = f', {trial.rate} MiB/s' if trial.rate else ''
-        first = f'arrived in {arrival.seconds:.2f} s{rate}'
+        parts = [f'arrived in {arrival.seconds:.2f} s']
     if arrival.strayed:
-        first += f'; strayed, not over {", ".join(sorted(trial.intended))}'
+        parts.append(f'strayed, not over {", ".join(sorted(trial.intended))}')
     if trial.back and returned is not None:
-        first += (f'; did not come back: {returned.error}' if returned.error
-                  else f'; came back in {returned.seconds:.2f} s')
-    return '\n'.join([f'{first}; {agreement(trial)}', *map(brief, trial.foreseen)])
+        parts.append(f'did not come back: {returned.error}' if returned.error
+                     else f'came back in {returned.seconds:.2f} s')
+    return '\n'.join(['; '.join([*parts, agreement(trial)]), *map(brief, trial.foreseen)])
 
 
 def _drawn(rates: Mapping[tuple[str, str], accounts.Move]) -> str:

@@ -287,8 +287,7 @@ def compare_tsc(needed: Optional[int], given: Optional[int], scaling: Optional[b
         return _COMPATIBLE
     if given is None:
         return _unknown(f'does not report its TSC frequency, the guest needs {needed} Hz')
-    off = abs(needed - given)
-    if off * 1_000_000 <= given * TSC_TOLERANCE_PPM:
+    if (off := abs(needed - given)) * 1_000_000 <= given * TSC_TOLERANCE_PPM:
         return _COMPATIBLE
     ppm = -(-off * 1_000_000 // given)  # rounded up: never "250 ppm apart, limit 250 ppm"
     apart = f'{ppm} ppm apart, limit {TSC_TOLERANCE_PPM} ppm'
@@ -306,11 +305,9 @@ def _compare_other_architecture(guest: Cpu, host: Cpu) -> Comparison:
     ours, theirs = guest.model or 'unnamed', host.model or 'unnamed'
     missing = sorted(guest.features - host.features)
     if missing:
-        return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}; the guest also has '
-                        f'{", ".join(missing)}: on {host.arch} only equal CPUs are known to be '
-                        'compatible')
-    return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}: on {host.arch} only equal '
-                    'CPUs are known to be compatible')
+        ours = f'{ours}; the guest also has {", ".join(missing)}'
+    return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}: on {host.arch} only '
+                    'equal CPUs are known to be compatible')
 
 
 def _word(value: Mapping[str, Any], key: str) -> str:
