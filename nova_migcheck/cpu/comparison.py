@@ -306,8 +306,8 @@ def _compare_other_architecture(guest: Cpu, host: Cpu) -> Comparison:
     missing = sorted(guest.features - host.features)
     if missing:
         ours = f'{ours}; the guest also has {", ".join(missing)}'
-    return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}: on {host.arch} only '
-                    'equal CPUs are known to be compatible')
+    return _unknown(f'has a {host.arch} CPU {theirs}, the guest {ours}: on {host.arch} only equal '
+                    'CPUs are known to be compatible')
 
 
 def _word(value: Mapping[str, Any], key: str) -> str:
@@ -337,9 +337,7 @@ def _optional_names(value: Mapping[str, Any], key: str) -> Optional[frozenset[st
 
 def _integer(value: Mapping[str, Any], key: str, most: int) -> Optional[int]:
     number = value.get(key)
-    if number is None:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= most:
+    if number is not None and (type(number) is not int or not 0 < number <= most):
         raise ValueError(f'{key} of a CPU is a number above 0')
     return number
 
