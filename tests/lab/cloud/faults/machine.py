@@ -86,7 +86,10 @@ class M6(Fault):
 
     def set(self) -> None:
         self.configure(self.source, {'libvirt': {'live_migration_permit_post_copy': True}})
-        self.target.libvirtd.run_qemu_as('libvirt-qemu', 'kvm')
+        # As long as QEMU's user may not open it, libvirt asks QEMU again for each capabilities.
+        kvm = pathlib.Path('/dev/kvm')
+        group = f'+{kvm.stat().st_gid}' if kvm.exists() else 'kvm'
+        self.target.libvirtd.run_qemu_as('libvirt-qemu', group)
 
     def clear(self) -> None:
         self.configure(self.source, {})

@@ -44,6 +44,8 @@ class V2(Fault):
     def set(self) -> None:
         if self.cloud.plugin:
             self.configure(self.target, {'migcheck': {'on_failure': 'reject,endpoint:ignore'}})
+        self.target.host.write('/etc/iscsi/initiatorname.iscsi',
+                               'InitiatorName=iqn.2010-10.org.openstack:compute2\n')
         self._listener = socket.create_server((CONTROL, _PORT), backlog=64)
         firewall(self.target.host, 'out', f'tcp dport {_PORT}')
 
@@ -72,6 +74,7 @@ class V2(Fault):
         self.cloud.control.database.query(
             f"delete from nova_cell1.block_device_mapping where volume_id='{_VOLUME}'")
         open_firewall(self.target.host)
+        self.target.host.run('rm', '/etc/iscsi/initiatorname.iscsi')
         self.configure(self.target, {})
         self._listener.close()
         (SHARE / 'volume').unlink(missing_ok=True)
