@@ -287,12 +287,15 @@ class Survey:
 
     def _give_up(self) -> None:
         waited = probe.waited(self._settings.timeout)
+        # An address that drops the packets of one probe drops those of one that is not over yet.
+        silent = {address for answers in self.picture.answers.values()
+                  for address, answer in answers.items() if answer.fault is Fault.SILENT}
         for key in self._pending:
             if key[0] == 'name':
                 for target, _proxy in self._names[key[1]]:
                     self.picture.answers[target] = {key[1]: Answer(key[1], Fault.RESOLVER, waited)}
             elif key[0] == 'ask':
                 self.picture.answers.setdefault(key[1], {})[key[2]] = Answer(
-                    key[2], Fault.NO_ANSWER, waited)
+                    key[2], Fault.SILENT if key[2] in silent else Fault.NO_ANSWER, waited)
             elif key[0] == 'login':
                 self.picture.logins[key[1]] = TimeoutError(waited)

@@ -147,6 +147,16 @@ def test_whatever_has_not_answered_is_given_up() -> None:
     )
 
 
+def test_what_is_pending_at_an_address_that_drops_packets_is_dropped_too() -> None:
+    one = Asked(PLACEMENT, timeout=2.0)
+    other = Target("http://10.0.0.5:9292")
+    one._probe(WEB)
+    waited = "no answer within the deadline of 2 s"
+    one.picture.answers[other] = {"10.0.0.5": Answer("10.0.0.5", Fault.SILENT, waited)}
+    one._give_up()
+    assert one.picture.answers[WEB] == {"10.0.0.5": Answer("10.0.0.5", Fault.SILENT, waited)}
+
+
 # Names and addresses.
 
 
