@@ -92,8 +92,7 @@ class ModularHost(fixtures.Fixture):
                 self.host.inside('unshare', '--mount', '--propagation', 'private', 'sh', '-c',
                                  script),
                 stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-        self.addCleanup(process.wait, 20)
-        self.addCleanup(process.terminate)
+        self.addCleanup(_stop, process)
         deadline = time.monotonic() + 30
         while not self.host.run('ss', '-Hltn', f'sport = :{16514 if tls else 16509}'):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -105,6 +104,16 @@ class ModularHost(fixtures.Fixture):
             daemon = psutil.Process(int(pid_file.read_text()))
             daemon.terminate()
             daemon.wait(20)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # A libvirtd 11.3 that is still starting its drivers may not end when it is asked to.
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
 
 
 class Process(fixtures.Fixture):
