@@ -66,10 +66,17 @@ def rows() -> Iterator[Row]:
         return decided
 
     haswell = Cpu('Haswell')
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stderr(nowhere), Cloud(
-            {'compute1': haswell, 'compute2': haswell}, conf={'migcheck': _CHECKS}) as cloud, mock.patch.multiple(
-            Destination, decide=timed('destination', Destination.decide),
-            tell_source=timed('destination', Destination.tell_source)), mock.patch.object(Source, 'begin', begun_and_decided):
+    with (
+        open(os.devnull, 'w') as nowhere,
+        contextlib.redirect_stderr(nowhere),
+        Cloud({'compute1': haswell, 'compute2': haswell}, conf={'migcheck': _CHECKS}) as cloud,
+        mock.patch.multiple(
+            Destination,
+            decide=timed('destination', Destination.decide),
+            tell_source=timed('destination', Destination.tell_source),
+        ),
+        mock.patch.object(Source, 'begin', begun_and_decided),
+    ):
         for name in ('compute1', 'compute2'):
             manager = cloud.hosts[name].manager
             manager.check_can_live_migrate_destination = timed('nova', manager.check_can_live_migrate_destination)

@@ -135,9 +135,25 @@ def cases(count: int, now: float) -> Iterator[tuple[str, Case, Optional[float]]]
     healthy, other = (0.04 if count > 1000 else 0.08, 0.15) if count >= 1000 else (None, None)
     yield 'healthy, 12 CPUs', Case(few, count, old), healthy
     yield 'healthy, 200 CPUs', Case(many, count, old), healthy
-    yield 'all failing', Case([fleet.stats(n, kinds=12, now=now, findings=[fleet.failure(n)]) for n in range(count)], LAST, old), other
-    yield 'all without a report', Case([fleet.nova_stats(n) for n in range(count)], count, old), other
-    yield 'all stale', Case([fleet.stats(n, kinds=12, now=now - 3600) for n in range(count)], count, old), other
+    yield (
+        'all failing',
+        Case(
+            [fleet.stats(n, kinds=12, now=now, findings=[fleet.failure(n)]) for n in range(count)],
+            LAST,
+            old,
+        ),
+        other,
+    )
+    yield (
+        'all without a report',
+        Case([fleet.nova_stats(n) for n in range(count)], count, old),
+        other,
+    )
+    yield (
+        'all stale',
+        Case([fleet.stats(n, kinds=12, now=now - 3600) for n in range(count)], count, old),
+        other,
+    )
     # Beyond what is promised: how it is at its worst.
     new = dataclasses.replace(fleet.cpu(0), tsc_hz=None)
     yield 'a guest that needs the best of 12 CPUs', Case(few, None, new), None

@@ -175,12 +175,20 @@ def guests(libvirtd: Libvirtd) -> Iterator[Row]:
             for registry in (Registry(()), _NEEDING):
                 known = cpu_check._Guests(None, registry)
                 assert len(known.read(Connection(), host)) == count
-                assert all('video=virtio' in one for one in known.needs.values()) or not registry.needing
+                assert (
+                    all('video=virtio' in one for one in known.needs.values())
+                    or not registry.needing
+                )
                 runs += [functools.partial(_read_guests, kept, Connection(), host, registry)
                          for kept in (None, known.memory())]
             alone, known_alone, new, again = in_turns(*runs, times=9)
-            yield Row(f'{count} guests that are new: CPU', statistics.median(new) * 1000, 'ms', None,
-                      'once; libvirt\'s test driver instead of QEMUs')
+            yield Row(
+                f'{count} guests that are new: CPU',
+                statistics.median(new) * 1000,
+                'ms',
+                None,
+                'once; libvirt\'s test driver instead of QEMUs',
+            )
             yield Row(f'{count} guests that are known: CPU', statistics.median(again) * 1000, 'ms', None, 'each round')
             # One guest is over too soon to tell.
             gates = (1.2, 1.1) if count > 1 else (None, None)

@@ -66,5 +66,9 @@ def opened(driver: Any, directory: Any, name: str) -> Iterator[Any]:
 
 def choose(driver: Any, control: str, value: str) -> None:
     """Set a control as a person would, with the event that it brings."""
-    driver.execute_script('const c = document.getElementById(arguments[0]); c.value = arguments[1]; '
-                          'c.dispatchEvent(new Event("input", {bubbles: true}))', control, value)
+    driver.execute_script(
+        'const c = document.getElementById(arguments[0]); c.value = arguments[1]; '
+        'c.dispatchEvent(new Event("input", {bubbles: true}))',
+        control,
+        value,
+    )

@@ -69,11 +69,35 @@ def report_of(number: int, now: float) -> dict[str, str]:
     past = () if kind != FAILING else (
         Past(int(now) - 900, 'in', 'c0ffeec0ffee', 'compute1', 'completed', 3700, 63, 2 ** 28, 'mig0'),
         Past(int(now) - 600, 'out', 'c0ffeec0ffee', 'compute1', 'failed', 2400, text='\x1b[31mNo route to host'))
-    rehearsals = () if number != 1 else (
-        Past(int(now) - 500, 'out', 'c0ffeec0ffee', 'compute2', 'completed', 812, 7, 2 ** 26, 'mig0',
-             rate=117 << 20, rehearsal=True),
-        Past(int(now) - 400, 'out', 'c0ffeec0ffee', 'compute3', 'failed', 9, text='No worthy mechs',
-             rehearsal=True))
+    rehearsals = (
+        ()
+        if number != 1
+        else (
+            Past(
+                int(now) - 500,
+                'out',
+                'c0ffeec0ffee',
+                'compute2',
+                'completed',
+                812,
+                7,
+                2**26,
+                'mig0',
+                rate=117 << 20,
+                rehearsal=True,
+            ),
+            Past(
+                int(now) - 400,
+                'out',
+                'c0ffeec0ffee',
+                'compute3',
+                'failed',
+                9,
+                text='No worthy mechs',
+                rehearsal=True,
+            ),
+        )
+    )
     return published.write(Report(
         int(now) - (40000 if kind == STALE else 20), findings, cpu, None, groups,
         **facts(migration=migration), migrations=past, rehearsals=rehearsals))

@@ -348,9 +348,14 @@ def test_metrics_of_all_hosts(thousand, tmp_path):
 def test_what_was_rehearsed(three, tmp_path):
     """By the server's host, to each target."""
     hosts = valid('hosts', piped(tmp_path, 'hosts', conf(three), '-f', 'json').json)
-    tried = {one['host']: [(past['peer'], past['ended'], past['rate']) for past in one['rehearsals']]
-             for one in hosts}
-    assert tried.pop('compute1') == [('compute2', 'completed', 117 << 20), ('compute3', 'failed', None)]
+    tried = {
+        one['host']: [(past['peer'], past['ended'], past['rate']) for past in one['rehearsals']]
+        for one in hosts
+    }
+    assert tried.pop('compute1') == [
+        ('compute2', 'completed', 117 << 20),
+        ('compute3', 'failed', None),
+    ]
     assert not any(tried.values())
     listed = piped(tmp_path, 'hosts', conf(three)).out
     assert 'rehearsed: 1 completed, 1 failed' in listed

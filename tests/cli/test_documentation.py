@@ -78,7 +78,9 @@ def test_line(line, three, nova_conf, tmp_path, cpu_map):
     ran = running.end()
     key = ' '.join('web1' if word == UUIDS['web1'] else word for word in words if not word.startswith('--config'))
     code, says = SAYS_OF.get(key, SAYS[name])
-    out = [path.read_text() for word, path in files.items() if path.suffix != '.xml' and path.exists()] or [ran.out or ran.err]
+    out = [
+        path.read_text() for word, path in files.items() if path.suffix != '.xml' and path.exists()
+    ] or [ran.out or ran.err]
     assert (ran.code, says in out[0]) == (code, True), (ran, out)
     assert 'Traceback' not in ran.err
     assert not written or name == 'complete'

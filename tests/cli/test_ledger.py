@@ -147,7 +147,9 @@ def test_the_rates(tmp_path, rehearsed, three):
     ]
     table = piped(tmp_path, 'ledger', '--rates', rehearsed).out
     assert 'compute3' in table and '118.0' in table
-    [published] = piped(tmp_path, 'ledger', '--rates', '--published', conf(three), '-f', 'json').json
+    [published] = piped(
+        tmp_path, 'ledger', '--rates', '--published', conf(three), '-f', 'json'
+    ).json
     assert (published['source'], published['target'], published['mib_per_second']) == (
         'compute1',
         'compute2',

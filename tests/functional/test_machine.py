@@ -389,7 +389,10 @@ class TestMachine(Machines):
             with monkeypatch.context() as patched:
                 patched.setattr(
                     'nova.objects.Instance.get_network_info',
-                    lambda self: [{'address': mac, 'network': {'meta': {'mtu': size}}}])  # noqa: B023
+                    lambda self, size=size: [
+                        {'address': mac, 'network': {'meta': {'mtu': size}}}
+                    ],
+                )
                 assert self.found(cloud, server) == (['machine-mtu'] if refused else [])
         monkeypatch.setattr('nova_migcheck.compute.source._server',
                             lambda instance: Server({}, {mac: 1500}))
@@ -431,9 +434,19 @@ class TestHostileGuests(Machines):
         assert line.isprintable() and '\\x9b31m' in line
 
 
-NFS = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances',
-       'type': 'nfs4', 'family': 'nfs', 'shared': True, 'source': 'nfs1:/export', 'servers': ['10.0.0.5', 'nfs1'],
-       'export': '/export', 'inode': 128}
+NFS = {
+    'images': 'path',
+    'expect': 'auto',
+    'path': '/instances',
+    'mount': '/instances',
+    'type': 'nfs4',
+    'family': 'nfs',
+    'shared': True,
+    'source': 'nfs1:/export',
+    'servers': ['10.0.0.5', 'nfs1'],
+    'export': '/export',
+    'inode': 128,
+}
 SERVER = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/', 'type': 'ext4',
           'shared': False, 'serves': ['10.0.0.5'], 'inode': 128}
 UNKNOWN_SYSTEM = {'images': 'path', 'expect': 'auto', 'path': '/instances', 'mount': '/instances',

@@ -103,7 +103,9 @@ def assert_refused(findings: list[Finding], code: str, said: str, *words: str) -
         assert word in failure.detail and word in said, (failure.detail, said)
 
 
-def password_of(cloud: Cloud, password: str, section: str = '10.66.0.12', user: str = 'nova') -> None:
+def password_of(
+    cloud: Cloud, password: str, section: str = '10.66.0.12', user: str = 'nova'
+) -> None:
     """Give the libvirtd of the source a login."""
     cloud.hosts.source.write(
         '/root/.config/libvirt/auth.conf',

@@ -137,7 +137,9 @@ class Libvirtd(fixtures.Fixture):
         if self.cache is not None and self.cache.is_dir() and not self.without:
             shutil.copytree(self.cache, self.root / 'cache', dirs_exist_ok=True)
         self.host_uuid = str(uuid.uuid4())
-        (self.root / 'etc/libvirtd.conf').write_text(_LIBVIRTD_CONF.format(host_uuid=self.host_uuid))
+        (self.root / 'etc/libvirtd.conf').write_text(
+            _LIBVIRTD_CONF.format(host_uuid=self.host_uuid)
+        )
         (self.root / 'etc/qemu.conf').write_text(QEMU_CONF)
         self.lose(self.without)
         self.uri = f'qemu+unix:///system?socket={self.root}/run/libvirt-sock'

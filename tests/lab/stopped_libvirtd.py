@@ -48,7 +48,9 @@ def rounds(driver, number):
         mine.reporter.fresh(0)
         times.append(time.monotonic())
         with fenced('deciding', objects.Instance(uuid=uuid.uuid4(), host='compute2')):
-            instance = objects.Instance(id=1, uuid=str(uuid.uuid4()), host='compute2', config_drive='')
+            instance = objects.Instance(
+                id=1, uuid=str(uuid.uuid4()), host='compute2', config_drive=''
+            )
             compared = mine.destination.decide(nova_context.get_admin_context(), instance, source)
             accepted += compared is not None and compared.comparison.compatible
         times.append(time.monotonic())

@@ -115,7 +115,10 @@ def test_tpm(hosts: TwoHosts, there: bool) -> None:
     _with_swtpm(hosts.source)
     if there:
         _with_swtpm(hosts.target)
-    with LibvirtHost(hosts.source) as source, LibvirtHost(hosts.target, cache=source.root / 'cache') as target:
+    with (
+        LibvirtHost(hosts.source) as source,
+        LibvirtHost(hosts.target, cache=source.root / 'cache') as target,
+    ):
         xml = dryrun.portable(WITH_TPM)
         said = dryrun.refusal(target.connect(), source.connect(), xml)
     assert said == '' if there else "TPM version '2.0' is not supported" in said

@@ -414,9 +414,19 @@ def test_a_rehearsal_is_published_with_what_came_before(watched, tmp_path):
     assert looked(watched) == ['completed']
     told = []
     watched._reporter.migrated = told.append
-    line = {'v': 1, 'kind': 'rehearsal', 'time': 4_000_000_000, 'host': 'compute2', 'instance': UUID,
-            'source': 'compute2', 'target': 'compute3', 'direction': 'out', 'ended': 'failed',
-            'interface': '', 'error': 'Permission denied'}
+    line = {
+        'v': 1,
+        'kind': 'rehearsal',
+        'time': 4_000_000_000,
+        'host': 'compute2',
+        'instance': UUID,
+        'source': 'compute2',
+        'target': 'compute3',
+        'direction': 'out',
+        'ended': 'failed',
+        'interface': '',
+        'error': 'Permission denied',
+    }
     Ledger(str(tmp_path), 1 << 20, 90).append(line)
     for _ in range(2):
         watched.look_after()

@@ -157,12 +157,30 @@ def merged(results: Sequence[Result]) -> list[Result]:
         of = [result for result in results if result.plugin is plugin]
         if of:
             played = {(one.row, one.at_once, bool(one.repaired)): one for result in of for one in result.played}
-            healthy, told, emptied = (next((found for result in of[::-1] if (found := getattr(result, what))), [])
-                                      for what in ('healthy', 'story', 'drain'))
+            healthy, told, emptied = (
+                next((found for result in of[::-1] if (found := getattr(result, what))), [])
+                for what in ('healthy', 'story', 'drain')
+            )
             commands = dict.fromkeys(result.command for result in of)
-            sides.append(Result(plugin, of[0].virt_type, list(played.values()), healthy, told, emptied, '; '.join(commands), {
-                name: ' and '.join(dict.fromkeys(result.versions[name] for result in of if name in result.versions))
-                for name in of[-1].versions}))
+            sides.append(
+                Result(
+                    plugin,
+                    of[0].virt_type,
+                    list(played.values()),
+                    healthy,
+                    told,
+                    emptied,
+                    '; '.join(commands),
+                    {
+                        name: ' and '.join(
+                            dict.fromkeys(
+                                result.versions[name] for result in of if name in result.versions
+                            )
+                        )
+                        for name in of[-1].versions
+                    },
+                )
+            )
     return sides
 
 
@@ -177,8 +195,17 @@ def conclude(arguments: argparse.Namespace, *results: Result) -> int:
     if arguments.rst:
         command = '; '.join(dict.fromkeys(result.command for result in results))
         pathlib.Path(arguments.rst).write_text(
-            page(command, stock, plugin, pairs, results[-1].story, results[-1].drain, results[-1].versions,
-                 results[0].virt_type))
+            page(
+                command,
+                stock,
+                plugin,
+                pairs,
+                results[-1].story,
+                results[-1].drain,
+                results[-1].versions,
+                results[0].virt_type,
+            )
+        )
     wrong = [one for one in plugin if one.wrong]
     for one in wrong:
         print(f'{one.row}: {one.wrong}')

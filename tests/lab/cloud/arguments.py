@@ -12,13 +12,20 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument('--healthy', type=int, default=0, metavar='N',
                       help='also N healthy migrations without the plugin and N with it, in turns, and the ratio of their times')
     told.add_argument('--story', action='store_true', help='also the story: three faults, seen, repaired, migrated')
-    told.add_argument('--drain', action='store_true', help='also a host that is emptied by the commands of its plan')
+    told.add_argument(
+        '--drain',
+        action='store_true',
+        help='also a host that is emptied by the commands of its plan',
+    )
     told.add_argument('--rehearsals', type=int, default=0, metavar='N',
                       help='also N rehearsals in both directions while servers come, move and go: '
                            'what Nova sees of them')
-    told.add_argument('--on-call', action='store_true',
-                      help='also three alerts, each from its firing to the end of its runbook, with '
-                           'every command as printed')
+    told.add_argument(
+        '--on-call',
+        action='store_true',
+        help='also three alerts, each from its firing to the end of its runbook, with '
+        'every command as printed',
+    )
     told.add_argument('--at-once', action='store_true',
                       help='ask for the migration within three seconds of the fault, before any round of checks; for the '
                            'rows whose fault can arise in a moment')

@@ -143,8 +143,12 @@ class HostLibvirtd(Libvirtd):
         if away:
             wrap_qemu(self.root, ())
             directory = os.path.dirname(RHEL_QEMU)
-            self.host.run('sh', '-c', f'mount --bind /dev/null {QEMU} && '
-                          f'mount -t tmpfs none {directory} && cp -p {self.root}/qemu-wrapper {RHEL_QEMU}')
+            self.host.run(
+                'sh',
+                '-c',
+                f'mount --bind /dev/null {QEMU} && '
+                f'mount -t tmpfs none {directory} && cp -p {self.root}/qemu-wrapper {RHEL_QEMU}',
+            )
         else:
             self.host.run('umount', QEMU, os.path.dirname(RHEL_QEMU))
             self._as_probed()

@@ -72,8 +72,14 @@ def play(cloud: Cloud, count: int) -> list[str]:
     say(f'without: {without.kinds()}; with: {day.kinds()}')
     new = {kind: count for kind, count in day.kinds().items() if kind not in without.kinds()}
     assert all(_DOCUMENTED in kind for kind in new), new
-    until(180, 'the hosts publish what they have tried', lambda: all(
-        name in cloud.reports() and cloud.reports()[name].rehearsals for name in (one.name, two.name)))
+    until(
+        180,
+        'the hosts publish what they have tried',
+        lambda: all(
+            name in cloud.reports() and cloud.reports()[name].rehearsals
+            for name in (one.name, two.name)
+        ),
+    )
     seconds = sorted(each['seconds'] for each in said)
     for node in cloud.nodes.values():
         node.more = {}

@@ -48,7 +48,13 @@ def page(command: str, stock: Sequence[Played], plugin: Sequence[Played], pairs:
     if story:
         lines += ['The story', '=========', '', *(f'* {_text(line)}' for line in story), '']
     if drain:
-        lines += ['A host is emptied', '=================', '', *(f'* {_text(line)}' for line in drain), '']
+        lines += [
+            'A host is emptied',
+            '=================',
+            '',
+            *(f'* {_text(line)}' for line in drain),
+            '',
+        ]
     if pairs:
         lines += ['Healthy migrations', '==================', '', *times(pairs), '']
     lines += ['Not here', '========', '', 'Rows that one machine cannot have:', '']

@@ -45,8 +45,11 @@ def ended(
 
 
 def rehearsed(target: str = 'compute2', **values: Any) -> dict[str, Any]:
-    return {**decided('compute1', target=target), **ended('compute1', kind='rehearsal', target=target),
-            **values}
+    return {
+        **decided('compute1', target=target),
+        **ended('compute1', kind='rehearsal', target=target),
+        **values,
+    }
 
 
 def counted(*ledgers: list[dict[str, Any]]) -> dict[str, tuple[int, int, int, int]]:

@@ -108,7 +108,12 @@ def test_a_host_that_tells_nothing() -> None:
             ["TPM tpm-crb"],
         ),
         *(
-            ({"devices": device}, {"devices": {"pc-i440fx": offers}}, "machine-device-missing", [said])
+            (
+                {"devices": device},
+                {"devices": {"pc-i440fx": offers}},
+                "machine-device-missing",
+                [said],
+            )
             for device, offers, said in (
                 ("loader=/fw/CODE.fd", {"loader": "/fw/MORE.fd"}, "loader /fw/CODE.fd"),
                 ("secure=yes", {"secure": "no"}, "secure boot yes"),

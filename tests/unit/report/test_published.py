@@ -25,15 +25,55 @@ HOST = Cpu('x86_64', 'kvm', 'Intel', 'Icelake-Server', frozenset(random.Random(1
 SMALLER = dataclasses.replace(HOST, features=HOST.features - set(sorted(HOST.features)[:5]) | {'a-new-one'}, tsc_hz=None)
 UUID = '2f0f1c4e-5a4e-4a6e-9d7e-0123456789ab'
 FULL = Report(
-    1_764_000_000, (Finding('endpoint', Outcome.FAILURE, 'http://10.0.0.5:8780', 'refused', 'keystone catalog', 'start it', 'volumes'),),
-    HOST, dataclasses.replace(HOST, tsc_hz=None), (Group(SMALLER, (report.shorten(UUID),)),),
-    **facts(migration={'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000},
-            storage={'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7}),
+    1_764_000_000,
+    (
+        Finding(
+            'endpoint',
+            Outcome.FAILURE,
+            'http://10.0.0.5:8780',
+            'refused',
+            'keystone catalog',
+            'start it',
+            'volumes',
+        ),
+    ),
+    HOST,
+    dataclasses.replace(HOST, tsc_hz=None),
+    (Group(SMALLER, (report.shorten(UUID),)),),
+    **facts(
+        migration={'host': 'compute1', 'networks': ['10.77.0.0/24'], 'mtu': 9000},
+        storage={'type': 'nfs4', 'source': 'nas:/x', 'free_bytes': 7},
+    ),
     migrations=tuple(
-        Past(1_764_000_000 + n, 'in', report.shorten(UUID), 'compute1.example.org', 'completed', 3700, 63, 268_435_456, 'bond1.200')
-        for n in range(past.PUBLISHED)),
-    rehearsals=(Past(1_764_000_009, 'out', report.shorten(UUID), 'compute2.example.org', 'completed',
-                     812, 7, 447_258, 'bond1.200', rate=118 << 20, rehearsal=True),))
+        Past(
+            1_764_000_000 + n,
+            'in',
+            report.shorten(UUID),
+            'compute1.example.org',
+            'completed',
+            3700,
+            63,
+            268_435_456,
+            'bond1.200',
+        )
+        for n in range(past.PUBLISHED)
+    ),
+    rehearsals=(
+        Past(
+            1_764_000_009,
+            'out',
+            report.shorten(UUID),
+            'compute2.example.org',
+            'completed',
+            812,
+            7,
+            447_258,
+            'bond1.200',
+            rate=118 << 20,
+            rehearsal=True,
+        ),
+    ),
+)
 
 
 def kind(texts):
@@ -114,7 +154,12 @@ def test_almost_no_quote_has_to_be_escaped_in_the_column():
 def test_past_migrations_are_the_first_to_go():
     much = dataclasses.replace(FULL, findings=tuple(Finding('x', Outcome.FAILURE, f'{n}', 'd' * 575) for n in range(11)))
     back = published.read(published.write(much))
-    assert back.dropped == ('migrations',) and back.migrations == () and back.rehearsals == () and back.findings == much.findings
+    assert (
+        back.dropped == ('migrations',)
+        and back.migrations == ()
+        and back.rehearsals == ()
+        and back.findings == much.findings
+    )
 
 
 def test_past_migrations_of_a_later_version_are_read_as_far_as_they_make_sense():
@@ -349,7 +394,10 @@ def test_where_the_time_and_the_kind_are():
 def test_of_too_many_rehearsals_the_bad_ones_are_published():
     """The last of each way; a migration is no rehearsal."""
     def rehearsal(number, **values):
-        return Past(number, 'out', 'a', f'compute{number % 20}', 'completed', rehearsal=True, **values)
+        return Past(
+            number, 'out', 'a', f'compute{number % 20}', 'completed', rehearsal=True, **values
+        )
+
     bad = dataclasses.replace(rehearsal(2), ended='failed')
     pasts = [*map(rehearsal, (0, 1)), bad, *map(rehearsal, range(3, 12)),
              Past(12, 'in', 'a', 'compute1', 'completed'), rehearsal(21)]

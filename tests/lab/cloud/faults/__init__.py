@@ -19,13 +19,13 @@ ROWS: dict[str, type[Fault]] = {}
 # Rows that one machine cannot have, and where they are tested.
 ELSEWHERE = {
     'C7': 'one machine has one TSC: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py, tests/lab/test_libvirt_cpu.py '
-          'with the frequency that libvirt tells',
+    'with the frequency that libvirt tells',
     'K11': 'one machine has one TSC: the same tests as C7',
     'V1': 'there is no Ceph here, so no guest has such a disk: tests/lab/test_volumes.py, tests/lab/test_target.py with real secrets, '
-          'tests/functional/test_volumes.py',
+    'tests/functional/test_volumes.py',
     'K12': 'one machine has one libvirt: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py',
     'M5': 'no guest of the lab has such a device: tests/lab/test_machine.py, '
-          'tests/functional/test_machine.py',
+    'tests/functional/test_machine.py',
     'M7': 'the guests of the lab have no NIC: tests/functional/test_machine.py',
     'M8': 'one machine has one QEMU and one libvirt: tests/functional/test_machine.py',
     'M9': 'one machine has one kernel: tests/functional/test_machine.py',
@@ -130,7 +130,17 @@ REFUSE = 'reject with tcp reset'
 
 _NO_KVM = 'this machine has no /dev/kvm: tests/unit/cpu/test_comparison.py, tests/functional/test_cpu_rows.py'
 
-for _module in ('cpu', 'network', 'endpoint', 'storage', 'transport', 'machine', 'volumes', 'policy', 'healthy'):
+for _module in (
+    'cpu',
+    'network',
+    'endpoint',
+    'storage',
+    'transport',
+    'machine',
+    'volumes',
+    'policy',
+    'healthy',
+):
     importlib.import_module(f'{__name__}.{_module}')
 
 if importlib.import_module(f'{__name__}.machine').may_use_userfaultfd():

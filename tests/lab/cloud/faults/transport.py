@@ -17,7 +17,9 @@ class T1(Fault):
 
     def set_in_a_moment(self) -> None:
         # Nova disables a host whose libvirtd is started again, and chooses another one.
-        firewall(self.target.host, 'in', f'ip daddr {self.target.migration} tcp dport 16509', REFUSE)
+        firewall(
+            self.target.host, 'in', f'ip daddr {self.target.migration} tcp dport 16509', REFUSE
+        )
         self._refused = True
 
     def clear(self) -> None:
